@@ -1,0 +1,41 @@
+# The kernels: a static library that needs nothing. csrc/core/kernels.cpp is compiled once for each
+# instruction-set level; csrc/core/isa.cpp chooses among them at run time.
+
+# A floating-point expression means the same at every level: no contraction into FMA behind our back.
+add_library(pyhue_flags INTERFACE)
+target_compile_options(pyhue_flags INTERFACE -Wall -Wextra -ffp-contract=off -fno-math-errno)
+if(PYHUE_WERROR)
+  target_compile_options(pyhue_flags INTERFACE -Werror)
+endif()
+if(PYHUE_SANITIZE)
+  target_compile_options(pyhue_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=undefined -g)
+  target_link_options(pyhue_flags INTERFACE -fsanitize=address,undefined)
+endif()
+
+set(pyhue_levels generic)
+set(pyhue_flags_generic "")
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  list(APPEND pyhue_levels avx2 avx512 avx512bf16)
+  set(pyhue_flags_avx2 -march=x86-64-v3)
+  set(pyhue_flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
+  set(pyhue_flags_avx512bf16 -march=x86-64-v4 -mprefer-vector-width=512 -mavx512bf16)
+endif()
+
+add_library(pyhue_core STATIC
+  csrc/core/density.cpp
+  csrc/core/isa.cpp
+  csrc/core/pack.cpp
+  csrc/core/search.cpp)
+target_include_directories(pyhue_core PUBLIC csrc)
+target_link_libraries(pyhue_core PUBLIC pyhue_flags)
+foreach(level IN LISTS pyhue_levels)
+  add_library(pyhue_${level} OBJECT csrc/core/kernels.cpp)
+  target_include_directories(pyhue_${level} PRIVATE csrc)
+  target_link_libraries(pyhue_${level} PRIVATE pyhue_flags)
+  target_compile_options(pyhue_${level} PRIVATE ${pyhue_flags_${level}})
+  target_compile_definitions(pyhue_${level} PRIVATE PYHUE_LEVEL=${level})
+  string(TOUPPER ${level} upper)
+  target_compile_definitions(pyhue_core PRIVATE PYHUE_HAS_${upper})
+  target_link_libraries(pyhue_core PRIVATE $<BUILD_INTERFACE:pyhue_${level}>)
+  target_sources(pyhue_core PRIVATE $<TARGET_OBJECTS:pyhue_${level}>)
+endforeach()

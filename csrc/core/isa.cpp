@@ -1,0 +1,80 @@
+#include "core/isa.h"
+
+#include <cstdlib>
+#include <stdexcept>
+
+#include "core/kernels.h"
+
+namespace pyhue {
+namespace {
+
+struct Level {
+  const char* name;
+  const Kernels* kernels;  // null: not in this build
+  bool (*runs_here)();
+};
+
+#if defined(PYHUE_HAS_AVX2)
+#define PYHUE_X86(pointer) pointer
+bool runs_avx2() { return __builtin_cpu_supports("x86-64-v3"); }
+bool runs_avx512() { return __builtin_cpu_supports("x86-64-v4"); }
+bool runs_avx512bf16() { return runs_avx512() && __builtin_cpu_supports("avx512bf16"); }
+#else
+#define PYHUE_X86(pointer) nullptr
+bool runs_avx2() { return false; }
+bool runs_avx512() { return false; }
+bool runs_avx512bf16() { return false; }
+#endif
+
+const Level kLevels[] = {
+    {"generic", &generic::table, [] { return true; }},
+    {"avx2", PYHUE_X86(&avx2::table), runs_avx2},
+    {"avx512", PYHUE_X86(&avx512::table), runs_avx512},
+    {"avx512bf16", PYHUE_X86(&avx512bf16::table), runs_avx512bf16},
+};
+
+const Level* highest() {
+  const Level* best = &kLevels[0];
+  for (const Level& level : kLevels) {
+    if (level.kernels && level.runs_here()) best = &level;
+  }
+  return best;
+}
+
+const Level*& current() {
+  static const Level* level = highest();
+  return level;
+}
+
+}  // namespace
+
+const Kernels& kernels() { return *current()->kernels; }
+
+std::string isa() { return current()->name; }
+
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names;
+  for (const Level& level : kLevels) {
+    if (level.kernels && level.runs_here()) names.emplace_back(level.name);
+  }
+  return names;
+}
+
+void set_isa(const std::string& name) {
+  for (const Level& level : kLevels) {
+    if (name != level.name) continue;
+    if (!level.kernels || !level.runs_here()) {
+      throw std::invalid_argument("PYHUE_ISA=" + name + " is not available on this CPU");
+    }
+    current() = &level;
+    return;
+  }
+  throw std::invalid_argument("PYHUE_ISA=" + name + " is not one of generic, avx2, avx512, avx512bf16");
+}
+
+void set_isa_from_environment() {
+  const char* name = std::getenv("PYHUE_ISA");
+  if (name && *name) set_isa(name);
+}
+
+}  // namespace pyhue
