@@ -1,3 +1,21 @@
-"""pyhue: exact nearest-neighbour retrieval of CNN activations, and the activation hue loss."""
+"""pyhue: exact nearest-neighbour retrieval of CNN activations, and the activation hue loss.
+
+Retrieval works on NumPy arrays and torch CPU tensors and needs NumPy only; the loss is in `pyhue.nn`,
+which needs torch.
+"""
+
+from pyhue._config import get_num_threads, set_num_threads, show_config
+from pyhue.density import density
+from pyhue.memory import PixelMemory, SearchResult, pixel_vectors
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "PixelMemory",
+    "SearchResult",
+    "density",
+    "get_num_threads",
+    "pixel_vectors",
+    "set_num_threads",
+    "show_config",
+]

@@ -1,0 +1,89 @@
+"""Arrays at the boundary: NumPy or torch in, NumPy inside, the caller's kind out."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+def is_tensor(value: object) -> bool:
+    """Whether `value` is a torch tensor; torch is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def to_numpy(value: Any, name: str) -> NDArray[Any]:
+    """The values of a NumPy array, a torch CPU tensor or nested lists; bfloat16 becomes float32."""
+    if not is_tensor(value):
+        return np.asarray(value)
+    if value.device.type != "cpu":
+        raise TypeError(f"{name}: expected a CPU tensor, got one on {value.device}")
+    value = value.detach()
+    return np.asarray((value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy())
+
+
+def floating(value: Any, name: str) -> NDArray[np.floating[Any]]:
+    """Like `to_numpy`, for float16, bfloat16, float32 and float64 only."""
+    array = to_numpy(value, name)
+    if array.dtype not in (np.float16, np.float32, np.float64):
+        raise TypeError(f"{name}: expected one of {', '.join(FLOATS)}, got {array.dtype}")
+    return array
+
+
+def integers(value: Any, name: str) -> NDArray[np.int64]:
+    """Like `to_numpy`, for integer dtypes only, as int64."""
+    array = to_numpy(value, name)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"{name}: expected integers, got {array.dtype}")
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name}: expected integers below 2**63, got {array.max()}")
+    return array.astype(np.int64)
+
+
+def like(result: NDArray[Any], given: object) -> Any:
+    """`result` as the kind of array that `given` is."""
+    return sys.modules["torch"].from_numpy(result) if is_tensor(given) else result
+
+
+def positive_integer(value: Any, name: str) -> int:
+    """`value` as an int of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name}: expected at least 1, got {value}")
+    return int(value)
+
+
+def vector_rows(array: NDArray[np.floating[Any]], name: str, normalize: bool) -> NDArray[np.float32]:
+    """(rows, dim) of any floating dtype and strides as contiguous float32, each of unit length if asked.
+
+    All-zero rows stay zero. A row's values do not depend on the rows around it.
+    """
+    rows = np.empty(array.shape, np.float32)
+    for start in range(0, len(array), 1024):
+        part = np.ascontiguousarray(array[start : start + 1024], dtype=np.float64)
+        _require_finite(part, name, start)
+        if normalize:
+            largest = np.abs(part).max(axis=1, keepdims=True, initial=0.0)
+            part = part / np.where(largest > 0, largest, 1)
+            length = np.sqrt(np.einsum("ij,ij->i", part, part))[:, None]
+            part /= np.where(length > 0, length, 1)
+        elif np.abs(part).max(initial=0.0) > np.finfo(np.float32).max:
+            bad = start + int(np.argmax(np.abs(part).max(axis=1) > np.finfo(np.float32).max))
+            raise ValueError(f"{name}: expected values that float32 holds, got a larger one in row {bad}")
+        rows[start : start + 1024] = part
+    return rows
+
+
+def _require_finite(part: NDArray[np.float64], name: str, start: int) -> None:
+    """Raises ValueError naming the first row, counted from `start`, that holds a NaN or an infinity."""
+    finite = np.isfinite(part).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"{name}: expected finite values, got NaN or Inf in row {start + int(np.argmin(finite))}"
+        )

@@ -1,0 +1,48 @@
+"""What this installation is, and how many threads it uses."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+
+import numpy as np
+
+from pyhue import _core
+from pyhue._arrays import positive_integer
+
+
+def get_num_threads() -> int:
+    """How many threads the NumPy side uses; the torch ops use torch's.
+
+    The default is the number of CPUs that this process may use, bounded by `OMP_NUM_THREADS`.
+    """
+    return _core.num_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Use `n` threads, at least 1. Results do not depend on it."""
+    _core.set_num_threads(positive_integer(n, "n"))
+
+
+def config() -> dict[str, str]:
+    """The lines of `show_config`."""
+    try:
+        torch = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        torch = "not installed"
+    return {
+        "pyhue": importlib.metadata.version("pyhue"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch,
+        "torch ops": "built" if importlib.util.find_spec("pyhue._torch") else "not built",
+        "instruction set": f"{_core.isa()} (available: {', '.join(_core.available_isas())})",
+        "threads": str(get_num_threads()),
+    }
+
+
+def show_config() -> None:
+    """Prints versions, the instruction-set level in use, threads, and what was built in."""
+    for name, value in config().items():
+        print(f"{name:<16} {value}")

@@ -1,0 +1,277 @@
+"""A memory of labelled pixel vectors: exact search and classification by density."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyhue import _storage
+from pyhue._arrays import floating, integers, like, positive_integer, vector_rows
+from pyhue._growing import GrowingArray
+from pyhue._index import Index
+from pyhue.density import density
+
+_MAX_DIM = 4096
+_MAX_LABEL = 2**31 - 1
+
+
+class SearchResult(NamedTuple):
+    """What `PixelMemory.search` returns; both have the queries' leading shape and k last."""
+
+    distances: Any  #: float32, squared Euclidean, ascending; +inf where there is no neighbour
+    indices: Any  #: int64, row of the memory; -1 where there is no neighbour
+
+
+def pixel_vectors(feature_maps: Any) -> Any:
+    """Feature maps (images, channels, H, W) as pixel vectors (images, H * W, channels), row by row.
+
+    NumPy array or tensor of any dtype in, the same kind and dtype out, a view where strides allow.
+
+    Raises:
+        ValueError: `feature_maps` does not have four dimensions.
+
+    Example:
+        >>> pixel_vectors(np.zeros((2, 1280, 7, 7))).shape
+        (2, 49, 1280)
+    """
+    maps = feature_maps if hasattr(feature_maps, "reshape") else np.asarray(feature_maps)
+    if maps.ndim != 4:
+        raise ValueError(f"feature_maps: expected (images, channels, H, W), got shape {tuple(maps.shape)}")
+    images, channels, height, width = maps.shape
+    return maps.reshape(images, channels, height * width).swapaxes(1, 2)
+
+
+class PixelMemory:
+    """Labelled pixel vectors, searched exactly.
+
+    Every image is a set of vectors, one for each pixel of a CNN layer's activation. `search` finds the
+    nearest stored vectors; `log_likelihood` and `predict` let the neighbours of an image's vectors vote.
+
+    Distances are squared Euclidean, computed in float32 over the stored vectors in a fixed order, ties to
+    the lower index: results are exact and do not depend on batch size, threads, k or the CPU.
+
+    Args:
+        dim: channels of a vector, 1 to 4096.
+        normalize: scale stored and query vectors to unit length, in float64. All-zero vectors, which real
+            activations contain, stay zero. Default True.
+
+    Inputs are NumPy arrays or torch CPU tensors of float16, bfloat16 (torch), float32 or float64, with any
+    strides; results are of the same kind. Wrong input raises TypeError or ValueError naming the argument,
+    and leaves the memory as it was.
+
+    Example:
+        >>> activations = np.random.default_rng(0).random((6, 49, 32))    # images, pixels, channels
+        >>> memory = PixelMemory(dim=32)
+        >>> memory.add(activations, labels=[0, 0, 0, 1, 1, 1])
+        >>> memory.predict(activations)
+        array([0, 0, 0, 1, 1, 1])
+    """
+
+    def __init__(self, dim: int, normalize: bool = True):
+        self.dim = positive_integer(dim, "dim")
+        if self.dim > _MAX_DIM:
+            raise ValueError(f"dim: expected at most {_MAX_DIM}, got {dim}")
+        self.normalize = bool(normalize)
+        self._vectors = GrowingArray((self.dim,), np.float32)
+        self._labels = GrowingArray((), np.int64)
+        self._images = GrowingArray((), np.int64)
+        self._pixels = GrowingArray((), np.int64)
+        self._class_counts = np.zeros(0, np.int64)
+        self._num_images = 0
+        self._index: Index | None = None
+
+    def __len__(self) -> int:
+        """How many vectors are stored."""
+        return len(self._vectors)
+
+    def __repr__(self) -> str:
+        return (
+            f"PixelMemory(dim={self.dim}, normalize={self.normalize}): {len(self)} vectors of "
+            f"{self._num_images} images, {self.num_classes} classes"
+        )
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """The stored vectors, float32 (len, dim), read-only."""
+        return _read_only(self._vectors.values)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class of each stored vector, (len,), read-only."""
+        return _read_only(self._labels.values)
+
+    @property
+    def images(self) -> NDArray[np.int64]:
+        """Image of each stored vector, counted from 0 in the order of adding, (len,), read-only."""
+        return _read_only(self._images.values)
+
+    @property
+    def pixels(self) -> NDArray[np.int64]:
+        """Pixel index of each stored vector within its image, (len,), read-only."""
+        return _read_only(self._pixels.values)
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """How many vectors of each class are stored, (num_classes,), read-only."""
+        return _read_only(self._class_counts)
+
+    @property
+    def num_classes(self) -> int:
+        """The largest label so far plus one."""
+        return len(self._class_counts)
+
+    def add(self, activations: Any, labels: Any) -> None:
+        """Stores the pixel vectors of labelled images.
+
+        Args:
+            activations: (images, pixels, dim), or feature maps (images, dim, H, W).
+            labels: non-negative integers (images,), the class of each image.
+
+        Raises:
+            TypeError: a dtype is wrong.
+            ValueError: a shape is wrong, a value is NaN or infinite (the message names the row, counting
+                pixel vectors), a label is negative, or there are more or fewer labels than images.
+        """
+        vectors = self._pixel_vectors(activations)
+        images, pixels = vectors.shape[:2]
+        classes = integers(labels, "labels")
+        if classes.shape != (images,):
+            raise ValueError(f"labels: expected shape ({images},), one for each image, got {classes.shape}")
+        if images and not 0 <= classes.min() <= classes.max() <= _MAX_LABEL:
+            bad = classes.min() if classes.min() < 0 else classes.max()
+            raise ValueError(f"labels: expected integers from 0 to {_MAX_LABEL}, got {bad}")
+        rows = vector_rows(vectors.reshape(images * pixels, self.dim), "activations", self.normalize)
+        counts = np.zeros(max(self.num_classes, int(classes.max(initial=-1)) + 1), np.int64)
+        counts[: self.num_classes] = self._class_counts
+        np.add.at(counts, classes, pixels)
+        columns = (self._vectors, self._labels, self._images, self._pixels)
+        for column in columns:  # what may run out of memory does so before anything changes
+            column.reserve(len(self) + len(rows))
+        numbers = np.arange(self._num_images, self._num_images + images)
+        values = (
+            rows,
+            np.repeat(classes, pixels),
+            np.repeat(numbers, pixels),
+            np.tile(np.arange(pixels), images),
+        )
+        for column, added in zip(columns, values, strict=True):
+            column.append(added)
+        self._class_counts = counts
+        self._num_images += images
+
+    def search(self, vectors: Any, k: int = 10) -> SearchResult:
+        """The k stored vectors nearest to each query vector.
+
+        Args:
+            vectors: queries (..., dim).
+            k: neighbours of each, at least 1. Where the memory holds fewer, the rest has index -1 and
+                distance +inf. Default 10.
+
+        Returns:
+            `SearchResult`: distances float32 (..., k), squared Euclidean, ascending, and indices int64
+            (..., k), rows of the memory; ties go to the lower index.
+
+        Raises:
+            TypeError: a dtype is wrong.
+            ValueError: the memory is empty, the last dimension is not `dim`, or a value is not finite.
+        """
+        queries = floating(vectors, "vectors")
+        if queries.ndim < 1 or queries.shape[-1] != self.dim:
+            raise ValueError(f"vectors: expected shape (..., {self.dim}), got {queries.shape}")
+        found = self._search(queries.reshape(-1, self.dim), "vectors", k)
+        shape = (*queries.shape[:-1], found.distances.shape[1])
+        return SearchResult(
+            like(found.distances.reshape(shape), vectors), like(found.indices.reshape(shape), vectors)
+        )
+
+    def log_likelihood(self, activations: Any, k: int = 10, eps: float = 1e-8) -> Any:
+        """Log-likelihood of each image under each class, by `pyhue.density` over k neighbours a pixel.
+
+        Args:
+            activations: (images, pixels, dim), or feature maps (images, dim, H, W).
+            k: neighbours of each pixel vector, at least 1. Default 10.
+            eps: added to the squared bandwidth, positive. Default 1e-8.
+
+        Returns:
+            float64 (images, num_classes), -inf for a class without a neighbour.
+
+        Raises:
+            TypeError, ValueError: as `search`.
+        """
+        return like(self._log_likelihood(activations, k, eps), activations)
+
+    def predict(self, activations: Any, k: int = 10, eps: float = 1e-8) -> Any:
+        """The most likely class of each image, int64 (images,); arguments as for `log_likelihood`."""
+        return like(np.argmax(self._log_likelihood(activations, k, eps), axis=1), activations)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the memory to one safetensors file.
+
+        The file is written beside `path`, synced to disk and renamed, so that `path` holds either what it
+        held before or the whole memory.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        metadata = {"dim": self.dim, "normalize": int(self.normalize), "num_images": self._num_images}
+        _storage.save(path, _storage.Contents(self.vectors, self.labels, self.images, self.pixels, metadata))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> PixelMemory:
+        """Reads a memory that `save` wrote. Nothing is unpickled.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the file is truncated, foreign, of another version, or its parts disagree.
+        """
+        contents = _storage.load(path)
+        memory = cls(contents.metadata["dim"], bool(contents.metadata["normalize"]))
+        memory._vectors.append(contents.vectors)
+        memory._labels.append(contents.labels)
+        memory._images.append(contents.images)
+        memory._pixels.append(contents.pixels)
+        memory._class_counts = np.bincount(contents.labels).astype(np.int64)
+        memory._num_images = contents.metadata["num_images"]
+        return memory
+
+    def _pixel_vectors(self, activations: Any) -> NDArray[np.floating[Any]]:
+        """Checks the shape of activations: (images, pixels, dim) or (images, dim, H, W)."""
+        array = floating(activations, "activations")
+        if array.ndim == 4 and array.shape[1] == self.dim:
+            return floating(pixel_vectors(array), "activations")
+        if array.ndim == 3 and array.shape[2] == self.dim:
+            return array
+        raise ValueError(
+            f"activations: expected shape (images, pixels, {self.dim}) or (images, {self.dim}, H, W), "
+            f"got {array.shape}"
+        )
+
+    def _search(self, rows: NDArray[np.floating[Any]], name: str, k: int) -> SearchResult:
+        k = positive_integer(k, "k")
+        if not len(self):
+            raise ValueError("memory: expected at least one stored vector, got an empty memory")
+        queries = vector_rows(rows, name, self.normalize)
+        if self._index is None:
+            self._index = Index(self.vectors)
+        self._index.update(self.vectors)
+        return SearchResult(*self._index.search(self.vectors, queries, k))
+
+    def _log_likelihood(self, activations: Any, k: int, eps: float) -> NDArray[np.float64]:
+        vectors = self._pixel_vectors(activations)
+        images, pixels = vectors.shape[:2]
+        distances, indices = self._search(vectors.reshape(images * pixels, self.dim), "activations", k)
+        neighbor_labels = np.where(indices >= 0, self.labels[indices], -1)
+        shape = (images, pixels, distances.shape[1])
+        result: NDArray[np.float64] = density(
+            distances.reshape(shape), neighbor_labels.reshape(shape), self.class_counts, eps
+        )
+        return result
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
