@@ -12,6 +12,7 @@ from pyhue import _storage
 from pyhue._arrays import floating, integers, like, positive_integer, vector_rows
 from pyhue._growing import GrowingArray
 from pyhue._index import Index
+from pyhue._plan import plain
 from pyhue.density import density
 
 _MAX_DIM = 4096
@@ -255,7 +256,7 @@ class PixelMemory:
             raise ValueError("memory: expected at least one stored vector, got an empty memory")
         queries = vector_rows(rows, name, self.normalize)
         if self._index is None:
-            self._index = Index(self.vectors)
+            self._index = Index(self.vectors, plain(self.vectors))
         self._index.update(self.vectors)
         return SearchResult(*self._index.search(self.vectors, queries, k))
 
