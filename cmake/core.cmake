@@ -25,6 +25,7 @@ add_library(pyhue_core STATIC
   csrc/core/density.cpp
   csrc/core/isa.cpp
   csrc/core/pack.cpp
+  csrc/core/rows.cpp
   csrc/core/search.cpp
   csrc/core/tiles.cpp)
 target_include_directories(pyhue_core PUBLIC csrc)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyhue import _core
+
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -64,26 +66,10 @@ def vector_rows(array: NDArray[np.floating[Any]], name: str, normalize: bool) ->
 
     All-zero rows stay zero. A row's values do not depend on the rows around it.
     """
-    rows = np.empty(array.shape, np.float32)
-    for start in range(0, len(array), 1024):
-        part = np.ascontiguousarray(array[start : start + 1024], dtype=np.float64)
-        _require_finite(part, name, start)
-        if normalize:
-            largest = np.abs(part).max(axis=1, keepdims=True, initial=0.0)
-            part = part / np.where(largest > 0, largest, 1)
-            length = np.sqrt(np.einsum("ij,ij->i", part, part))[:, None]
-            part /= np.where(length > 0, length, 1)
-        elif np.abs(part).max(initial=0.0) > np.finfo(np.float32).max:
-            bad = start + int(np.argmax(np.abs(part).max(axis=1) > np.finfo(np.float32).max))
-            raise ValueError(f"{name}: expected values that float32 holds, got a larger one in row {bad}")
-        rows[start : start + 1024] = part
+    wide = np.ascontiguousarray(array, dtype=np.float64 if array.dtype == np.float64 else np.float32)
+    rows, bad = _core.store_rows(wide, normalize)
+    if bad >= 0 and not np.isfinite(wide[bad]).all():
+        raise ValueError(f"{name}: expected finite values, got NaN or Inf in row {bad}")
+    if bad >= 0:
+        raise ValueError(f"{name}: expected values that float32 holds, got a larger one in row {bad}")
     return rows
-
-
-def _require_finite(part: NDArray[np.float64], name: str, start: int) -> None:
-    """Raises ValueError naming the first row, counted from `start`, that holds a NaN or an infinity."""
-    finite = np.isfinite(part).all(axis=1)
-    if not finite.all():
-        raise ValueError(
-            f"{name}: expected finite values, got NaN or Inf in row {start + int(np.argmin(finite))}"
-        )

@@ -11,6 +11,7 @@
 #include "core/density.h"
 #include "core/isa.h"
 #include "core/pack.h"
+#include "core/rows.h"
 #include "core/search.h"
 #include "core/search_kernel_types.h"
 
@@ -46,9 +47,30 @@ class Interruption {
   std::chrono::steady_clock::time_point next_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
 };
 
+template <class Value>
+py::tuple store_rows_array(const Array<Value>& from, bool normalize) {
+  const int64_t count = from.shape(0);
+  const int dim = static_cast<int>(from.shape(1));
+  Array<float> to({count, from.shape(1)});
+  const Value* from_data = from.data();
+  float* to_data = to.mutable_data();
+  int64_t bad;
+  {
+    py::gil_scoped_release release;
+    bad = store_rows(from_data, count, dim, normalize, to_data, pool_executor(nullptr, nullptr));
+  }
+  return py::make_tuple(to, bad);
+}
+
+Array<uint16_t> store_bfloat16_array(const Array<float>& from) {
+  Array<uint16_t> to({from.shape(0), from.shape(1)});
+  store_bfloat16(from.data(), from.size(), to.mutable_data(), pool_executor(nullptr, nullptr));
+  return to;
+}
+
 // The arrays of a packed memory, as pyhue/_index.py names them.
 struct MemoryArrays {
-  Array<float> vectors;
+  py::array vectors;  // float32, or bfloat16 as uint16
   Array<int64_t> order;
   Array<uint16_t> blocks;
   Array<float> bounds;
@@ -61,9 +83,10 @@ struct MemoryArrays {
     return {blocks.mutable_data(), bounds.mutable_data(), rows.mutable_data(), row_bounds.mutable_data()};
   }
   Memory view() {
-    return {vectors.data(), vectors.shape(0), static_cast<int>(vectors.shape(1)),
-            layout,         packed(),         order.data(),
-            cluster_starts ? cluster_starts->data() : nullptr};
+    return {vectors.data(),   vectors.itemsize() == 2,
+            vectors.shape(0), static_cast<int>(vectors.shape(1)),
+            layout,           packed(),
+            order.data(),     cluster_starts ? cluster_starts->data() : nullptr};
   }
 };
 
@@ -112,11 +135,11 @@ py::tuple search_arrays(MemoryArrays& memory_arrays, const QueryArrays& query_ar
   return py::make_tuple(distances, indices);
 }
 
-Array<uint8_t> audit_arrays(MemoryArrays& memory, const QueryArrays& queries, const Array<float>& distances) {
+py::tuple audit_arrays(MemoryArrays& memory, const QueryArrays& queries, const Array<float>& distances) {
   Array<uint8_t> stages({distances.shape(0), memory.vectors.shape(0)});
-  audit(memory.view(), queries.view(), distances.shape(0), distances.data(), stages.mutable_data(),
-        pool_executor(nullptr, nullptr));
-  return stages;
+  const double dims = audit(memory.view(), queries.view(), distances.shape(0), distances.data(), stages.mutable_data(),
+                            pool_executor(nullptr, nullptr));
+  return py::make_tuple(stages, dims);
 }
 
 Array<double> density_arrays(const Array<float>& distances, const Array<int64_t>& labels,
@@ -150,11 +173,10 @@ PYBIND11_MODULE(_core, m) {
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
   py::class_<MemoryArrays>(m, "Memory")
-      .def(py::init([](Array<float> vectors, Array<int64_t> order, Array<uint16_t> blocks, Array<float> bounds,
+      .def(py::init([](py::array vectors, Array<int64_t> order, Array<uint16_t> blocks, Array<float> bounds,
                        Array<uint16_t> rows, Array<float> row_bounds, std::optional<Array<int64_t>> cluster_starts,
                        int block_dims, int row_dims) {
-        return MemoryArrays{vectors, order,          blocks, bounds, rows, row_bounds, cluster_starts,
-                            {block_dims, row_dims}};
+        return MemoryArrays{vectors, order, blocks, bounds, rows, row_bounds, cluster_starts, {block_dims, row_dims}};
       }));
   py::class_<CoordinateArrays>(m, "Coordinates")
       .def(py::init([](Array<double> values, Array<double> squared_norms, double orthogonality_error) {
@@ -164,6 +186,9 @@ PYBIND11_MODULE(_core, m) {
       .def(py::init([](Array<float> vectors, CoordinateArrays coordinates, Array<int32_t> clusters, double omit) {
         return QueryArrays{vectors, coordinates, clusters, omit};
       }));
+  m.def("store_rows", &store_rows_array<float>);
+  m.def("store_rows", &store_rows_array<double>);
+  m.def("store_bfloat16", &store_bfloat16_array);
   m.def("pack", &pack_arrays);
   m.def("search", &search_arrays);
   m.def("audit", &audit_arrays);

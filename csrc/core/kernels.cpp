@@ -12,7 +12,8 @@ const Kernels table = {
     .panel_element_size = kPanelElementSize,
     .screen_tile = screen_tile,
     .row_dot = row_dot,
-    .squared_distance = squared_distance,
+    .squared_distance = squared_distance_to<float>,
+    .squared_distance_bfloat16 = squared_distance_to<uint16_t>,
 };
 
 }  // namespace PYHUE_LEVEL

@@ -12,6 +12,7 @@ struct Kernels {
   ScreenTile screen_tile;
   RowDot row_dot;
   SquaredDistance squared_distance;
+  SquaredDistance squared_distance_bfloat16;
 };
 
 namespace generic {

@@ -44,15 +44,16 @@ class Screen {
 
   int tile(const Tile& tile, int64_t block, const QueryBound* bounds, Survivor* survivors) const {
     return kernels_.screen_tile(memory_.packed.blocks + block * memory_.layout.padded_block_dims() * kBlock,
-                                terms(block), tile.dims.data(), static_cast<int>(tile.dims.size()),
-                                tile.panel.data(), bounds + tile.start, tile.size, survivors);
+                                terms(block), tile.dims.data(), tile.count, tile.panel.data(), bounds + tile.start,
+                                tile.size, survivors);
   }
 
   // Whether the second bound, over blocks and rows, keeps what survived the first.
   bool row(int64_t place, int64_t block, const Survivor& survivor, float threshold) const {
     if (memory_.layout.row_dims == 0) return true;
     const int64_t position = block * kBlock + survivor.lane, count = memory_.layout.padded_row_dims();
-    const float dot = kernels_.row_dot(memory_.packed.rows + position * count, tiles_.row(place), static_cast<int>(count));
+    const float dot =
+        kernels_.row_dot(memory_.packed.rows + position * count, tiles_.row(place), static_cast<int>(count));
     const RowBound& query = tiles_.row_bound(place);
     const float* x = memory_.packed.row_bounds + 2 * position;
     const float* term = terms(block) + survivor.lane;
@@ -129,8 +130,7 @@ class Pass {
       visited.resize(static_cast<size_t>(screen_.blocks()));
       for (int rank = 0; rank < queries_.clusters_per_query; ++rank) {
         for (int64_t place = tiles_[t].start; place < tiles_[t].start + tiles_[t].size; ++place) {
-          const int32_t cluster =
-              queries_.clusters[at(tiles_.order(), place) * queries_.clusters_per_query + rank];
+          const int32_t cluster = queries_.clusters[at(tiles_.order(), place) * queries_.clusters_per_query + rank];
           const int64_t begin = memory_.cluster_starts[cluster], end = memory_.cluster_starts[cluster + 1];
           for (int64_t block = begin / kBlock; block * kBlock < end; ++block) {
             if (at(visited, block)) continue;
@@ -181,15 +181,19 @@ class Pass {
     }
   }
 
+  const char* vector(int64_t index) const {
+    return static_cast<const char*>(memory_.vectors) + index * memory_.dim * (memory_.bfloat16 ? 2 : 4);
+  }
+
   void prefetch(int64_t index) const {
-    const char* vector = reinterpret_cast<const char*>(memory_.vectors + index * memory_.dim);
-    for (int64_t byte = 0; byte < std::min<int64_t>(512, memory_.dim * 4); byte += 64) __builtin_prefetch(vector + byte);
+    for (int byte = 0; byte < std::min(512, memory_.dim * 2); byte += 64) __builtin_prefetch(vector(index) + byte);
   }
 
   void refine(Worker& worker, int64_t place, int64_t index) {
     const float* query = queries_.vectors + at(tiles_.order(), place) * memory_.dim;
-    const float distance =
-        kernels_.squared_distance(query, memory_.vectors + index * memory_.dim, memory_.dim);
+    const SquaredDistance distance_to =
+        memory_.bfloat16 ? kernels_.squared_distance_bfloat16 : kernels_.squared_distance;
+    const float distance = distance_to(query, vector(index), memory_.dim);
     Neighbors& neighbors = at(worker.neighbors, place);
     if (neighbors.offer({distance, index}) && neighbors.full()) lower(worker, place, neighbors.worst().distance);
   }
@@ -227,8 +231,8 @@ class Pass {
 
 }  // namespace
 
-bool search(const Memory& memory, const Queries& queries, int64_t count, int64_t k, float* distances,
-            int64_t* indices, const Executor& executor) {
+bool search(const Memory& memory, const Queries& queries, int64_t count, int64_t k, float* distances, int64_t* indices,
+            const Executor& executor) {
   std::fill(distances, distances + count * k, kInfinity);
   std::fill(indices, indices + count * k, int64_t{-1});
   for (int64_t first = 0; first < count; first += kBatch) {
@@ -239,8 +243,8 @@ bool search(const Memory& memory, const Queries& queries, int64_t count, int64_t
   return true;
 }
 
-void audit(const Memory& memory, const Queries& queries, int64_t count, const float* distances, uint8_t* stages,
-           const Executor& executor) {
+double audit(const Memory& memory, const Queries& queries, int64_t count, const float* distances, uint8_t* stages,
+             const Executor& executor) {
   std::fill(stages, stages + count * memory.n, uint8_t{0});
   const Tiles tiles(queries, 0, count, memory.layout, kernels(), executor);
   const Screen screen(memory, tiles);
@@ -255,13 +259,17 @@ void audit(const Memory& memory, const Queries& queries, int64_t count, const fl
     for (int64_t block = 0; block < screen.blocks(); ++block) {
       const int found = screen.tile(tiles[t], block, bounds.data(), survivors.data());
       for (int i = 0; i < found; ++i) {
-        const int64_t place = tiles[t].start + at(survivors, i).query, position = block * kBlock + at(survivors, i).lane;
+        const int64_t place = tiles[t].start + at(survivors, i).query,
+                      position = block * kBlock + at(survivors, i).lane;
         if (position >= memory.n) continue;
         const bool kept = screen.row(place, block, at(survivors, i), at(bounds, place).threshold);
         stages[at(tiles.order(), place) * memory.n + memory.order[position]] = kept ? 2 : 1;
       }
     }
   }
+  double dims = 0;
+  for (int64_t t = 0; t < tiles.size(); ++t) dims += tiles[t].count;
+  return dims / static_cast<double>(std::max<int64_t>(1, tiles.size()));
 }
 
 }  // namespace pyhue

@@ -7,8 +7,8 @@
 //
 //     blocks --screen a tile of queries--> survivors --rows--> fewer --distance--> k best of each query
 //
-// First each tile visits the clusters nearest to its queries, so that the k-th distance found so far, the
-// threshold of all further screening, is nearly final when the pass over the whole memory begins.
+// Where the memory has clusters, each tile first visits those nearest to its queries, so that the k-th distance found
+// so far, the threshold of all further screening, is nearly final when the pass over the whole memory begins.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +20,10 @@
 namespace pyhue {
 
 struct Memory {
-  const float* vectors;           // (n, dim) float32, row-major
+  const void* vectors;  // (n, dim) float32 or bfloat16, row-major
+  bool bfloat16;
   int64_t n;
-  int dim;                        // 1 .. 4096
+  int dim;  // 1 .. 4096
   Layout layout;
   PackedMemory packed;            // of n positions
   const int64_t* order;           // (n,) the vector at each position
@@ -33,12 +34,13 @@ struct Memory {
 // Returns false when interrupted; the outputs are then meaningless.
 // Scratch memory: for at most 1,008 queries at a time, workers x k entries of 16 bytes each, their
 // coordinates in bfloat16 and n / 64 bytes for each tile of 7; independent of n x queries otherwise.
-bool search(const Memory& memory, const Queries& queries, int64_t count, int64_t k, float* distances,
-            int64_t* indices, const Executor& executor);
+bool search(const Memory& memory, const Queries& queries, int64_t count, int64_t k, float* distances, int64_t* indices,
+            const Executor& executor);
 
 // The certificate, for tests: which stage drops each vector when the k-th distance of query q is distances[q].
-// stages (queries, n) by vector: 0 dropped by the blocks, 1 by the rows, 2 kept.
-void audit(const Memory& memory, const Queries& queries, int64_t count, const float* distances, uint8_t* stages,
-           const Executor& executor);
+// stages (queries, n) by vector: 0 dropped by the blocks, 1 by the rows, 2 kept. Returns how many dimensions of
+// the blocks the tiles read, on average.
+double audit(const Memory& memory, const Queries& queries, int64_t count, const float* distances, uint8_t* stages,
+             const Executor& executor);
 
 }  // namespace pyhue

@@ -23,6 +23,12 @@ constexpr int kTileLanes = kTileRegisters * kWidth;
 // vdpbf16ps adds the two products of a pair of dimensions.
 constexpr int kPanelElementSize = 2;
 
+// Chosen dimensions are no stride that hardware foresees: rows are fetched some iterations ahead.
+inline void prefetch(const uint16_t* row) {
+  __builtin_prefetch(row);
+  __builtin_prefetch(row + kBlock / 2);
+}
+
 // Interleaving two rows of a block pairs their values, but shuffles the vectors between two registers:
 // register 0 gets vectors 0-3, 8-11, ..., register 1 the others. This undoes it, once for each sum.
 inline void unshuffle(Floats& low, Floats& high) {
@@ -40,6 +46,8 @@ inline void dot_products(const uint16_t* block, const int32_t* dims, int count, 
   for (int k = 0; k < count; k += 2, pairs += Q) {
     const uint16_t* even = block + dims[k] * kBlock;
     const uint16_t* odd = block + dims[k + 1] * kBlock;
+    prefetch(block + dims[k + kDimsAhead] * kBlock);
+    prefetch(block + dims[k + kDimsAhead + 1] * kBlock);
     __m512bh x[kTileRegisters];
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
@@ -147,14 +155,26 @@ float row_dot(const uint16_t* a, const uint16_t* b, int count) {
 
 constexpr int kSums = 32;
 
-float squared_distance(const float* a, const float* b, int dims) {
+inline Floats load_values(const float* from) { return load<Floats>(from); }
+inline Floats load_values(const uint16_t* from) { return widen(from); }
+inline float load_value(const float* from) { return *from; }
+inline float load_value(const uint16_t* from) {
+  const uint32_t word = static_cast<uint32_t>(*from) << 16;
+  float value;
+  __builtin_memcpy(&value, &word, sizeof value);
+  return value;
+}
+
+template <class Stored>
+float squared_distance_to(const float* q, const void* stored, int dims) {
+  const Stored* x = static_cast<const Stored*>(stored);
   constexpr int kRegisters = kSums / kWidth;
   Floats sums[kRegisters] = {};
   int i = 0;
   for (; i + kSums <= dims; i += kSums) {
 #pragma GCC unroll 8
     for (int r = 0; r < kRegisters; ++r) {
-      const Floats difference = load<Floats>(a + i + r * kWidth) - load<Floats>(b + i + r * kWidth);
+      const Floats difference = load<Floats>(q + i + r * kWidth) - load_values(x + i + r * kWidth);
       sums[r] += difference * difference;
     }
   }
@@ -162,7 +182,7 @@ float squared_distance(const float* a, const float* b, int dims) {
 #pragma GCC unroll 8
   for (int r = 0; r < kRegisters; ++r) store(partial + r * kWidth, sums[r]);
   for (int j = 0; i < dims; ++i, ++j) {
-    const float difference = a[i] - b[i];
+    const float difference = q[i] - load_value(x + i);
     partial[j] += difference * difference;
   }
   for (int half = kSums / 2; half > 0; half /= 2) {

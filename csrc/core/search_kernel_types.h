@@ -5,7 +5,8 @@
 
 namespace pyhue {
 
-constexpr int kBlock = 64;  // memory vectors in a lane-interleaved block
+constexpr int kBlock = 64;      // memory vectors in a lane-interleaved block
+constexpr int kDimsAhead = 16;  // dimensions that the screening kernel prefetches ahead
 
 // Per-vector terms of the bound (pack.h), an array of kBlock floats each, one after the other for a block:
 // half of the squared norm, rounded down; norm, norm of the rounding error, norm of the tail, rounded up.
@@ -28,7 +29,7 @@ struct Survivor {
 // Screens a tile of queries against one block of memory vectors.
 //   block    (padded_block_dims, kBlock) bfloat16
 //   bounds   (kBoundTerms, kBlock)
-//   dims     (count,) the dimensions S to read, count even
+//   dims     (count + kDimsAhead,) the dimensions S to read, count even; the rest is only prefetched
 //   panel    the queries' values of them: (count / 2, queries, 2) bfloat16 where panel_element_size is 2,
 //            (count, queries) float32 where it is 4
 //   queries  1 .. tile_queries
@@ -42,8 +43,9 @@ using ScreenTile = int (*)(const uint16_t* block, const float* bounds, const int
 // sum a_i b_i over bfloat16 values, in float32; count a multiple of 32.
 using RowDot = float (*)(const uint16_t* a, const uint16_t* b, int count);
 
-// sum (a_i - b_i)^2 in float32 and in a fixed order, the same at every level: 32 partial sums (element i goes
-// to sum i mod 32, every operation rounded), then halved five times. The distance that search returns.
-using SquaredDistance = float (*)(const float* a, const float* b, int dims);
+// sum (q_i - x_i)^2 in float32 and in a fixed order, the same at every level: 32 partial sums (element i goes
+// to sum i mod 32, every operation rounded), then halved five times. The distance that search returns. One
+// kernel takes x as float32, one as bfloat16.
+using SquaredDistance = float (*)(const float* q, const void* x, int dims);
 
 }  // namespace pyhue

@@ -59,7 +59,8 @@ inline float sum(Floats v) {
   const auto eight = v;
 #endif
 #if defined(__AVX2__)
-  const auto four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  const auto four =
+      __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
 #else
   const auto four = v;
 #endif

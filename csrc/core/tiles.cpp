@@ -40,7 +40,7 @@ std::vector<int32_t> chosen_dims(const Queries& queries, const std::vector<int64
     return energy[static_cast<size_t>(a)] < energy[static_cast<size_t>(b)];
   });
   int dropped = 0;
-  for (bool fits = true; fits && dropped < dims; dropped += fits) {
+  for (bool fits = true; fits && dropped + 2 < dims; dropped += fits) {
     for (int q = 0; q < tile.size; ++q) {
       const int64_t query = order[static_cast<size_t>(tile.start + q)];
       const double value = queries.coordinates.values[query * layout.dims() + kept[static_cast<size_t>(dropped)]];
@@ -71,11 +71,6 @@ Tiles::Tiles(const Queries& queries, int64_t first, int64_t count, const Layout&
       row_bounds_(static_cast<size_t>(count)),
       rows_(static_cast<size_t>(count * layout.padded_row_dims())) {
   std::iota(order_.begin(), order_.end(), first);
-  if (queries.clusters_per_query > 0) {
-    std::stable_sort(order_.begin(), order_.end(), [&](int64_t a, int64_t b) {
-      return queries.clusters[a * queries.clusters_per_query] < queries.clusters[b * queries.clusters_per_query];
-    });
-  }
   for_each_chunk(executor, size(), [&](int64_t index, int) {
     Tile& tile = tiles_[static_cast<size_t>(index)];
     tile.start = index * kernels.tile_queries;
@@ -86,7 +81,9 @@ Tiles::Tiles(const Queries& queries, int64_t first, int64_t count, const Layout&
 
 void Tiles::fill(const Queries& queries, const Kernels& kernels, Tile& tile) {
   tile.dims = chosen_dims(queries, order_, tile, layout_);
-  const size_t count = tile.dims.size(), size = static_cast<size_t>(tile.size);
+  tile.count = static_cast<int>(tile.dims.size());
+  tile.dims.resize(tile.dims.size() + kDimsAhead, tile.dims.back());
+  const size_t count = static_cast<size_t>(tile.count), size = static_cast<size_t>(tile.size);
   tile.panel.resize(count * size * static_cast<size_t>(kernels.panel_element_size));
   for (size_t q = 0; q < size; ++q) {
     const int64_t place = tile.start + static_cast<int64_t>(q), query = order_[static_cast<size_t>(place)];
@@ -124,7 +121,8 @@ void Tiles::fill(const Queries& queries, const Kernels& kernels, Tile& tile) {
 }
 
 // The second bound of a query; `omitted` covers the dimensions of the blocks that its tile does not read.
-void Tiles::fill_rows(const Queries& queries, int64_t place, double omitted, double rounded, double error, double read) {
+void Tiles::fill_rows(const Queries& queries, int64_t place, double omitted, double rounded, double error,
+                      double read) {
   const int64_t query = order_[static_cast<size_t>(place)];
   const double* values = queries.coordinates.values + query * layout_.dims() + layout_.block_dims;
   uint16_t* row = rows_.data() + place * layout_.padded_row_dims();

@@ -15,18 +15,19 @@
 namespace pyhue {
 
 struct Queries {
-  const float* vectors;      // (n, dim) float32, row-major
-  Coordinates coordinates;   // of the n queries
-  const int32_t* clusters;   // (n, clusters_per_query): nearest clusters of each, nearest first
-  int clusters_per_query;    // 0: none
-  double omit;               // share of a query's norm that a tile may leave out, 0 .. 1
+  const float* vectors;     // (n, dim) float32, row-major
+  Coordinates coordinates;  // of the n queries
+  const int32_t* clusters;  // (n, clusters_per_query): nearest clusters of each, nearest first
+  int clusters_per_query;   // 0: none
+  double omit;              // share of a query's norm that a tile may leave out, 0 .. 1
 };
 
 struct Tile {
-  int64_t start;                   // first query, a place in Tiles::order()
-  int size;                        // queries
-  std::vector<int32_t> dims;       // read of each block
-  std::vector<char> panel;         // as ScreenTile takes it
+  int64_t start;              // first query, a place in Tiles::order()
+  int size;                   // queries
+  int count;                  // dimensions read of each block
+  std::vector<int32_t> dims;  // (count + kDimsAhead)
+  std::vector<char> panel;    // as ScreenTile takes it
 };
 
 // A query's factors for the bound over blocks and rows together.

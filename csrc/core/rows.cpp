@@ -1,0 +1,75 @@
+#include "core/rows.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+
+#include "core/bfloat16.h"
+
+namespace pyhue {
+namespace {
+
+constexpr int64_t kRows = 256;
+
+// The Euclidean norm divided by `scale`, in eight partial sums.
+template <class Value>
+double norm(const Value* row, int dim, double scale) {
+  double sums[8] = {};
+  int i = 0;
+  for (; i + 8 <= dim; i += 8) {
+    for (int j = 0; j < 8; ++j) sums[j] += (row[i + j] / scale) * (row[i + j] / scale);
+  }
+  for (int j = 0; i < dim; ++i, ++j) sums[j] += (row[i] / scale) * (row[i] / scale);
+  return std::sqrt(((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7])));
+}
+
+// Whether every value is finite and, if `fits`, within float32.
+template <class Value>
+bool valid(const Value* row, int dim, bool fits, Value& largest) {
+  largest = 0;
+  bool numbers = true;
+  for (int i = 0; i < dim; ++i) {
+    numbers = numbers && row[i] == row[i];
+    largest = std::max<Value>(largest, std::fabs(row[i]));
+  }
+  return numbers && largest <= (fits ? std::numeric_limits<float>::max() : std::numeric_limits<Value>::max());
+}
+
+}  // namespace
+
+template <class Value>
+int64_t store_rows(const Value* from, int64_t count, int dim, bool normalize, float* to, const Executor& executor) {
+  std::atomic<int64_t> bad{count};
+  for_each_chunk(executor, (count + kRows - 1) / kRows, [&](int64_t chunk, int) {
+    for (int64_t r = chunk * kRows; r < std::min(count, (chunk + 1) * kRows); ++r) {
+      const Value* row = from + r * dim;
+      Value largest;
+      if (!valid(row, dim, !normalize, largest)) {
+        int64_t first = bad.load();
+        while (r < first && !bad.compare_exchange_weak(first, r)) {
+        }
+        continue;
+      }
+      // Squares of float32 values fit float64; float64 values are scaled by the largest first.
+      const double scale = sizeof(Value) == 4 || largest == 0 ? 1 : static_cast<double>(largest);
+      const double length = normalize && largest > 0 ? norm(row, dim, scale) : 1;
+      for (int i = 0; i < dim; ++i) {
+        to[r * dim + i] = static_cast<float>(normalize ? row[i] / scale / length : row[i]);
+      }
+    }
+  });
+  return bad.load() == count ? -1 : bad.load();
+}
+
+template int64_t store_rows(const float*, int64_t, int, bool, float*, const Executor&);
+template int64_t store_rows(const double*, int64_t, int, bool, float*, const Executor&);
+
+void store_bfloat16(const float* from, int64_t count, uint16_t* to, const Executor& executor) {
+  constexpr int64_t kValues = 1 << 16;
+  for_each_chunk(executor, (count + kValues - 1) / kValues, [&](int64_t chunk, int) {
+    for (int64_t i = chunk * kValues; i < std::min(count, (chunk + 1) * kValues); ++i) to[i] = to_bfloat16(from[i]);
+  });
+}
+
+}  // namespace pyhue

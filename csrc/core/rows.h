@@ -1,0 +1,19 @@
+// Vectors as a memory stores them, from what a user passes.
+#pragma once
+
+#include <cstdint>
+
+#include "core/executor.h"
+
+namespace pyhue {
+
+// (count, dim) float32 or float64 in, row-major; float32 out, each row of unit Euclidean length if
+// `normalize`, with norms in float64. All-zero rows stay zero. A row's result depends on that row alone.
+// Returns the first row that holds a NaN, an infinity or a value beyond float32 (when not normalised), or -1.
+template <class Value>
+int64_t store_rows(const Value* from, int64_t count, int dim, bool normalize, float* to, const Executor& executor);
+
+// Rounds `count` values to bfloat16, to nearest even.
+void store_bfloat16(const float* from, int64_t count, uint16_t* to, const Executor& executor);
+
+}  // namespace pyhue
