@@ -66,7 +66,7 @@ def vector_rows(array: NDArray[np.floating[Any]], name: str, normalize: bool) ->
 
     All-zero rows stay zero. A row's values do not depend on the rows around it.
     """
-    wide = np.ascontiguousarray(array, dtype=np.float64 if array.dtype == np.float64 else np.float32)
+    wide: NDArray[Any] = np.ascontiguousarray(array, np.float64 if array.dtype == np.float64 else np.float32)
     rows, bad = _core.store_rows(wide, normalize)
     if bad >= 0 and not np.isfinite(wide[bad]).all():
         raise ValueError(f"{name}: expected finite values, got NaN or Inf in row {bad}")

@@ -1,98 +1,77 @@
-"""How a memory is packed, chosen by measurement on a sample of its own vectors.
-
-A plan names coordinates that keep distances and how many of them the filters read; `docs/search.md` tells
-why each kind pays. Candidates are compared by the work that they leave on a sample: dimensions read for
-each pair of query and vector, and what each survivor costs after that.
-"""
+"""How a memory is packed: coordinates that keep distances, and which of them the filters read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pyhue._stored import Stored
 
 FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Coordinates z = rotation (x - center), and which of them are stored."""
+    """Coordinates z = rotation (x - center), and which of them are stored.
+
+    Whatever the plan, search is exact; it decides the speed only.
+    """
 
     name: str
-    center: FloatArray | None  #: (dim,), None: zero
+    center: FloatArray  #: (dim,)
     rotation: FloatArray | None  #: (block_dims + row_dims, dim), orthonormal rows; None: identity
     block_dims: int  #: coordinates in blocks, read by the first filter
-    row_dims: int = 0  #: coordinates in rows, read by the second; 0: no second filter
+    row_dims: int = 0  #: coordinates in rows, read by the second filter; 0: there is none
     omit: float = 0.0  #: share of a query's norm that the first filter may leave out
-    orthogonality_error: float = 0.0
-    estimate: dict[str, float] = field(default_factory=dict)  #: what the sample told
+
+    @property
+    def orthogonality_error(self) -> float:
+        """Upper bound of the relative change of squared norms by the rotation, rounding included."""
+        if self.rotation is None:
+            return 0.0
+        rows, dim = self.rotation.shape
+        deviation = np.linalg.norm(self.rotation @ self.rotation.T - np.eye(rows))
+        return float(4 * (deviation + dim * np.sqrt(rows) * np.finfo(np.float64).eps))
 
     def coordinates(self, vectors: NDArray[np.float32]) -> tuple[FloatArray, FloatArray]:
         """Coordinates (n, block_dims + row_dims) and squared norms (n,) of vectors (n, dim)."""
-        centred = vectors.astype(np.float64) if self.center is None else vectors - self.center
+        centred = vectors - self.center
         squared_norms = np.einsum("ij,ij->i", centred, centred)
         return (centred if self.rotation is None else centred @ self.rotation.T), squared_norms
 
 
-def mean(vectors: NDArray[np.float32]) -> FloatArray:
+def mean(stored: Stored) -> FloatArray:
     """The mean vector in float64."""
-    total = np.zeros(vectors.shape[1])
-    for start in range(0, len(vectors), 8192):
-        total += vectors[start : start + 8192].sum(axis=0, dtype=np.float64)
-    return total / max(1, len(vectors))
+    total = np.zeros(stored.dim)
+    for part in stored.parts():
+        total += part.sum(axis=0, dtype=np.float64)
+    return total / max(1, len(stored))
 
 
-def plain(vectors: NDArray[np.float32]) -> Plan:
-    """Centred on the mean, every coordinate read: right for small memories, and where nothing prunes."""
-    return Plan("plain", mean(vectors), None, vectors.shape[1])
+def plain(center: FloatArray) -> Plan:
+    """Every coordinate is read: right for small memories, and where nothing prunes."""
+    return Plan("plain", center, None, len(center))
 
 
-@dataclass(frozen=True)
-class Clusters:
-    """Groups of near vectors, so that a query can begin with the likeliest."""
+def sparse(dim: int, omit: float) -> Plan:
+    """Each tile of queries reads the channels where its norm lies: right for sparse activations.
 
-    projection: NDArray[np.float32]  #: (dims, dim)
-    centroids: NDArray[np.float32]  #: (clusters, dims)
-    order: NDArray[np.int64]  #: (n,) vectors, cluster by cluster
-    starts: NDArray[np.int64]  #: (clusters + 1,) where each cluster begins in `order`
-
-    def nearest(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int32]:
-        """The `count` clusters of nearest centroid for each query (n, count), nearest first."""
-        count = min(count, len(self.centroids))
-        scores = _scores(queries @ self.projection.T, self.centroids)
-        best = np.argpartition(scores, count - 1, axis=1)[:, :count]
-        ranks = np.argsort(np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
-        return np.take_along_axis(best, ranks, axis=1).astype(np.int32)
+    Not centred, which would fill the zeros.
+    """
+    return Plan("sparse", np.zeros(dim), None, dim, omit=omit)
 
 
-def _scores(points: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Squared distances less what depends on the point only."""
-    half = 0.5 * np.einsum("ij,ij->i", centroids, centroids)
-    scores: NDArray[np.float32] = half - points @ centroids.T
-    return scores
+def principal(center: FloatArray, directions: FloatArray, block_dims: int, dims: int) -> Plan:
+    """The leading principal directions: right where few of them hold most of the variance."""
+    return Plan("principal", center, directions[:dims], block_dims, dims - block_dims)
 
 
-def _assign(points: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
-    parts = [_scores(points[i : i + 8192], centroids).argmin(axis=1) for i in range(0, len(points), 8192)]
-    return np.concatenate(parts)
-
-
-def cluster(vectors: NDArray[np.float32], directions: FloatArray, seed: int = 0) -> Clusters:
-    """Lloyd's k-means in the leading principal directions, about 256 vectors a cluster."""
-    projection = directions[:128].astype(np.float32)
-    points = np.concatenate([vectors[i : i + 8192] @ projection.T for i in range(0, len(vectors), 8192)])
-    count = max(1, min(2048, len(vectors) // 256))
-    rng = np.random.default_rng(seed)
-    sample = points[rng.choice(len(points), min(len(points), 24 * count), replace=False)]
-    centroids = sample[rng.choice(len(sample), count, replace=False)].copy()
-    for _ in range(6):
-        nearest = _assign(sample, centroids)
-        sizes = np.bincount(nearest, minlength=count)
-        order = np.argsort(nearest, kind="stable")
-        filled = np.flatnonzero(sizes)
-        begins = (np.cumsum(sizes) - sizes)[filled]
-        centroids[filled] = np.add.reduceat(sample[order], begins) / sizes[filled, None]
-    nearest = _assign(points, centroids)
-    starts = np.concatenate(([0], np.cumsum(np.bincount(nearest, minlength=count))))
-    return Clusters(projection, centroids, np.argsort(nearest, kind="stable"), starts)
+def principal_directions(sample: NDArray[np.float32], center: FloatArray) -> FloatArray:
+    """Orthonormal (dim, dim), in falling order of the sample's variance about the center."""
+    centred = (sample - center).astype(np.float32)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    orthonormal, _ = np.linalg.qr(vectors[:, ::-1].astype(np.float64))
+    directions: FloatArray = np.ascontiguousarray(orthonormal.T)
+    return directions

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 _FORMAT = "pyhue.PixelMemory"
 _VERSION = 1
 _DTYPES = {"vectors": np.float32, "labels": np.int64, "images": np.int64, "pixels": np.int64}
-_NUMBERS = ("dim", "normalize", "num_images")
+_NUMBERS = ("dim", "normalize", "num_images", "bfloat16")
 
 
 class Contents(NamedTuple):
     """What a file holds."""
 
-    vectors: NDArray[np.float32]  #: (n, dim)
+    vectors: NDArray[Any]  #: (n, dim) float32, or bfloat16 as uint16
     labels: NDArray[np.int64]  #: (n,)
     images: NDArray[np.int64]  #: (n,)
     pixels: NDArray[np.int64]  #: (n,)
@@ -89,7 +89,8 @@ def _check_arrays(
     shape = arrays["vectors"].shape
     if len(shape) != 2 or shape[1] != metadata["dim"]:
         raise ValueError(f"{path}: expected vectors of shape (n, {metadata['dim']}), got {shape}")
-    for name, dtype in _DTYPES.items():
+    dtypes = _DTYPES | {"vectors": np.uint16 if metadata["bfloat16"] else np.float32}
+    for name, dtype in dtypes.items():
         array = arrays[name]
         if (
             array.dtype != dtype

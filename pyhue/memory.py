@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+import threading
+import time
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue import _storage
+from pyhue import _core, _optimize, _storage
 from pyhue._arrays import floating, integers, like, positive_integer, vector_rows
+from pyhue._clusters import cluster
 from pyhue._growing import GrowingArray
 from pyhue._index import Index
-from pyhue._plan import plain
+from pyhue._plan import mean, plain
+from pyhue._stored import Stored
 from pyhue.density import density
 
 _MAX_DIM = 4096
 _MAX_LABEL = 2**31 - 1
+_OPTIMIZE_FROM = 20_000  # vectors: the first search of a memory of at least so many optimises it
 
 
 class SearchResult(NamedTuple):
@@ -58,6 +63,8 @@ class PixelMemory:
         dim: channels of a vector, 1 to 4096.
         normalize: scale stored and query vectors to unit length, in float64. All-zero vectors, which real
             activations contain, stay zero. Default True.
+        dtype: how vectors are stored, "float32" or "bfloat16", which takes half the memory; distances are
+            exact with respect to the stored values. Default "float32".
 
     Inputs are NumPy arrays or torch CPU tensors of float16, bfloat16 (torch), float32 or float64, with any
     strides; results are of the same kind. Wrong input raises TypeError or ValueError naming the argument,
@@ -71,18 +78,23 @@ class PixelMemory:
         array([0, 0, 0, 1, 1, 1])
     """
 
-    def __init__(self, dim: int, normalize: bool = True):
+    def __init__(self, dim: int, normalize: bool = True, dtype: Literal["float32", "bfloat16"] = "float32"):
+        if dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype: expected 'float32' or 'bfloat16', got {dtype!r}")
         self.dim = positive_integer(dim, "dim")
         if self.dim > _MAX_DIM:
             raise ValueError(f"dim: expected at most {_MAX_DIM}, got {dim}")
         self.normalize = bool(normalize)
-        self._vectors = GrowingArray((self.dim,), np.float32)
+        self.dtype = dtype
+        self._vectors = GrowingArray((self.dim,), np.float32 if dtype == "float32" else np.uint16)
         self._labels = GrowingArray((), np.int64)
         self._images = GrowingArray((), np.int64)
         self._pixels = GrowingArray((), np.int64)
         self._class_counts = np.zeros(0, np.int64)
         self._num_images = 0
         self._index: Index | None = None
+        self._index_lock = threading.Lock()  # searches in several threads share one index
+        self._explanation: dict[str, Any] = {}
 
     def __len__(self) -> int:
         """How many vectors are stored."""
@@ -90,14 +102,14 @@ class PixelMemory:
 
     def __repr__(self) -> str:
         return (
-            f"PixelMemory(dim={self.dim}, normalize={self.normalize}): {len(self)} vectors of "
-            f"{self._num_images} images, {self.num_classes} classes"
+            f"PixelMemory(dim={self.dim}, normalize={self.normalize}, dtype={self.dtype!r}): "
+            f"{len(self)} vectors of {self._num_images} images, {self.num_classes} classes"
         )
 
     @property
     def vectors(self) -> NDArray[np.float32]:
-        """The stored vectors, float32 (len, dim), read-only."""
-        return _read_only(self._vectors.values)
+        """The stored vectors, float32 (len, dim), read-only; a copy when they are stored as bfloat16."""
+        return _read_only(self._stored.rows(slice(None)))
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -144,7 +156,11 @@ class PixelMemory:
         if images and not 0 <= classes.min() <= classes.max() <= _MAX_LABEL:
             bad = classes.min() if classes.min() < 0 else classes.max()
             raise ValueError(f"labels: expected integers from 0 to {_MAX_LABEL}, got {bad}")
-        rows = vector_rows(vectors.reshape(images * pixels, self.dim), "activations", self.normalize)
+        rows: NDArray[Any] = vector_rows(
+            vectors.reshape(images * pixels, self.dim), "activations", self.normalize
+        )
+        if self.dtype == "bfloat16":
+            rows = _core.store_bfloat16(rows)
         counts = np.zeros(max(self.num_classes, int(classes.max(initial=-1)) + 1), np.int64)
         counts[: self.num_classes] = self._class_counts
         np.add.at(counts, classes, pixels)
@@ -208,6 +224,35 @@ class PixelMemory:
         """The most likely class of each image, int64 (images,); arguments as for `log_likelihood`."""
         return like(np.argmax(self._log_likelihood(activations, k, eps), axis=1), activations)
 
+    def optimize(self) -> None:
+        """Packs the memory in the form that makes search fastest for vectors like these.
+
+        Some stored vectors play the queries and the candidates are measured on a sample: which coordinates
+        to keep, how many of them each filter reads. Results are the same before and after. The first search
+        of a memory of at least 20,000 vectors does this by itself; vectors added later are searched exactly
+        too, so call it again when many have come. Takes seconds.
+
+        Raises:
+            ValueError: the memory is empty.
+        """
+        self._require_vectors()
+        with self._index_lock:
+            self._optimize()
+
+    def explain(self) -> dict[str, Any]:
+        """How the memory is packed and what that was estimated to save, from the last `optimize`.
+
+        Returns:
+            plan ("plain": every channel is read; "sparse": each tile of queries reads the channels where its
+            norm lies; "principal": leading principal directions), dims (read of each vector by the first
+            filter, mean), after_blocks and after_rows (share of vectors that survive the first and both
+            filters), omit, block_dims, row_dims, bytes_per_vector (stored and packed), vectors (packed),
+            gf_eq (2 x dim x pairs / time of a search with the sample's queries, in 1e9 a second) and
+            seconds (of `optimize`). Empty before the first search or `optimize`; only the first, block_dims
+            and bytes_per_vector for a memory that is not optimised.
+        """
+        return dict(self._explanation)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the memory to one safetensors file.
 
@@ -217,8 +262,14 @@ class PixelMemory:
         Raises:
             OSError: the file cannot be written.
         """
-        metadata = {"dim": self.dim, "normalize": int(self.normalize), "num_images": self._num_images}
-        _storage.save(path, _storage.Contents(self.vectors, self.labels, self.images, self.pixels, metadata))
+        metadata = {
+            "dim": self.dim,
+            "normalize": int(self.normalize),
+            "num_images": self._num_images,
+            "bfloat16": int(self.dtype == "bfloat16"),
+        }
+        arrays = (self._vectors.values, self.labels, self.images, self.pixels)
+        _storage.save(path, _storage.Contents(*arrays, metadata=metadata))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PixelMemory:
@@ -229,14 +280,21 @@ class PixelMemory:
             ValueError: the file is truncated, foreign, of another version, or its parts disagree.
         """
         contents = _storage.load(path)
-        memory = cls(contents.metadata["dim"], bool(contents.metadata["normalize"]))
+        numbers = contents.metadata
+        memory = cls(
+            numbers["dim"], bool(numbers["normalize"]), "bfloat16" if numbers["bfloat16"] else "float32"
+        )
         memory._vectors.append(contents.vectors)
         memory._labels.append(contents.labels)
         memory._images.append(contents.images)
         memory._pixels.append(contents.pixels)
         memory._class_counts = np.bincount(contents.labels).astype(np.int64)
-        memory._num_images = contents.metadata["num_images"]
+        memory._num_images = numbers["num_images"]
         return memory
+
+    @property
+    def _stored(self) -> Stored:
+        return Stored(self._vectors.values)
 
     def _pixel_vectors(self, activations: Any) -> NDArray[np.floating[Any]]:
         """Checks the shape of activations: (images, pixels, dim) or (images, dim, H, W)."""
@@ -250,15 +308,57 @@ class PixelMemory:
             f"got {array.shape}"
         )
 
-    def _search(self, rows: NDArray[np.floating[Any]], name: str, k: int) -> SearchResult:
-        k = positive_integer(k, "k")
+    def _require_vectors(self) -> None:
         if not len(self):
             raise ValueError("memory: expected at least one stored vector, got an empty memory")
+
+    def _search(self, rows: NDArray[np.floating[Any]], name: str, k: int) -> SearchResult:
+        k = positive_integer(k, "k")
+        self._require_vectors()
         queries = vector_rows(rows, name, self.normalize)
-        if self._index is None:
-            self._index = Index(self.vectors, plain(self.vectors))
-        self._index.update(self.vectors)
-        return SearchResult(*self._index.search(self.vectors, queries, k))
+        return SearchResult(*self._ready_index().search(self._stored, queries, k))
+
+    def _ready_index(self) -> Index:
+        """The index, holding every vector."""
+        with self._index_lock:
+            if self._index is None and len(self) >= _OPTIMIZE_FROM:
+                self._optimize()
+            elif self._index is None:
+                self._index = Index(self._stored, plain(mean(self._stored)))
+                self._explanation = self._packed_form(self._index)
+            assert self._index is not None
+            self._index.update(self._stored)
+            return self._index
+
+    def _optimize(self) -> None:
+        begin = time.perf_counter()
+        rng = np.random.default_rng(0)
+        self._index = None  # its memory is needed for the next one
+        choice = _optimize.choose(self._stored, self.images, rng)
+        plan, clusters = choice.best.plan, None
+        if plan.name == "principal" and choice.directions is not None:
+            clusters = cluster(self._stored, choice.directions, rng)
+        self._index = Index(self._stored, plan, clusters)
+        searching = time.perf_counter()
+        self._index.search(self._stored, choice.queries, 10)
+        seconds = time.perf_counter() - searching
+        self._explanation = self._packed_form(self._index) | {
+            "dims": choice.best.dims,
+            "after_blocks": choice.best.after_blocks,
+            "after_rows": choice.best.after_rows,
+            "gf_eq": 2e-9 * len(choice.queries) * len(self) * self.dim / seconds,
+            "seconds": time.perf_counter() - begin,
+        }
+
+    def _packed_form(self, index: Index) -> dict[str, Any]:
+        return {
+            "plan": index.plan.name,
+            "block_dims": index.plan.block_dims,
+            "row_dims": index.plan.row_dims,
+            "omit": index.plan.omit,
+            "bytes_per_vector": (self._vectors.values.nbytes + index.nbytes) / len(self),
+            "vectors": len(self),
+        }
 
     def _log_likelihood(self, activations: Any, k: int, eps: float) -> NDArray[np.float64]:
         vectors = self._pixel_vectors(activations)

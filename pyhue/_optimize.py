@@ -1,0 +1,118 @@
+"""Choosing a plan by measurement on a sample of the memory's own vectors.
+
+Some stored vectors play the queries. Their true k-th distances over the whole memory are computed by brute
+force, leaving out each one's own image; then each candidate plan packs a small sample, the kernels screen it
+against those distances, and the survivors that they count tell the plan's cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyhue._index import Index
+from pyhue._plan import FloatArray, Plan, mean, plain, principal, principal_directions, sparse
+from pyhue._stored import Stored
+
+_K = 10
+_RUNS, _RUN = 14, 7  # stretches of neighbouring vectors that play the queries
+_SAMPLE = 4096  # vectors that candidates are packed of
+_PCA_SAMPLE = 16384
+_PCA_MAX_DIM = 2048  # beyond, finding the principal directions takes longer than they save
+
+# What a survivor costs, in dimensions of a pair that the first filter could read instead; measured.
+_ROW_COST, _ROW_DIM_COST = 3000, 2
+_REFINE_COST = 90  # for each dimension of the vector
+
+_OMIT = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
+_BLOCK_DIMS = (64, 128, 192, 256, 384, 512)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a plan does on the sample, as means over pairs of a query and a vector."""
+
+    plan: Plan
+    dims: float  #: dimensions of the blocks read
+    after_blocks: float  #: share of vectors that survive the first filter
+    after_rows: float  #: share that survives both
+
+    @property
+    def cost(self) -> float:
+        """Work for each pair, in dimensions read by the first filter."""
+        rows = (
+            self.after_blocks * (_ROW_COST + _ROW_DIM_COST * self.plan.row_dims)
+            if self.plan.row_dims
+            else 0.0
+        )
+        return self.dims + rows + self.after_rows * _REFINE_COST * len(self.plan.center)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The plan of least cost, the directions and queries that it was found with, and all estimates."""
+
+    best: Estimate
+    directions: FloatArray | None
+    queries: NDArray[np.float32]
+    estimates: list[Estimate]
+
+
+def choose(stored: Stored, images: NDArray[np.int64], rng: np.random.Generator) -> Choice:
+    """Compares the candidates on a sample; `images` (n,) tells which vectors belong together."""
+    starts = rng.integers(0, max(1, len(stored) - _RUN), _RUNS)
+    asking = np.unique((starts[:, None] + np.arange(_RUN)).clip(max=len(stored) - 1))
+    queries = stored.rows(asking)
+    distances = _kth_distances(stored, images, queries, images[asking])
+    others = np.flatnonzero(~np.isin(images, images[asking]))
+    if not len(others):
+        others = np.arange(len(stored))
+    chosen = rng.choice(others, min(len(others), _SAMPLE), replace=False)
+    sample = stored.rows(np.sort(chosen))
+    center = mean(stored)
+    directions = None
+    if stored.dim <= _PCA_MAX_DIM:
+        wanted = min(len(stored), _PCA_SAMPLE)
+        directions = principal_directions(stored.rows(rng.choice(len(stored), wanted, replace=False)), center)
+    candidates = _candidates(center, directions)
+    estimates = [_estimate(plan, sample, queries, distances) for plan in candidates]
+    return Choice(min(estimates, key=lambda estimate: estimate.cost), directions, queries, estimates)
+
+
+def _candidates(center: FloatArray, directions: FloatArray | None) -> Iterator[Plan]:
+    dim = len(center)
+    yield plain(center)
+    yield from (sparse(dim, omit) for omit in _OMIT)
+    if directions is None:
+        return
+    for block_dims in _BLOCK_DIMS:
+        for dims in sorted({min(dim, max(640, 2 * block_dims)), dim}):
+            if block_dims + 32 <= dims:
+                yield principal(center, directions, block_dims, dims)
+
+
+def _kth_distances(
+    stored: Stored, images: NDArray[np.int64], queries: NDArray[np.float32], own: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """The k-th smallest squared distance of each query to vectors of other images; an estimate in float32."""
+    squares = np.einsum("ij,ij->i", queries, queries)
+    best = np.full((len(queries), _K), np.inf, np.float32)
+    start = 0
+    for part in stored.parts():
+        distances = squares[:, None] + np.einsum("ij,ij->i", part, part) - 2 * (queries @ part.T)
+        distances[own[:, None] == images[start : start + len(part)]] = np.inf
+        best = np.partition(np.hstack((best, distances)), _K - 1, axis=1)[:, :_K]
+        start += len(part)
+    kth: NDArray[np.float32] = best.max(axis=1)
+    return kth
+
+
+def _estimate(
+    plan: Plan, sample: NDArray[np.float32], queries: NDArray[np.float32], distances: NDArray[np.float32]
+) -> Estimate:
+    stored = Stored(sample)
+    stages, dims = Index(stored, plan).audit(stored, queries, distances)
+    return Estimate(plan, dims, float((stages >= 1).mean()), float((stages == 2).mean()))
