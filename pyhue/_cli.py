@@ -38,8 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--out", type=Path, default=Path("demo-output"), metavar="DIR", help="where the picture goes"
     )
-    demo.add_argument("--seed", type=_count, default=0, metavar="N", help="the same seed gives the same run")
-    demo.add_argument("--epochs", type=_count, default=15, metavar="N", help="passes over the training images")
+    demo.add_argument("--seed", type=_count, default=0, metavar="N", help="the same seed, the same run")
+    demo.add_argument("--epochs", type=_count, default=12, metavar="N", help="passes over the images")
     return parser
 
 

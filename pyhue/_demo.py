@@ -25,6 +25,7 @@ _CLASSES = 10
 _CHANNELS = 128
 _K = 10
 _ROUNDS = 3
+_TIMED = 2048  # queries of the race: NumPy needs a second for them
 
 
 class Split(NamedTuple):
@@ -92,7 +93,7 @@ class Network(nn.Module):
         return logits, hue
 
 
-def run(out: str | os.PathLike[str], seed: int = 0, epochs: int = 15) -> Report:
+def run(out: str | os.PathLike[str], seed: int = 0, epochs: int = 12) -> Report:
     """Trains, fills a memory, classifies, times the search, draws the picture into folder `out`."""
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +108,8 @@ def run(out: str | os.PathLike[str], seed: int = 0, epochs: int = 15) -> Report:
     memory.add(stored, train.labels.numpy())
     likelihood = memory.log_likelihood(queries, k=_K)
     labels = test.labels.numpy()
-    rates = _rates(memory, np.ascontiguousarray(pixel_vectors(queries)).reshape(-1, _CHANNELS))
+    vectors = np.ascontiguousarray(pixel_vectors(queries)).reshape(-1, _CHANNELS)
+    rates = _rates(memory, vectors[:_TIMED])
     shown = pick(likelihood, labels)
     picture = draw(
         folder / "digits.png",
@@ -123,7 +125,7 @@ def run(out: str | os.PathLike[str], seed: int = 0, epochs: int = 15) -> Report:
         head_accuracy=float((logits.argmax(dim=1) == test.labels).double().mean()),
         memory_accuracy=float((likelihood.argmax(axis=1) == labels).mean()),
         vectors=len(memory),
-        queries=len(labels) * queries.shape[2] * queries.shape[3],
+        queries=len(vectors),
         search_rate=rates[0],
         brute_force_rate=rates[1],
         threads=get_num_threads(),
@@ -145,7 +147,7 @@ def _digits(seed: int) -> tuple[Split, Split]:
 def _trained(train: Split, epochs: int) -> Network:
     network = Network()
     loss = HueCrossEntropyLoss(_CLASSES)
-    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=4e-3)
     for _ in tqdm(range(epochs), desc="training", unit="epoch"):
         for batch in torch.randperm(len(train.labels)).split(64):
             optimizer.zero_grad()

@@ -35,7 +35,8 @@ def pick(log_likelihood: NDArray[np.float64], labels: NDArray[np.int64], count: 
     margin = log_likelihood[everyone, labels] - others.max(axis=1)
     hardest = np.argsort(margin, kind="stable")[1::-1]
     typical: list[int] = []
-    for index in np.flatnonzero(margin > np.median(margin[np.isfinite(margin)], axis=None)):
+    middle = np.sort(margin)[len(margin) // 2]
+    for index in np.flatnonzero(margin >= middle):
         if labels[index] not in labels[[*typical, *hardest]]:
             typical.append(int(index))
     return np.array([*typical[: count - 2], *hardest], np.int64)
@@ -99,7 +100,7 @@ def draw(
         for column, (image, share) in enumerate(shown):
             color = _RIGHT if classes[image] == labels[row] else _WRONG
             axes = figure.add_subplot(grid[row, 2 + column])
-            _draw_digit(axes, memory_images[image], f"{classes[image]}   ({share:.0%} of votes)", color)
+            _draw_digit(axes, memory_images[image], f"{classes[image]}  ({share:.0%} of votes)", color)
         bars = figure.add_subplot(grid[row, -1])
         _draw_bars(bars, log_likelihood[row], int(labels[row]), last=row == rows - 1)
     _draw_headings(figure)
@@ -108,14 +109,12 @@ def draw(
 
 
 def _verdict(label: int, prediction: int) -> tuple[str, str]:
-    if label == prediction:
-        return f"{label}, and recognised", _RIGHT
-    return f"{label}, taken for {prediction}", _WRONG
+    return f"a {label}, read as {prediction}", _RIGHT if label == prediction else _WRONG
 
 
 def _draw_digit(axes: Axes, image: NDArray[np.float32], title: str, color: str) -> None:
     axes.imshow(image[0], cmap="gray_r", vmin=0, vmax=1)
-    axes.set_title(title, fontsize=8.5, color=color, pad=4)
+    axes.set_title(title, fontsize=9.5, color=color, pad=4)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -151,22 +150,27 @@ def _draw_headings(figure: Figure) -> None:
     def write(x: float, inches: float, text: str, size: float, weight: str = "normal") -> None:
         figure.text(x, 1 - inches / height, text, fontsize=size, fontweight=weight, color=_INK, va="center")
 
-    write(0.03, 0.32, "Handwritten digits, classified by their nearest neighbours in a PixelMemory", 15, "bold")
+    write(0.03, 0.32, "Handwritten digits, classified by nearest neighbours in a PixelMemory", 15, "bold")
     write(
         0.03,
         0.66,
-        "Every pixel of a CNN layer votes with its 10 nearest stored vectors; the two last rows are the "
-        "hardest of the held-out images.",
+        "Every pixel of a CNN layer asks for its 10 nearest stored vectors; nearer ones have more votes. "
+        "The last two rows are the hardest held-out images.",
         10,
     )
     write(0.03, 1.08, "Test image", 11, "bold")
-    write(0.175, 1.08, "Memory images that cast the most votes", 11, "bold")
+    write(0.175, 1.08, "Memory images with the most votes", 11, "bold")
     write(0.645, 1.08, "Class likelihoods, scaled to add up to 100 %", 11, "bold")
     patches = [
         Patch(color=_RIGHT, label="true digit"),
-        Patch(color=_WRONG, label="wrong"),
-        Patch(color=_OTHER, label="others"),
+        Patch(color=_WRONG, label="wrong digit"),
+        Patch(color=_OTHER, label="other digits"),
     ]
     figure.legend(
-        handles=patches, loc="upper right", ncols=3, fontsize=9, frameon=False, bbox_to_anchor=(0.985, 1.0)
+        handles=patches,
+        loc="upper right",
+        ncols=3,
+        fontsize=9,
+        frameon=False,
+        bbox_to_anchor=(0.985, 1 - 0.15 / height),
     )
