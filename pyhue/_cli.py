@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("demo-output"), metavar="DIR", help="where the picture goes"
     )
     demo.add_argument("--seed", type=_count, default=0, metavar="N", help="the same seed, the same run")
-    demo.add_argument("--epochs", type=_count, default=12, metavar="N", help="passes over the images")
+    demo.add_argument("--epochs", type=_count, default=20, metavar="N", help="passes over the images")
     return parser
 
 

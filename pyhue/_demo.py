@@ -24,6 +24,7 @@ from pyhue.nn import HueCrossEntropyLoss, HueHead
 _CLASSES = 10
 _CHANNELS = 128
 _K = 10
+_BATCH = 64
 _ROUNDS = 3
 _TIMED = 2048  # queries of the race: NumPy needs a second for them
 
@@ -93,7 +94,7 @@ class Network(nn.Module):
         return logits, hue
 
 
-def run(out: str | os.PathLike[str], seed: int = 0, epochs: int = 12) -> Report:
+def run(out: str | os.PathLike[str], seed: int = 0, epochs: int = 20) -> Report:
     """Trains, fills a memory, classifies, times the search, draws the picture into folder `out`."""
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +150,9 @@ def _trained(train: Split, epochs: int) -> Network:
     loss = HueCrossEntropyLoss(_CLASSES)
     optimizer = torch.optim.Adam(network.parameters(), lr=4e-3)
     for _ in tqdm(range(epochs), desc="training", unit="epoch"):
-        for batch in torch.randperm(len(train.labels)).split(64):
+        order = torch.randperm(len(train.labels))
+        for start in range(0, len(order), _BATCH):
+            batch = order[start : start + _BATCH]
             optimizer.zero_grad()
             logits, hue = network(train.images[batch])
             loss(logits, hue, train.labels[batch]).backward()
@@ -163,7 +166,7 @@ def _rates(memory: PixelMemory, queries: NDArray[np.float32]) -> tuple[float, fl
     NumPy gets queries that are of unit length already; the memory scales them itself.
     """
     lengths = np.linalg.norm(queries, axis=1, keepdims=True)
-    unit = queries / np.where(lengths > 0, lengths, 1)
+    unit = (queries / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     times = np.empty((_ROUNDS, 2))
     for round_times in tqdm(times, desc="searching", unit="round"):
         start = time.perf_counter()

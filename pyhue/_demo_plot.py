@@ -129,14 +129,14 @@ def _draw_bars(axes: Axes, log_likelihood: NDArray[np.float64], label: int, last
     colors[int(share.argmax())] = _WRONG
     colors[label] = _RIGHT
     axes.bar(range(len(share)), share, color=colors, width=0.75)
-    for cls in np.flatnonzero(share >= 0.01):
-        axes.text(cls, share[cls] + 0.03, f"{share[cls]:.0%}", ha="center", fontsize=8, color=_INK)
+    for cls, height in enumerate(share):
+        if height >= 0.01:
+            axes.text(cls, height + 0.03, f"{height:.0%}", ha="center", fontsize=8, color=_INK)
     axes.set_ylim(0, 1.22)
     axes.set_yticks([])
     axes.set_xticks(range(len(share)))
     axes.tick_params(axis="x", length=0, labelsize=8.5, colors=_INK)
-    for tick, cls in zip(axes.get_xticklabels(), range(len(share)), strict=True):
-        tick.set_fontweight("bold" if cls == label else "normal")
+    axes.get_xticklabels()[label].set_fontweight("bold")
     for side in ("top", "left", "right"):
         axes.spines[side].set_visible(False)
     if last:
