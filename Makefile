@@ -12,7 +12,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SANITIZE := build/sanitize
 NATIVE := $(wildcard csrc/*/*.cpp csrc/*/*.h)
-BUILD_INPUTS := CMakeLists.txt $(wildcard cmake/*.cmake) $(NATIVE)
+CUDA := $(wildcard csrc/*/*.cu csrc/*/*.cuh)
+BUILD_INPUTS := CMakeLists.txt $(wildcard cmake/*.cmake) $(NATIVE) $(CUDA)
 
 # The build runs in the environment it installs into: there CMake finds torch, and PyPI's cmake and ninja
 # stand in for whatever the system has.
@@ -74,18 +75,19 @@ test: setup
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m pytest bench --benchmark-only --benchmark-group-by=group -s
+	$(BIN)/python -m pytest bench --benchmark-only --benchmark-group-by=group -s \
+	    -o python_files='bench_*.py test_*.py'
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $(NATIVE) $(wildcard csrc/*/*.cu csrc/*/*.cuh)
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE) $(CUDA)
 	$(BIN)/mypy
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(NATIVE) $(wildcard csrc/*/*.cu csrc/*/*.cuh)
+	$(BIN)/clang-format -i $(NATIVE) $(CUDA)
 
 # An environment of its own, without torch: it also shows that retrieval needs NumPy only. Left out are
 # the tests that need torch or no kernel at all.

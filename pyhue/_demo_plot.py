@@ -100,7 +100,7 @@ def draw(
         for column, (image, share) in enumerate(shown):
             color = _RIGHT if classes[image] == labels[row] else _WRONG
             axes = figure.add_subplot(grid[row, 2 + column])
-            _draw_digit(axes, memory_images[image], f"{classes[image]}  ({share:.0%} of votes)", color)
+            _draw_digit(axes, memory_images[image], f"{classes[image]}   {share:.0%}", color)
         bars = figure.add_subplot(grid[row, -1])
         _draw_bars(bars, log_likelihood[row], int(labels[row]), last=row == rows - 1)
     _draw_headings(figure)
@@ -159,7 +159,7 @@ def _draw_headings(figure: Figure) -> None:
         10,
     )
     write(0.03, 1.08, "Test image", 11, "bold")
-    write(0.175, 1.08, "Memory images with the most votes", 11, "bold")
+    write(0.175, 1.08, "Memory images with the most votes: digit, share", 11, "bold")
     write(0.645, 1.08, "Class likelihoods, scaled to add up to 100 %", 11, "bold")
     patches = [
         Patch(color=_RIGHT, label="true digit"),
