@@ -50,6 +50,15 @@ def test_demo_reports_a_folder_that_cannot_be_made(tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+def test_demo_reports_an_import_that_fails(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pyhue._demo", None)
+    monkeypatch.delattr(pyhue, "_demo", raising=False)
+    assert _cli.main(["demo"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("pyhue demo: ")
+    assert error.count("\n") == 1
+
+
 def test_importing_pyhue_leaves_torch_alone():
     code = "import sys, pyhue, pyhue._cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
