@@ -146,7 +146,19 @@ def _digits(seed: int) -> tuple[Split, Split]:
 
 
 def _trained(train: Split, epochs: int) -> Network:
-    network = Network()
+    """A network after `epochs` passes.
+
+    On one thread: layers this small gain little from more, and wait long for one whose core is busy.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _train(Network(), train, epochs)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(network: Network, train: Split, epochs: int) -> Network:
     loss = HueCrossEntropyLoss(_CLASSES)
     optimizer = torch.optim.Adam(network.parameters(), lr=4e-3)
     for _ in tqdm(range(epochs), desc="training", unit="epoch"):
