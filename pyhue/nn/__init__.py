@@ -1,0 +1,7 @@
+"""The hue loss for torch: labels on the circle, a head that predicts hue, and the fused loss."""
+
+from pyhue.nn import functional
+from pyhue.nn.functional import hue_labels
+from pyhue.nn.modules import HueCrossEntropyLoss, HueHead
+
+__all__ = ["HueCrossEntropyLoss", "HueHead", "functional", "hue_labels"]
