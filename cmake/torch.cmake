@@ -17,7 +17,10 @@ if(NOT EXISTS "${torch_dir}/include/torch/csrc/stable/library.h")
 endif()
 message(STATUS "pyhue: building the torch ops against ${torch_dir}")
 
-add_library(_torch MODULE csrc/bindings/torch.cpp)
+add_library(_torch MODULE
+  csrc/bindings/torch.cpp
+  csrc/bindings/torch_executor.cpp
+  csrc/bindings/torch_hue_cross_entropy.cpp)
 set_target_properties(_torch PROPERTIES PREFIX "")
 target_include_directories(_torch SYSTEM PRIVATE "${torch_dir}/include")
 # The oldest torch that the library may run with: 2.10.0, as the headers encode it.

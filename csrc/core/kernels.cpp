@@ -2,6 +2,7 @@
 // *_kernel.h, included here, and a member of the table.
 #include "core/kernels.h"
 
+#include "core/hue_cross_entropy_kernel.h"
 #include "core/search_kernel.h"
 
 namespace pyhue {
@@ -14,6 +15,10 @@ const Kernels table = {
     .row_dot = row_dot,
     .squared_distance = squared_distance_to<float>,
     .squared_distance_bfloat16 = squared_distance_to<uint16_t>,
+    .hue_cross_entropy = {hue_cross_entropy<float>, hue_cross_entropy<double>, hue_cross_entropy<Bfloat16>,
+                          hue_cross_entropy<Half>},
+    .hue_label_gradient = {hue_label_gradient<float>, hue_label_gradient<double>, hue_label_gradient<Bfloat16>,
+                           hue_label_gradient<Half>},
 };
 
 }  // namespace PYHUE_LEVEL

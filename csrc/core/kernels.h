@@ -1,6 +1,7 @@
 // The table of kernels that every instruction-set level provides; kernels.cpp fills it.
 #pragma once
 
+#include "core/hue_cross_entropy_kernel_types.h"
 #include "core/search_kernel_types.h"
 
 namespace pyhue {
@@ -13,6 +14,9 @@ struct Kernels {
   RowDot row_dot;
   SquaredDistance squared_distance;
   SquaredDistance squared_distance_bfloat16;
+  // Hue cross-entropy, by ElementType: see hue_cross_entropy_kernel_types.h.
+  HueCrossEntropyKernel hue_cross_entropy[kElementTypes];
+  HueLabelGradientKernel hue_label_gradient[kElementTypes];
 };
 
 namespace generic {

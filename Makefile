@@ -1,0 +1,114 @@
+# One way for each chore. Needs git, python3 >= 3.11, g++ and make; everything else comes from PyPI into
+# .venv. What is up to date is not done again: Python edits need nothing (the install is editable), edits
+# of csrc, cmake or pyproject.toml rebuild.
+
+PYTHON ?= python3
+CXX ?= g++
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+DEMO_OUT ?= demo-output
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SANITIZE := build/sanitize
+NATIVE := $(wildcard csrc/*/*.cpp csrc/*/*.h)
+CUDA := $(wildcard csrc/*/*.cu csrc/*/*.cuh)
+BUILD_INPUTS := CMakeLists.txt $(wildcard cmake/*.cmake) $(NATIVE) $(CUDA)
+
+# The build runs in the environment it installs into: there CMake finds torch, and PyPI's cmake and ninja
+# stand in for whatever the system has.
+BUILD_TOOLS := "cmake>=3.28" "ninja>=1.11"
+INSTALL := install --no-build-isolation
+# Prints requirements from pyproject.toml, so that they are written once:
+# $(call requirements,['build-system']['requires']).
+requirements = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))$(1))"
+extra = $(call requirements,['project']['optional-dependencies']['$(1)'])
+
+.PHONY: help setup demo test bench lint format sanitize clean
+
+help:
+	@echo "make demo      set up, build, run the demo"
+	@echo "make test      set up, build, run the tests"
+	@echo "make bench     run the benchmarks and print their tables"
+	@echo "make lint      ruff, clang-format and mypy, changing nothing"
+	@echo "make format    apply ruff's and clang-format's formatting"
+	@echo "make sanitize  the retrieval tests under the address and undefined-behaviour sanitizers"
+	@echo "make clean     remove the environment and everything built"
+
+# ---- set-up ----------------------------------------------------------------------------------------
+
+$(VENV)/.created:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	    { echo "pyhue needs Python >= 3.11; set PYTHON, as in: make demo PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# Torch first and exactly so: a plain `torch`, asked for by anything else, downloads gigabytes.
+$(VENV)/.torch: $(VENV)/.created
+	$(PIP) install "$(TORCH)"
+	touch $@
+
+$(VENV)/.build-tools: $(VENV)/.torch pyproject.toml
+	$(PIP) install $(BUILD_TOOLS) $$($(call requirements,['build-system']['requires']))
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.build-tools $(BUILD_INPUTS)
+	$(PIP) $(INSTALL) --editable ".[demo,test]"
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(PIP) install $$($(call extra,bench))
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.installed
+	$(PIP) install $$($(call extra,lint))
+	touch $@
+
+setup: $(VENV)/.installed
+
+# ---- chores ----------------------------------------------------------------------------------------
+
+demo: setup
+	$(BIN)/pyhue demo --out $(DEMO_OUT)
+
+test: setup
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m pytest bench --benchmark-only --benchmark-group-by=group -s \
+	    -o python_files='bench_*.py test_*.py'
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE) $(CUDA)
+	$(BIN)/mypy
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(NATIVE) $(CUDA)
+
+# An environment of its own, without torch: it also shows that retrieval needs NumPy only. Left out are
+# the tests that need torch or no kernel at all.
+SANITIZE_TESTS ?= $(filter-out tests/test_nn% tests/test_hue% tests/test_demo% tests/test_cli% \
+    tests/test_build%, $(wildcard tests/test_*.py))
+# The interpreter is not instrumented, so the runtimes are loaded first; libstdc++ with them, for the
+# interceptor of C++ exceptions.
+RUNTIMES = $(shell for name in libasan.so libubsan.so libstdc++.so; do \
+    printf '%s ' "$$($(CXX) -print-file-name=$$name)"; done)
+
+$(SANITIZE)/.installed: pyproject.toml $(BUILD_INPUTS)
+	$(PYTHON) -m venv $(SANITIZE)/venv
+	$(SANITIZE)/venv/bin/python -m pip install $(BUILD_TOOLS) \
+	    $$($(subst $(BIN),$(SANITIZE)/venv/bin,$(call requirements,['build-system']['requires'])))
+	$(SANITIZE)/venv/bin/python -m pip $(INSTALL) --editable ".[test]" \
+	    -C build-dir=$(SANITIZE)/cmake -C cmake.define.PYHUE_SANITIZE=ON -C cmake.define.PYHUE_TORCH=OFF
+	touch $@
+
+sanitize: $(SANITIZE)/.installed
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD="$(RUNTIMES)" \
+	    $(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider $(SANITIZE_TESTS)
+
+clean:
+	rm -rf $(VENV) build dist $(DEMO_OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -1,0 +1,62 @@
+// What the hue cross-entropy kernels of each level take; hue_cross_entropy.cpp drives them. Plain types,
+// no standard library.
+#pragma once
+
+#include <stdint.h>
+
+namespace pyhue {
+
+// The type of input and of its gradient. Sums, and every array marked (real), are float, or double for
+// kFloat64.
+enum ElementType { kFloat32, kFloat64, kBfloat16, kFloat16, kElementTypes };
+
+// A row x of logits and a point p on the plane of hue give, with the target distribution q,
+//
+//   lse = log sum_c exp(x_c)             d_c = hue_scale ||labels_c - p||
+//   loss = sum_c q_c (lse - x_c) + hue_weight sum_c q_c (log sum_k exp(-d_k) + d_c)
+//   q_c  = (1 - label_smoothing) weight_c t_c + label_smoothing / classes weight_c
+//
+// where t is one-hot at the row's target, or the row of probabilities.
+struct HueCrossEntropyRows {
+  int64_t classes;
+  const void* input;          // (rows, classes) of the element type
+  const void* hue;            // (rows, 2) (real)
+  const int64_t* target;      // (rows), checked, or ignore_index; null when there are probabilities
+  const void* probabilities;  // (rows, classes) (real), or null
+  const void* label_x;        // (classes, padded to a register) (real): first coordinate of each label
+  const void* label_y;        // second coordinate
+  const void* weight;         // (classes) (real), or null for ones
+  int64_t ignore_index;
+  double label_smoothing;
+  double hue_weight;
+  double hue_scale;
+  double label_radius;     // at least the length of every label
+  double row_scale;        // what the reduction multiplies the gradient of a row by
+  const void* row_weight;  // (rows) (real): multiplies the gradients further; null for ones
+
+  double* loss;      // (rows)
+  void* grad_input;  // (rows, classes) of the element type; null: no gradients are wanted. May be `input`.
+  void* grad_hue;    // (rows, 2) (real)
+  void* row_state;   // (rows, kRowState) (real): what the labels' gradient needs of a row; null: not wanted
+  bool stream;       // grad_input is too large for the caches: write past them
+};
+
+// shift: exp(-d_c + shift) cannot overflow. partition: dloss/dd_c times the scales is
+// hard [c = target] + soft q_c - partition exp(shift - d_c).
+enum RowState { kShift, kPartition, kHard, kRowState };
+
+// Rows begin .. end-1. The row is read from memory once and its gradient written once: exp(x_c - max) is
+// kept in `scratch`, hue distances and their softmax stay in registers (the gradient with respect to hue
+// needs sums over classes only).
+//   scratch  hue_cross_entropy_scratch(classes) bytes, aligned to 64, one for each worker
+using HueCrossEntropyKernel = void (*)(const HueCrossEntropyRows&, int64_t begin, int64_t end, void* scratch);
+
+// grad_labels (classes, 2) (real), for classes begin .. end-1, summed over all rows in order; needs the
+// row_state that the kernel above left.
+using HueLabelGradientKernel = void (*)(const HueCrossEntropyRows&, int64_t rows, int64_t begin, int64_t end,
+                                        void* grad_labels);
+
+// Logits that are scanned for their maximum before they are exponentiated: they stay in the first cache.
+constexpr int64_t kSoftmaxBlock = 2048;
+
+}  // namespace pyhue

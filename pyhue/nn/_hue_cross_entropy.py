@@ -1,0 +1,136 @@
+"""Autograd and fake kernel of ``torch.ops.pyhue.hue_cross_entropy``.
+
+With a reduction the kernel computes the gradients together with the loss: they are outputs of the forward
+operator, and the backward scales them. Without one the backward calls the kernel again, because only then
+the weight of each row is known.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pyhue.nn._ops import ops
+
+REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
+
+_kernel = ops.hue_cross_entropy.default
+
+
+def _fake(
+    input: Tensor,
+    hue: Tensor,
+    target: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    row_weight: Tensor | None,
+    hue_weight: float,
+    hue_scale: float,
+    ignore_index: int,
+    reduction: int,
+    label_smoothing: float,
+    gradients: bool,
+    label_gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    rows, classes = input.shape
+    return (
+        hue.new_empty((rows,) if reduction == REDUCTIONS["none"] else ()),
+        input.new_empty((rows, classes) if gradients else (0,)),
+        hue.new_empty((rows, 2) if gradients else (0,)),
+        hue.new_empty((classes, 2) if gradients and label_gradient else (0,)),
+    )
+
+
+def _call(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Call the operator; a target out of bounds is an IndexError, as in torch."""
+    try:
+        outputs: tuple[Tensor, Tensor, Tensor, Tensor] = _kernel(*arguments)
+    except RuntimeError as error:
+        found = re.search(r"Target -?\d+ is out of bounds\.", str(error))
+        if found:
+            raise IndexError(found[0]) from None
+        raise
+    return outputs
+
+
+torch.library.register_fake("pyhue::hue_cross_entropy", _fake)
+
+
+class HueCrossEntropyFunction(torch.autograd.Function):
+    """The operator, arguments and outputs, of which the first is differentiable."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return _call(*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        *_, reduction, _, _, ctx.label_gradient = inputs
+        ctx.reduced = reduction != REDUCTIONS["none"]
+        if ctx.reduced:
+            ctx.save_for_backward(*output[1:])
+        else:
+            ctx.save_for_backward(*inputs[:5])
+            ctx.options = inputs[6:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if grad_loss is None:
+            return (None,) * 13
+        if ctx.reduced:
+            grad_input, grad_hue, grad_labels = ctx.saved_tensors
+            if not _is_one(grad_loss):
+                grad_input = grad_input * grad_loss.to(grad_input.dtype)
+                grad_hue = grad_hue * grad_loss
+                grad_labels = grad_labels * grad_loss
+        else:
+            hue_weight, hue_scale, ignore_index, _, smoothing, _, label_gradient = ctx.options
+            options = (
+                hue_weight,
+                hue_scale,
+                ignore_index,
+                REDUCTIONS["sum"],
+                smoothing,
+                True,
+                label_gradient,
+            )
+            saved = ctx.saved_tensors
+            outputs = hue_cross_entropy_outputs(*saved, grad_loss.contiguous(), *options)
+            grad_input, grad_hue, grad_labels = outputs[1:]
+        return (grad_input, grad_hue, None, grad_labels if ctx.label_gradient else None) + (None,) * 9
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], *args: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """One call for each member of the batch, whatever is batched: inputs, labels or weights."""
+        members = []
+        for i in range(info.batch_size):
+            member = [
+                arg if dim is None else arg.select(dim, i).contiguous()
+                for arg, dim in zip(args, in_dims, strict=True)
+            ]
+            members.append(hue_cross_entropy_outputs(*member))
+        return tuple(torch.stack(outputs) for outputs in zip(*members, strict=True)), (0, 0, 0, 0)
+
+
+hue_cross_entropy_outputs: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = (
+    HueCrossEntropyFunction.apply
+)
+
+
+def _is_one(grad_loss: Tensor) -> bool:
+    """Whether the gradients can be handed on as they are, where looking at a value is possible and free."""
+    return (
+        type(grad_loss) is Tensor
+        and grad_loss.is_cpu
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and grad_loss.item() == 1.0
+    )

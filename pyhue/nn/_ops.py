@@ -1,0 +1,27 @@
+"""Loads the torch custom operators that the package's shared library registers, ``torch.ops.pyhue``."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "pyhue.nn needs torch >= 2.10: install it (pip install torch), then rebuild pyhue in the same "
+        "environment (pip install --force-reinstall --no-deps pyhue)"
+    ) from error
+
+
+def _load() -> None:
+    spec = find_spec("pyhue._torch")
+    if spec is None or spec.origin is None:
+        raise ImportError(
+            "pyhue was built without its torch operators, because torch >= 2.10 was not installed in this "
+            "environment then: rebuild it now (pip install --force-reinstall --no-deps pyhue)"
+        )
+    load_library: Callable[[str], None] = torch.ops.load_library
+    load_library(spec.origin)
+
+
+_load()
+ops = torch.ops.pyhue

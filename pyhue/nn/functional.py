@@ -1,0 +1,151 @@
+"""The hue loss as a function, and the labels that it needs."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from pyhue.nn._check import check_hue_cross_entropy
+from pyhue.nn._hue_cross_entropy import REDUCTIONS, hue_cross_entropy_outputs
+
+__all__ = ["hue_cross_entropy", "hue_labels"]
+
+
+def hue_labels(num_classes: int, kind: str = "circle", generator: torch.Generator | None = None) -> Tensor:
+    """Draw the hue label of every class: a point of the plane in which hue is predicted.
+
+    Args:
+        num_classes: C, at least 1.
+        kind: ``"circle"``, C evenly spaced points of the unit circle, assigned to the classes at random;
+            ``"random"``, points of the unit circle at uniformly random angles; ``"uniform"``, uniformly
+            random points of the square [-1, 1]^2; ``"binary"``, its corners at random; ``"center"``, the
+            origin for every class.
+        generator: source of the randomness; None is torch's default generator.
+
+    Returns:
+        Tensor (C, 2), float32.
+
+    Raises:
+        ValueError: ``num_classes`` is below 1, or ``kind`` is not one of the above.
+
+    Example:
+        >>> import torch
+        >>> labels = hue_labels(4, generator=torch.Generator().manual_seed(0))
+        >>> labels.shape, bool(torch.allclose(labels.norm(dim=1), torch.ones(4)))
+        (torch.Size([4, 2]), True)
+    """
+    if num_classes < 1:
+        raise ValueError(f"num_classes: expected at least 1, got {num_classes}")
+    shape = (num_classes, 2)
+    if kind == "circle":
+        return _on_circle(torch.randperm(num_classes, generator=generator) * (2 * math.pi / num_classes))
+    if kind == "random":
+        return _on_circle(torch.rand(num_classes, generator=generator) * (2 * math.pi))
+    if kind == "uniform":
+        return 2 * torch.rand(shape, generator=generator) - 1
+    if kind == "binary":
+        return 2 * torch.randint(2, shape, generator=generator).to(torch.float32) - 1
+    if kind == "center":
+        return torch.zeros(shape)
+    raise ValueError(f"kind: expected 'circle', 'random', 'uniform', 'binary' or 'center', got {kind!r}")
+
+
+def _on_circle(angles: Tensor) -> Tensor:
+    return torch.stack((angles.cos(), angles.sin()), dim=-1)
+
+
+def hue_cross_entropy(
+    input: Tensor,
+    hue: Tensor,
+    target: Tensor,
+    labels: Tensor,
+    *,
+    hue_weight: float = 1.0,
+    hue_scale: float | None = None,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    r"""Compute the hue loss: cross-entropy of the logits plus cross-entropy of the predicted hue.
+
+    With d_c = hue_scale ||labels_c - hue||, the distances from the predicted hue to the classes' hue labels::
+
+        loss = cross_entropy(input, target) + hue_weight * cross_entropy(-d, target)
+
+    in which every shared argument means what it means in :func:`torch.nn.functional.cross_entropy`. Loss and
+    gradients come from one pass over the logits; the distances are never stored. Where hue equals a label the
+    distance has no gradient, and 0 is used.
+
+    Args:
+        input: logits, (N, C), (N, C, d1, ..., dk) or (C,); float32, float64, bfloat16 or float16. Sums are
+            kept in float32, for float64 in float64.
+        hue: predicted points, (N, 2), (N, 2, d1, ..., dk) or (2,), floating.
+        target: classes, (N,), (N, d1, ..., dk) or (), int64; or class probabilities, floating, shaped as
+            ``input``.
+        labels: hue labels (C, 2), floating, see :func:`hue_labels`; may require a gradient.
+        hue_weight: factor of the second term.
+        hue_scale: factor of the distances, at least 0; None is 1 / (2 C).
+        weight: one factor per class, (C,), floating; None is 1 for all. Receives no gradient.
+        ignore_index: a target that adds nothing to the loss; at least 0 only where targets are classes.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"``.
+        label_smoothing: in [0, 1]; the part of every target that is spread evenly over the classes.
+
+    Returns:
+        A scalar of the type of ``input`` (float32 under autocast); with ``reduction="none"`` the losses,
+        shaped as class targets are.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: an argument has the wrong shape or value.
+        IndexError: a target is neither a class nor ``ignore_index``.
+
+    Example:
+        >>> import torch
+        >>> input = torch.tensor([[2.0, 0.0, 0.0]])
+        >>> labels = torch.tensor([[1.0, 0.0], [-0.5, 0.866], [-0.5, -0.866]])
+        >>> hue_cross_entropy(input, torch.tensor([[1.0, 0.0]]), torch.tensor([0]), labels)
+        tensor(1.1552)
+    """
+    check_hue_cross_entropy(
+        input, hue, target, labels, weight, hue_scale, ignore_index, reduction, label_smoothing
+    )
+    if torch.is_autocast_enabled("cpu"):
+        input = input.to(torch.float32)
+    classes = labels.shape[0]
+    probabilities = target.dim() == input.dim()
+    shape = input.shape[:1] + input.shape[2:] if input.dim() > 1 else ()
+    if input.dim() == 1:
+        input, hue, target = input.unsqueeze(0), hue.unsqueeze(0), target.unsqueeze(0)
+    elif input.dim() > 2:
+        input, hue = _rows(input), _rows(hue)
+        target = _rows(target) if probabilities else target.reshape(-1)
+
+    real = torch.float64 if input.dtype == torch.float64 else torch.float32
+    hue, labels = hue.to(real).contiguous(), labels.to(real).contiguous()
+    label_gradient = torch.is_grad_enabled() and labels.requires_grad
+    gradients = torch.is_grad_enabled() and (input.requires_grad or hue.requires_grad or label_gradient)
+    arguments = (
+        input.contiguous(),
+        hue,
+        target.to(real).contiguous() if probabilities else target.contiguous(),
+        labels,
+        None if weight is None else weight.to(real).contiguous(),
+        None,
+        hue_weight,
+        1 / (2 * classes) if hue_scale is None else hue_scale,
+        ignore_index,
+        REDUCTIONS[reduction],
+        label_smoothing,
+        gradients and reduction != "none",
+        label_gradient,
+    )
+    loss = hue_cross_entropy_outputs(*arguments)[0]
+    if reduction == "none":
+        loss = loss.reshape(shape)
+    return loss.to(input.dtype)
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """(N, C, d1, ..., dk) -> (N d1 ... dk, C)."""
+    return tensor.movedim(1, -1).reshape(-1, tensor.shape[1])
