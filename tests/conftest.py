@@ -9,7 +9,7 @@ import pyhue
 from pyhue import _core
 
 # No deadline: a test never fails because the machine is busy.
-settings.register_profile("pyhue", deadline=None, max_examples=60, database=None, print_blob=True)
+settings.register_profile("pyhue", deadline=None, max_examples=150, database=None, print_blob=True)
 settings.load_profile("pyhue")
 
 
