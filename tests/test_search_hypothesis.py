@@ -73,10 +73,9 @@ def test_ugly_values(data, k, level, threads, normalize):
 @example(["normal", "overflow"], 33, 130, 10, 0, 1e7, "generic", 0)
 def test_mixed_families(families, dim, n, k, scale, offset, level, seed):
     """Several families in one memory, translated and scaled together."""
-    scale = np.float32(2.0**scale)
-    parts = [draw(family, n, dim, seed) for family in families]
-    vectors = np.clip(np.concatenate(parts) * scale + np.float32(offset), -3e38, 3e38)
-    queries = np.concatenate([part[:2] for part in parts] + [vectors[:2]])
+    parts = [draw(family, n, dim, seed).astype(np.float64) * 2.0**scale + offset for family in families]
+    vectors = np.clip(np.concatenate(parts), -3e38, 3e38).astype(np.float32)
+    queries = np.concatenate([vectors[:2], *(draw(family, 2, dim, seed + 1) for family in families)])
     with running_at(level, 2):
         memory = memory_of(vectors, pieces=len(families))
         assert_exact(memory.search(queries, k), queries, memory.vectors)
