@@ -120,7 +120,7 @@ class PixelMemory:
 
     @property
     def num_classes(self) -> int:
-        """The largest label so far plus one."""
+        """The largest label of a stored vector plus one."""
         return len(self._class_counts)
 
     def add(self, activations: Any, labels: Any) -> None:
@@ -144,9 +144,11 @@ class PixelMemory:
             bad = classes.min() if classes.min() < 0 else classes.max()
             raise ValueError(f"labels: expected integers from 0 to {_MAX_LABEL}, got {bad}")
         rows = vector_rows(vectors.reshape(images * pixels, self.dim), "activations", self.normalize)
-        counts = np.zeros(max(self.num_classes, int(classes.max(initial=-1)) + 1), np.int64)
+        largest = int(classes.max(initial=-1)) if pixels else -1
+        counts = np.zeros(max(self.num_classes, largest + 1), np.int64)
         counts[: self.num_classes] = self._class_counts
-        np.add.at(counts, classes, pixels)
+        if pixels:
+            np.add.at(counts, classes, pixels)
         columns = (self._vectors, self._labels, self._images, self._pixels)
         for column in columns:  # what may run out of memory does so before anything changes
             column.reserve(len(self) + len(rows))

@@ -35,8 +35,8 @@ def test_a_new_memory_is_empty():
 
 def test_one_entry_for_each_stored_vector(memory):
     assert len(memory) == 54
-    assert memory.labels.tolist() == sum(([c] * 9 for c in [0, 1, 4, 1, 0, 4]), [])
-    assert memory.images.tolist() == sum(([i] * 9 for i in range(6)), [])
+    assert memory.labels.tolist() == np.repeat([0, 1, 4, 1, 0, 4], 9).tolist()
+    assert memory.images.tolist() == np.repeat(range(6), 9).tolist()
     assert memory.pixels.tolist() == list(range(9)) * 6
     assert memory.class_counts.tolist() == [18, 18, 0, 0, 18]
     assert memory.num_classes == 5
@@ -133,7 +133,6 @@ def test_zero_vectors_stay_zero(isa):
     assert indices[:10].tolist() == zero.tolist()
     assert (distances[:10] == 0).all()
     np.testing.assert_allclose(distances[10:], 1, rtol=1e-6)
-    assert (memory.search(activations[0, 0], 54).distances[-10:] < 1 + 1e-6).all()
     assert np.isfinite(memory.log_likelihood(np.zeros((1, 2, 16)), 54)).all()
 
 
