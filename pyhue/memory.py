@@ -15,7 +15,7 @@ from pyhue._index import Index
 from pyhue.density import density
 
 _MAX_DIM = 4096
-_MAX_LABEL = 2**31 - 1
+_MAX_LABEL = _storage.MAX_LABEL
 
 
 class SearchResult(NamedTuple):
@@ -71,9 +71,7 @@ class PixelMemory:
     """
 
     def __init__(self, dim: int, normalize: bool = True):
-        self.dim = positive_integer(dim, "dim")
-        if self.dim > _MAX_DIM:
-            raise ValueError(f"dim: expected at most {_MAX_DIM}, got {dim}")
+        self.dim = positive_integer(dim, "dim", _MAX_DIM)
         self.normalize = bool(normalize)
         self._vectors = GrowingArray((self.dim,), np.float32)
         self._labels = GrowingArray((), np.int64)
@@ -153,7 +151,7 @@ class PixelMemory:
         for column in columns:  # what may run out of memory does so before anything changes
             column.reserve(len(self) + len(rows))
         numbers = np.arange(self._num_images, self._num_images + images)
-        values = (
+        values: tuple[NDArray[Any], ...] = (
             rows,
             np.repeat(classes, pixels),
             np.repeat(numbers, pixels),
@@ -235,7 +233,7 @@ class PixelMemory:
         memory._labels.append(contents.labels)
         memory._images.append(contents.images)
         memory._pixels.append(contents.pixels)
-        memory._class_counts = np.bincount(contents.labels).astype(np.int64)
+        memory._class_counts = np.bincount(contents.labels).astype(np.int64, copy=False)
         memory._num_images = contents.metadata["num_images"]
         return memory
 
