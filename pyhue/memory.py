@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,15 @@ from pyhue.density import density
 
 _MAX_DIM = 4096
 _MAX_LABEL = _storage.MAX_LABEL
+_packing = threading.Lock()  # held while a memory's index is brought up to date
+
+
+def _renew_lock() -> None:
+    global _packing
+    _packing = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # the thread that held it may not exist there
 
 
 class SearchResult(NamedTuple):
@@ -60,7 +70,7 @@ class PixelMemory:
 
     Inputs are NumPy arrays or torch CPU tensors of float16, bfloat16 (torch), float32 or float64, with any
     strides; results are of the same kind. Wrong input raises TypeError or ValueError naming the argument,
-    and leaves the memory as it was.
+    and leaves the memory as it was. Several threads may search at once; adding needs the memory to itself.
 
     Example:
         >>> activations = np.random.default_rng(0).random((6, 49, 32))    # images, pixels, channels
@@ -254,10 +264,12 @@ class PixelMemory:
         if not len(self):
             raise ValueError("memory: expected at least one stored vector, got an empty memory")
         queries = vector_rows(rows, name, self.normalize)
-        if self._index is None:
-            self._index = Index(self.vectors)
-        self._index.update(self.vectors)
-        return SearchResult(*self._index.search(self.vectors, queries, k))
+        with _packing:
+            stored = self.vectors
+            if self._index is None:
+                self._index = Index(stored)
+            self._index.update(stored)
+        return SearchResult(*self._index.search(stored, queries, k))
 
     def _log_likelihood(self, activations: Any, k: int, eps: float) -> NDArray[np.float64]:
         vectors = self._pixel_vectors(activations)

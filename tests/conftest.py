@@ -1,6 +1,9 @@
 """Fixtures of every test: instruction-set levels, thread counts, and how long Hypothesis looks."""
 
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
@@ -29,6 +32,18 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     pyhue.set_num_threads(request.param)
     yield request.param
     pyhue.set_num_threads(before)
+
+
+@pytest.fixture
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """run_python(script, **environment) runs a script in a new interpreter; None removes a variable."""
+
+    def run(script: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
+        env = {k: v for k, v in {**os.environ, **environment}.items() if v is not None}
+        command = [sys.executable, "-W", "error", "-c", script]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+
+    return run
 
 
 @pytest.fixture(autouse=True)
