@@ -58,6 +58,7 @@ def save(path: str | os.PathLike[str], contents: Contents) -> None:
 
 def load(path: str | os.PathLike[str]) -> Contents:
     """Reads and checks a file that `save` wrote."""
+    path = os.fsdecode(path)
     with open(path, "rb"):  # the usual OSError for a path that cannot be opened
         pass
     try:
