@@ -30,33 +30,43 @@ def images(request, tmp_path_factory):
     return np.load(out), np.load(out.with_suffix(".labels.npy"))
 
 
-@pytest.fixture(params=[True, False], ids=["normalized", "raw"])
-def memory(request, images):
+@pytest.fixture(scope="module", params=[True, False], ids=["normalized", "raw"])
+def case(request, images):
+    """Whether to normalise; the vectors and the queries as they are compared; exact distances."""
+    activations, _ = images
+    vectors, queries = (
+        stored(part.reshape(-1, 1280), normalize=request.param) for part in np.split(activations, [30])
+    )
+    return request.param, vectors, queries, np.stack([distances64(query, vectors) for query in queries])
+
+
+def _memory(images, normalize):
     activations, labels = images
-    memory = pyhue.PixelMemory(1280, normalize=request.param)
+    memory = pyhue.PixelMemory(1280, normalize=normalize)
     memory.add(activations[:30], labels[:30])
     return memory
 
 
-def test_search(isa, threads, images, memory):
-    queries = images[0][30:34:3].reshape(-1, 1280)
-    result = memory.search(queries, K)
-    compared = stored(queries, normalize=memory.normalize)
-    assert_neighbors(*result, compared, memory.vectors)
-    assert_exact(pyhue.SearchResult(*(part[:20] for part in result)), compared[:20], memory.vectors)
+def test_search(isa, threads, images, case):
+    normalize, vectors, queries, _ = case
+    memory = _memory(images, normalize)
+    np.testing.assert_array_equal(memory.vectors, vectors)
+    result = memory.search(images[0][30:], K)
+    distances, indices = (part.reshape(-1, K)[::19] for part in result)
+    assert_neighbors(distances, indices, queries[::19], vectors)
+    assert_exact(pyhue.SearchResult(distances, indices), queries[::19], vectors)
 
 
-def test_stored_vectors_find_themselves(isa, memory):
-    result = memory.search(memory.vectors[::7], 1)
-    assert (result.distances[:, 0] <= 1e-12).all()
-    if not memory.normalize:
-        np.testing.assert_array_equal(memory.vectors[result.indices[:, 0]], memory.vectors[::7])
+def test_stored_vectors_find_themselves(isa, images, case):
+    normalize, vectors, _, _ = case
+    result = _memory(images, normalize).search(images[0][:30].reshape(-1, 1280), 1)
+    assert (result.distances == 0).all()
+    np.testing.assert_array_equal(vectors[result.indices[:, 0]], vectors)
 
 
-def test_prediction(isa, images, memory):
-    queries = images[0][30:]
-    compared = stored(queries.reshape(-1, 1280), normalize=memory.normalize)
-    exact = np.stack([distances64(query, memory.vectors) for query in compared])
+def test_prediction(isa, images, case):
+    normalize, _, _, exact = case
+    memory, queries = _memory(images, normalize), images[0][30:]
     indices = np.argsort(exact, axis=1, kind="stable")[:, :K]
     nearest = np.take_along_axis(exact, indices, axis=1).reshape(6, 49, K)
     labels = memory.labels[indices].reshape(6, 49, K)
