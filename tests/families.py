@@ -30,6 +30,18 @@ def _huge_channel(rng: np.random.Generator, n: int, dim: int) -> NDArray[np.floa
     return vectors
 
 
+def _bfloat16(rng: np.random.Generator, n: int, dim: int) -> NDArray[np.float64]:
+    """A vector of bfloat16 numbers, copies a few steps away, and each one's mirror image.
+
+    Centring and rounding to bfloat16 lose nothing, so only the rounding of a kernel's sums is left to hide
+    in; distances differ by 2^-14 and norms are dim * 2.
+    """
+    base = 1 + np.random.default_rng(11).integers(0, 120, dim) / 128
+    vectors = base + (rng.random((n, dim)) < 8 / dim) / 128
+    vectors[1::2] = -vectors[: n // 2 * 2 : 2]
+    return vectors
+
+
 def _with_zero_rows(rng: np.random.Generator, n: int, dim: int) -> NDArray[np.float64]:
     vectors = np.maximum(_normal(rng, n, dim), 0)
     vectors[rng.random(n) < 0.3] = 0
@@ -69,6 +81,7 @@ FAMILIES: dict[str, Family] = {
     "20 orders": lambda rng, n, dim: _normal(rng, n, dim) * 10 ** rng.uniform(-10, 10, (n, 1)),
     "20 orders by channel": lambda rng, n, dim: _normal(rng, n, dim) * 10 ** rng.uniform(-10, 10, dim),
     "one ulp": _ulps,
+    "bfloat16": _bfloat16,
     "rank 1": lambda rng, n, dim: _normal(rng, n, 1) * np.linspace(-1, 1, dim),
     "huge channel": _huge_channel,
 }

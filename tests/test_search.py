@@ -58,6 +58,12 @@ def test_batch_size_changes_nothing(isa, threads, family):
         assert_same(pyhue.SearchResult(*map(np.concatenate, zip(*parts, strict=True))), whole)
 
 
+@pytest.mark.parametrize("dim", [256, 1280, 4096])
+def test_rounding_of_long_sums(isa, dim):
+    """Data that rounds nowhere but in the sums of a screening kernel."""
+    _check("bfloat16", n=600, dim=dim, k=10)
+
+
 def test_more_queries_than_one_pass(isa, threads):
     memory = memory_of(draw("lattice", 200, 16))
     queries = draw("lattice", 2500, 16, seed=1)
