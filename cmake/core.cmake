@@ -25,7 +25,8 @@ add_library(pyhue_core STATIC
   csrc/core/density.cpp
   csrc/core/isa.cpp
   csrc/core/pack.cpp
-  csrc/core/search.cpp)
+  csrc/core/search.cpp
+  csrc/core/tiles.cpp)
 target_include_directories(pyhue_core PUBLIC csrc)
 target_link_libraries(pyhue_core PUBLIC pyhue_flags)
 foreach(level IN LISTS pyhue_levels)

@@ -8,26 +8,40 @@ def available_isas() -> list[str]: ...
 def set_isa(name: str) -> None: ...
 def num_threads() -> int: ...
 def set_num_threads(count: int) -> None: ...
-def padded(dims: int) -> int: ...
-def pack_memory(
-    prefix: NDArray[np.float64],
-    squared_norms: NDArray[np.float64],
-    orthogonality_error: float,
-    first: int,
-    blocks: NDArray[np.uint16],
-    bounds: NDArray[np.float32],
-) -> None: ...
+
+class Memory:
+    def __init__(
+        self,
+        vectors: NDArray[np.float32],
+        order: NDArray[np.int64],
+        blocks: NDArray[np.uint16],
+        bounds: NDArray[np.float32],
+        rows: NDArray[np.uint16],
+        row_bounds: NDArray[np.float32],
+        cluster_starts: NDArray[np.int64] | None,
+        block_dims: int,
+        row_dims: int,
+    ) -> None: ...
+
+class Coordinates:
+    def __init__(
+        self, values: NDArray[np.float64], squared_norms: NDArray[np.float64], orthogonality_error: float
+    ) -> None: ...
+
+class Queries:
+    def __init__(
+        self,
+        vectors: NDArray[np.float32],
+        coordinates: Coordinates,
+        clusters: NDArray[np.int32],
+        omit: float,
+    ) -> None: ...
+
+def pack(memory: Memory, coordinates: Coordinates, first: int) -> None: ...
 def search(
-    vectors: NDArray[np.float32],
-    blocks: NDArray[np.uint16],
-    bounds: NDArray[np.float32],
-    prefix: int,
-    queries: NDArray[np.float32],
-    query_prefix: NDArray[np.float64],
-    query_squared_norms: NDArray[np.float64],
-    orthogonality_error: float,
-    k: int,
+    memory: Memory, queries: Queries, k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
+def audit(memory: Memory, queries: Queries, distances: NDArray[np.float32]) -> NDArray[np.uint8]: ...
 def density(
     distances: NDArray[np.float32],
     labels: NDArray[np.int64],

@@ -13,6 +13,7 @@ from pyhue import _storage
 from pyhue._arrays import floating, integers, like, positive_integer, vector_rows
 from pyhue._growing import GrowingArray
 from pyhue._index import Index
+from pyhue._plan import plain
 from pyhue.density import density
 
 _MAX_DIM = 4096
@@ -267,7 +268,7 @@ class PixelMemory:
         with _packing:
             stored = self.vectors
             if self._index is None:
-                self._index = Index(stored)
+                self._index = Index(stored, plain(stored))
             self._index.update(stored)
         return SearchResult(*self._index.search(stored, queries, k))
 

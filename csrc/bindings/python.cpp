@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include <chrono>
+#include <optional>
 
 #include "bindings/thread_pool.h"
 #include "core/density.h"
@@ -45,43 +46,77 @@ class Interruption {
   std::chrono::steady_clock::time_point next_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
 };
 
-Coordinates coordinates(const Array<double>& prefix, const Array<double>& squared_norms, double orthogonality_error) {
-  return {prefix.data(), squared_norms.data(), prefix.shape(0), static_cast<int>(prefix.shape(1)), orthogonality_error};
-}
+// The arrays of a packed memory, as pyhue/_index.py names them.
+struct MemoryArrays {
+  Array<float> vectors;
+  Array<int64_t> order;
+  Array<uint16_t> blocks;
+  Array<float> bounds;
+  Array<uint16_t> rows;
+  Array<float> row_bounds;
+  std::optional<Array<int64_t>> cluster_starts;
+  Layout layout;
 
-void pack_memory_array(const Array<double>& prefix, const Array<double>& squared_norms, double orthogonality_error,
-                       int64_t first, Array<uint16_t>& blocks, Array<float>& bounds) {
-  const Coordinates c = coordinates(prefix, squared_norms, orthogonality_error);
-  uint16_t* blocks_data = blocks.mutable_data();
-  float* bounds_data = bounds.mutable_data();
+  PackedMemory packed() {
+    return {blocks.mutable_data(), bounds.mutable_data(), rows.mutable_data(), row_bounds.mutable_data()};
+  }
+  Memory view() {
+    return {vectors.data(), vectors.shape(0), static_cast<int>(vectors.shape(1)),
+            layout,         packed(),         order.data(),
+            cluster_starts ? cluster_starts->data() : nullptr};
+  }
+};
+
+struct CoordinateArrays {
+  Array<double> values;
+  Array<double> squared_norms;
+  double orthogonality_error;
+
+  Coordinates view() const { return {values.data(), squared_norms.data(), values.shape(0), orthogonality_error}; }
+};
+
+struct QueryArrays {
+  Array<float> vectors;
+  CoordinateArrays coordinates;
+  Array<int32_t> clusters;
+  double omit;
+
+  Queries view() const {
+    return {vectors.data(), coordinates.view(), clusters.data(), static_cast<int>(clusters.shape(1)), omit};
+  }
+};
+
+void pack_arrays(MemoryArrays& memory, const CoordinateArrays& coordinates, int64_t first) {
+  const Layout layout = memory.layout;
+  const PackedMemory to = memory.packed();
+  const Coordinates from = coordinates.view();
   py::gil_scoped_release release;
-  pack_memory(c, first, blocks_data, bounds_data, pool_executor(nullptr, nullptr));
+  pack(layout, from, first, to, pool_executor(nullptr, nullptr));
 }
 
-py::tuple search_arrays(const Array<float>& vectors, const Array<uint16_t>& blocks, const Array<float>& bounds,
-                        int prefix, const Array<float>& queries, const Array<double>& query_prefix,
-                        const Array<double>& query_squared_norms, double orthogonality_error, int64_t k) {
-  const int64_t n = queries.shape(0);
+py::tuple search_arrays(MemoryArrays& memory_arrays, const QueryArrays& query_arrays, int64_t k) {
+  const int64_t n = query_arrays.vectors.shape(0);
   Array<float> distances({n, k});
   Array<int64_t> indices({n, k});
-  const SearchMemory memory{
-      vectors.data(), blocks.data(), bounds.data(), vectors.shape(0), static_cast<int>(vectors.shape(1)), prefix};
-  const Coordinates c = coordinates(query_prefix, query_squared_norms, orthogonality_error);
-  const float* query_data = queries.data();
+  const Memory memory = memory_arrays.view();
+  const Queries queries = query_arrays.view();
   float* distance_data = distances.mutable_data();
   int64_t* index_data = indices.mutable_data();
   Interruption interruption;
   bool finished;
   {
     py::gil_scoped_release release;
-    std::vector<uint16_t> prefixes(static_cast<size_t>(n * padded(prefix)));
-    std::vector<PackedQuery> packed(static_cast<size_t>(n));
-    pack_queries(c, prefixes.data(), packed.data());
-    finished = search(memory, {query_data, prefixes.data(), packed.data(), n}, k, distance_data, index_data,
-                      interruption.executor());
+    finished = search(memory, queries, n, k, distance_data, index_data, interruption.executor());
   }
   interruption.raise_if(!finished);
   return py::make_tuple(distances, indices);
+}
+
+Array<uint8_t> audit_arrays(MemoryArrays& memory, const QueryArrays& queries, const Array<float>& distances) {
+  Array<uint8_t> stages({distances.shape(0), memory.vectors.shape(0)});
+  audit(memory.view(), queries.view(), distances.shape(0), distances.data(), stages.mutable_data(),
+        pool_executor(nullptr, nullptr));
+  return stages;
 }
 
 Array<double> density_arrays(const Array<float>& distances, const Array<int64_t>& labels,
@@ -114,9 +149,24 @@ PYBIND11_MODULE(_core, m) {
   m.def("set_isa", &set_isa);
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
-  m.def("padded", &padded);
-  m.def("pack_memory", &pack_memory_array);
+  py::class_<MemoryArrays>(m, "Memory")
+      .def(py::init([](Array<float> vectors, Array<int64_t> order, Array<uint16_t> blocks, Array<float> bounds,
+                       Array<uint16_t> rows, Array<float> row_bounds, std::optional<Array<int64_t>> cluster_starts,
+                       int block_dims, int row_dims) {
+        return MemoryArrays{vectors, order,          blocks, bounds, rows, row_bounds, cluster_starts,
+                            {block_dims, row_dims}};
+      }));
+  py::class_<CoordinateArrays>(m, "Coordinates")
+      .def(py::init([](Array<double> values, Array<double> squared_norms, double orthogonality_error) {
+        return CoordinateArrays{values, squared_norms, orthogonality_error};
+      }));
+  py::class_<QueryArrays>(m, "Queries")
+      .def(py::init([](Array<float> vectors, CoordinateArrays coordinates, Array<int32_t> clusters, double omit) {
+        return QueryArrays{vectors, coordinates, clusters, omit};
+      }));
+  m.def("pack", &pack_arrays);
   m.def("search", &search_arrays);
+  m.def("audit", &audit_arrays);
   m.def("density", &density_arrays);
 }
 

@@ -11,6 +11,7 @@ const Kernels table = {
     .tile_queries = kTileQueries,
     .panel_element_size = kPanelElementSize,
     .screen_tile = screen_tile,
+    .row_dot = row_dot,
     .squared_distance = squared_distance,
 };
 

@@ -10,6 +10,7 @@ struct Kernels {
   int tile_queries;
   int panel_element_size;
   ScreenTile screen_tile;
+  RowDot row_dot;
   SquaredDistance squared_distance;
 };
 

@@ -1,13 +1,15 @@
 // Packing: from coordinates to what the search kernels read.
 //
 // Coordinates are the memory's vectors in any system that keeps distances: z = R (x - centre). The first
-// `prefix` of them, a, are stored as bfloat16, u = a + rounding; the rest is known by its norm. With v the
-// rounded prefix of a query, Cauchy-Schwarz gives an upper bound of the dot product that is certain:
+// `block_dims` of them are stored in lane-interleaved blocks, the next `row_dims` in rows, both as bfloat16;
+// what follows is known by its norm only, the tail. With u the rounded coordinates of a memory vector, v those
+// of a query, over any set S of stored dimensions that a query chooses to read, Cauchy-Schwarz gives an upper
+// bound of the dot product that is certain:
 //
-//     <z_q, z_x>  <=  <u, v>  +  |v| error_x  +  norm_x error_q  +  tail_q tail_x
+//     <z_q, z_x>  <=  <u, v>_S  +  |v|_S error_x  +  norm_x (error_q + omitted_q)  +  tail_q tail_x
 //
-// and with the norms a lower bound of the distance. Every term is rounded to the safe side, and the
-// constants below cover the rounding of the kernels that add them up.
+// where error is the norm of what rounding changed and omitted_q the norm of the stored coordinates outside S.
+// With the norms of both it bounds the distance from below. Every term is rounded to the safe side.
 //
 // Vectors whose norm is beyond what float32 products hold get an infinite norm: they are never dropped.
 #pragma once
@@ -18,33 +20,43 @@
 
 namespace pyhue {
 
+// Which coordinates are stored, and how.
+struct Layout {
+  int block_dims;  // 1 .. 4096
+  int row_dims;    // 0: no rows
+  // Lengths in memory: block_dims is padded to an even number, row_dims to a multiple of 32, with zeros.
+  int padded_block_dims() const { return (block_dims + 1) / 2 * 2; }
+  int padded_row_dims() const { return (row_dims + 31) / 32 * 32; }
+  int dims() const { return block_dims + row_dims; }
+};
+
 // Coordinates of `count` vectors.
 struct Coordinates {
-  const double* prefix;         // (count, dims)
-  const double* squared_norms;  // (count,) of all coordinates, prefix and tail
+  const double* values;         // (count, layout.dims())
+  const double* squared_norms;  // (count,), of all coordinates, the tail included
   int64_t count;
-  int dims;
   double orthogonality_error;  // eta: | |R z|^2 - |z|^2 | <= eta |z|^2
 };
 
-// Padded length of a stored prefix: pairs of dimensions.
-inline int padded(int dims) { return (dims + 1) / 2 * 2; }
+// Norms above this are treated as infinite: products of two stay below the largest float32.
+constexpr double kLargestNorm = 1e18;
+// Widens a double result by more than the rounding of the operations that gave it, the sums of up to 4,096
+// squares included.
+constexpr double kUp = 1 + 1e-11;
 
-// Writes vectors first .. first + count - 1 of a memory.
-//   blocks  (ceil(n / kBlock), padded(dims) / 2, kBlock, 2) bfloat16
-//   bounds  (ceil(n / kBlock), kBoundTerms, kBlock) float32: half of the squared norm, rounded down; norm,
-//           norm of the rounding error, norm of the tail, rounded up
-void pack_memory(const Coordinates& coordinates, int64_t first, uint16_t* blocks, float* bounds,
-                 const Executor& executor);
+// Upper bound of the norm of what is left of `squared_norm` without `squared_part`.
+double tail_norm(double squared_norm, double squared_part, double orthogonality_error);
 
-// What search needs of each query.
-struct PackedQuery {
-  double squared_norm;
-  float norm_factor, error_factor, tail_factor;  // as in QueryBound
+// A packed memory. Position p is in lane p % kBlock of block p / kBlock.
+struct PackedMemory {
+  uint16_t* blocks;   // (ceil(n / kBlock), padded_block_dims, kBlock) bfloat16
+  float* bounds;      // (ceil(n / kBlock), kBoundTerms, kBlock): see BoundTerm
+  uint16_t* rows;     // (n, padded_row_dims) bfloat16, or null
+  float* row_bounds;  // (n, 2): error and tail of blocks and rows together, or null
 };
 
-//   prefixes  (count, padded(dims)) bfloat16
-//   packed    (count,)
-void pack_queries(const Coordinates& coordinates, uint16_t* prefixes, PackedQuery* packed);
+// Writes positions first .. first + coordinates.count - 1.
+void pack(const Layout& layout, const Coordinates& coordinates, int64_t first, const PackedMemory& to,
+          const Executor& executor);
 
 }  // namespace pyhue

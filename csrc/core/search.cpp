@@ -1,9 +1,7 @@
 #include "core/search.h"
 
 #include <atomic>
-#include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -19,7 +17,12 @@ constexpr int64_t kBatch = 1008;             // queries in a pass: bounds the sc
 constexpr int64_t kChunkBytes = 384 * 1024;  // of packed memory: stays in the second-level cache
 constexpr int64_t kItemsPerWorker = 8;       // enough work items that nobody waits long at the end
 
-// The smallest value of bound >= threshold that a vector of computed distance <= `distance` can have.
+template <class Vector>
+auto& at(Vector& vector, int64_t i) {
+  return vector[static_cast<size_t>(i)];
+}
+
+// The smallest value of a bound that a vector of computed distance <= `distance` can have.
 float screening_threshold(double squared_norm, float distance, int dim) {
   if (distance == kInfinity) return -kInfinity;
   // The computed distance is at least (1 - (dim / 32 + 8) 2^-24) of the exact one, less what underflowed.
@@ -29,107 +32,83 @@ float screening_threshold(double squared_norm, float distance, int dim) {
   return std::nextafterf(static_cast<float>(threshold - rounding), -kInfinity);
 }
 
-// Queries of one pass, cut in tiles, with the pairs of a tile's queries beside each other.
-class Panels {
+// The two filters: a tile against a block, a query against a row.
+class Screen {
  public:
-  Panels(const SearchQueries& queries, int64_t first, int64_t count, int dims, const Kernels& kernels)
-      : count_(count), dims_(dims), kernels_(kernels), data_(count * dims * kernels.panel_element_size) {
-    for (int64_t tile = 0; tile < tiles(); ++tile) {
-      for (int k = 0; k < dims / 2; ++k) {
-        for (int q = 0; q < size(tile); ++q) {
-          const uint16_t* pair = queries.prefixes + (first + start(tile) + q) * dims + 2 * k;
-          write(pair, start(tile) * dims + (int64_t{k} * size(tile) + q) * 2);
-        }
-      }
-    }
+  Screen(const Memory& memory, const Tiles& tiles) : memory_(memory), tiles_(tiles), kernels_(kernels()) {}
+
+  int64_t blocks() const { return (memory_.n + kBlock - 1) / kBlock; }
+  int64_t block_bytes() const {
+    return kBlock * 2 * (memory_.layout.padded_block_dims() + memory_.layout.padded_row_dims());
   }
 
-  int64_t tiles() const { return (count_ + kernels_.tile_queries - 1) / kernels_.tile_queries; }
-  int64_t start(int64_t tile) const { return tile * kernels_.tile_queries; }
-  int size(int64_t tile) const {
-    return static_cast<int>(std::min<int64_t>(kernels_.tile_queries, count_ - start(tile)));
+  int tile(const Tile& tile, int64_t block, const QueryBound* bounds, Survivor* survivors) const {
+    return kernels_.screen_tile(memory_.packed.blocks + block * memory_.layout.padded_block_dims() * kBlock,
+                                terms(block), tile.dims.data(), static_cast<int>(tile.dims.size()),
+                                tile.panel.data(), bounds + tile.start, tile.size, survivors);
   }
-  const void* data(int64_t tile) const { return data_.data() + start(tile) * dims_ * kernels_.panel_element_size; }
+
+  // Whether the second bound, over blocks and rows, keeps what survived the first.
+  bool row(int64_t place, int64_t block, const Survivor& survivor, float threshold) const {
+    if (memory_.layout.row_dims == 0) return true;
+    const int64_t position = block * kBlock + survivor.lane, count = memory_.layout.padded_row_dims();
+    const float dot = kernels_.row_dot(memory_.packed.rows + position * count, tiles_.row(place), static_cast<int>(count));
+    const RowBound& query = tiles_.row_bound(place);
+    const float* x = memory_.packed.row_bounds + 2 * position;
+    const float* term = terms(block) + survivor.lane;
+    const double bound = double{survivor.dot} + dot + query.norm_factor * term[kNorm * kBlock] +
+                         query.error_factor * x[0] + query.tail_factor * x[1] - term[kHalfNorm * kBlock];
+    return !(bound < threshold);
+  }
 
  private:
-  void write(const uint16_t* pair, int64_t element) {
-    char* to = data_.data() + element * kernels_.panel_element_size;
-    if (kernels_.panel_element_size == 2) {
-      std::memcpy(to, pair, 4);
-    } else {
-      const uint32_t widened[2] = {uint32_t{pair[0]} << 16, uint32_t{pair[1]} << 16};
-      std::memcpy(to, widened, 8);
-    }
-  }
+  const float* terms(int64_t block) const { return memory_.packed.bounds + block * kBoundTerms * kBlock; }
 
-  int64_t count_;
-  int dims_;
+  const Memory& memory_;
+  const Tiles& tiles_;
   const Kernels& kernels_;
-  std::vector<char> data_;
 };
 
-// One pass: up to kBatch queries against the whole memory.
+// One pass: up to kBatch queries against the whole memory. Queries go by their place in the tiles' order.
 class Pass {
  public:
-  Pass(const SearchMemory& memory, const SearchQueries& queries, int64_t first, int64_t count, int64_t k, int workers)
+  Pass(const Memory& memory, const Queries& queries, int64_t first, int64_t count, int64_t k, const Executor& executor)
       : memory_(memory),
-        kernels_(kernels()),
-        dims_(padded(memory.prefix)),
-        query_vectors_(queries.vectors + first * memory.dim),
-        packed_(queries.packed + first),
-        count_(count),
+        queries_(queries),
         k_(k),
-        panels_(queries, first, count, dims_, kernels_),
-        shared_(count),
-        storage_(static_cast<size_t>(workers * count * k)),
-        workers_(static_cast<size_t>(workers)) {
-    for (auto& threshold : shared_) threshold.store(kInfinity, std::memory_order_relaxed);
-    for (int w = 0; w < workers; ++w) {
-      Worker& worker = workers_[static_cast<size_t>(w)];
+        executor_(executor),
+        kernels_(kernels()),
+        tiles_(queries, first, count, memory.layout, kernels_, executor),
+        screen_(memory, tiles_),
+        shared_(static_cast<size_t>(count)),
+        storage_(static_cast<size_t>(executor.workers * count * k)),
+        workers_(static_cast<size_t>(executor.workers)),
+        visited_(static_cast<size_t>(tiles_.size())) {
+    for (auto& distance : shared_) distance.store(kInfinity, std::memory_order_relaxed);
+    Neighbor* storage = storage_.data();
+    for (Worker& worker : workers_) {
       worker.survivors.resize(static_cast<size_t>(kernels_.tile_queries) * kBlock);
-      worker.neighbors.reserve(static_cast<size_t>(count));
-      for (int64_t q = 0; q < count; ++q) {
-        worker.neighbors.emplace_back(storage_.data() + (w * count + q) * k, k);
-        worker.bounds.push_back({packed_[q].norm_factor, packed_[q].error_factor, packed_[q].tail_factor, -kInfinity});
-        worker.thresholds.push_back(kInfinity);
-      }
+      worker.bounds = tiles_.bounds();
+      worker.distances.assign(static_cast<size_t>(count), kInfinity);
+      for (int64_t place = 0; place < count; ++place, storage += k) worker.neighbors.emplace_back(storage, k);
     }
   }
 
-  bool run(const Executor& executor) {
-    const int64_t blocks = (memory_.n + kBlock - 1) / kBlock;
-    const int64_t wanted = executor.workers * kItemsPerWorker;
-    const int64_t fitting = std::max<int64_t>(1, kChunkBytes / (int64_t{dims_} * kBlock * 2));
-    const int64_t blocks_per_chunk = std::clamp<int64_t>(blocks / wanted, 1, fitting);
-    const int64_t chunks = (blocks + blocks_per_chunk - 1) / blocks_per_chunk;
-    // A small memory has few chunks: share out the queries too.
-    const int64_t groups = std::clamp<int64_t>(wanted / chunks, 1, panels_.tiles());
-    return for_each_chunk(executor, chunks * groups, [&](int64_t item, int worker) {
-      const int64_t chunk = item / groups, group = item % groups;
-      const int64_t last = std::min(blocks, (chunk + 1) * blocks_per_chunk);
-      for (int64_t tile = panels_.tiles() * group / groups; tile < panels_.tiles() * (group + 1) / groups; ++tile) {
-        tighten(workers_[static_cast<size_t>(worker)], tile);
-        for (int64_t block = chunk * blocks_per_chunk; block < last; ++block) {
-          screen(workers_[static_cast<size_t>(worker)], tile, block);
-        }
-      }
-    });
-  }
+  bool run() { return visit_clusters() && visit_all(); }
 
-  // Merges what the workers found.
-  void write(float* distances, int64_t* indices) {
+  // Merges what the workers found; distances and indices are those of query 0.
+  void write(float* distances, int64_t* indices, int64_t stride) const {
     std::vector<Neighbor> merged;
-    for (int64_t q = 0; q < count_; ++q) {
+    for (size_t place = 0; place < shared_.size(); ++place) {
       merged.clear();
       for (const Worker& worker : workers_) {
-        const Neighbors& found = worker.neighbors[static_cast<size_t>(q)];
-        merged.insert(merged.end(), found.begin(), found.end());
+        merged.insert(merged.end(), worker.neighbors[place].begin(), worker.neighbors[place].end());
       }
       std::sort(merged.begin(), merged.end());
-      merged.resize(static_cast<size_t>(k_), Neighbor{kInfinity, -1});
+      const int64_t query = tiles_.order()[place];
       for (int64_t j = 0; j < k_; ++j) {
-        distances[q * k_ + j] = merged[static_cast<size_t>(j)].distance;
-        indices[q * k_ + j] = merged[static_cast<size_t>(j)].index;
+        distances[query * stride + j] = at(merged, j).distance;
+        indices[query * stride + j] = at(merged, j).index;
       }
     }
   }
@@ -139,86 +118,150 @@ class Pass {
     std::vector<Survivor> survivors;
     std::vector<Neighbors> neighbors;
     std::vector<QueryBound> bounds;
-    std::vector<float> thresholds;  // distance that bounds[q].threshold stands for
+    std::vector<float> distances;  // what bounds[place].threshold stands for
   };
 
-  void screen(Worker& worker, int64_t tile, int64_t block) {
-    const int64_t start = panels_.start(tile);
-    const int count = kernels_.screen_tile(
-        memory_.blocks + block * dims_ * kBlock, memory_.bounds + block * kBoundTerms * kBlock, panels_.data(tile),
-        worker.bounds.data() + start, panels_.size(tile), dims_, worker.survivors.data());
+  // Each tile against the clusters nearest to its queries.
+  bool visit_clusters() {
+    if (!memory_.cluster_starts || queries_.clusters_per_query == 0) return true;
+    return for_each_chunk(executor_, tiles_.size(), [&](int64_t t, int w) {
+      std::vector<char>& visited = at(visited_, t);
+      visited.resize(static_cast<size_t>(screen_.blocks()));
+      for (int rank = 0; rank < queries_.clusters_per_query; ++rank) {
+        for (int64_t place = tiles_[t].start; place < tiles_[t].start + tiles_[t].size; ++place) {
+          const int32_t cluster =
+              queries_.clusters[at(tiles_.order(), place) * queries_.clusters_per_query + rank];
+          const int64_t begin = memory_.cluster_starts[cluster], end = memory_.cluster_starts[cluster + 1];
+          for (int64_t block = begin / kBlock; block * kBlock < end; ++block) {
+            if (at(visited, block)) continue;
+            at(visited, block) = 1;
+            visit(at(workers_, w), tiles_[t], block);
+          }
+        }
+      }
+    });
+  }
+
+  bool visit_all() {
+    const int64_t blocks = screen_.blocks();
+    const int64_t wanted = executor_.workers * kItemsPerWorker;
+    const int64_t fitting = std::max<int64_t>(1, kChunkBytes / screen_.block_bytes());
+    const int64_t blocks_per_chunk = std::clamp<int64_t>(blocks / wanted, 1, fitting);
+    const int64_t chunks = (blocks + blocks_per_chunk - 1) / blocks_per_chunk;
+    // A small memory has few chunks: share out the queries too.
+    const int64_t groups = std::clamp<int64_t>(wanted / chunks, 1, tiles_.size());
+    return for_each_chunk(executor_, chunks * groups, [&](int64_t item, int w) {
+      Worker& worker = at(workers_, w);
+      const int64_t chunk = item / groups, group = item % groups;
+      const int64_t last = std::min(blocks, (chunk + 1) * blocks_per_chunk);
+      for (int64_t t = tiles_.size() * group / groups; t < tiles_.size() * (group + 1) / groups; ++t) {
+        tighten(worker, tiles_[t]);
+        const std::vector<char>& visited = at(visited_, t);
+        for (int64_t block = chunk * blocks_per_chunk; block < last; ++block) {
+          if (visited.empty() || !at(visited, block)) visit(worker, tiles_[t], block);
+        }
+      }
+    });
+  }
+
+  void visit(Worker& worker, const Tile& tile, int64_t block) {
+    const int count = screen_.tile(tile, block, worker.bounds.data(), worker.survivors.data());
+    int kept = 0;
     for (int i = 0; i < count; ++i) {
-      if (i + 1 < count) prefetch(block * kBlock + worker.survivors[static_cast<size_t>(i) + 1].lane);
-      const Survivor& survivor = worker.survivors[static_cast<size_t>(i)];
-      refine(worker, start + survivor.query, block * kBlock + survivor.lane);
+      const Survivor& survivor = at(worker.survivors, i);
+      const int64_t place = tile.start + survivor.query, position = block * kBlock + survivor.lane;
+      if (position >= memory_.n) continue;  // padding of the last block
+      if (!screen_.row(place, block, survivor, at(worker.bounds, place).threshold)) continue;
+      prefetch(memory_.order[position]);
+      at(worker.survivors, kept++) = survivor;
+    }
+    for (int i = 0; i < kept; ++i) {
+      const Survivor& survivor = at(worker.survivors, i);
+      refine(worker, tile.start + survivor.query, memory_.order[block * kBlock + survivor.lane]);
     }
   }
 
   void prefetch(int64_t index) const {
-    const char* row = reinterpret_cast<const char*>(memory_.vectors + std::min(index, memory_.n - 1) * memory_.dim);
-    for (int64_t byte = 0; byte < std::min<int64_t>(512, memory_.dim * 4); byte += 64) __builtin_prefetch(row + byte);
+    const char* vector = reinterpret_cast<const char*>(memory_.vectors + index * memory_.dim);
+    for (int64_t byte = 0; byte < std::min<int64_t>(512, memory_.dim * 4); byte += 64) __builtin_prefetch(vector + byte);
   }
 
-  void refine(Worker& worker, int64_t query, int64_t index) {
-    if (index >= memory_.n) return;  // padding of the last block
-    const float distance = kernels_.squared_distance(query_vectors_ + query * memory_.dim,
-                                                     memory_.vectors + index * memory_.dim, memory_.dim);
-    Neighbors& neighbors = worker.neighbors[static_cast<size_t>(query)];
-    if (neighbors.offer({distance, index}) && neighbors.full()) {
-      lower(worker, query, neighbors.worst().distance);
-    }
+  void refine(Worker& worker, int64_t place, int64_t index) {
+    const float* query = queries_.vectors + at(tiles_.order(), place) * memory_.dim;
+    const float distance =
+        kernels_.squared_distance(query, memory_.vectors + index * memory_.dim, memory_.dim);
+    Neighbors& neighbors = at(worker.neighbors, place);
+    if (neighbors.offer({distance, index}) && neighbors.full()) lower(worker, place, neighbors.worst().distance);
   }
 
   // Takes over the thresholds that other workers reached.
-  void tighten(Worker& worker, int64_t tile) {
-    for (int64_t q = panels_.start(tile); q < panels_.start(tile) + panels_.size(tile); ++q) {
-      const float shared = shared_[static_cast<size_t>(q)].load(std::memory_order_relaxed);
-      if (shared < worker.thresholds[static_cast<size_t>(q)]) lower(worker, q, shared);
+  void tighten(Worker& worker, const Tile& tile) {
+    for (int64_t place = tile.start; place < tile.start + tile.size; ++place) {
+      lower(worker, place, at(shared_, place).load(std::memory_order_relaxed));
     }
   }
 
-  void lower(Worker& worker, int64_t query, float distance) {
-    const size_t q = static_cast<size_t>(query);
-    if (!(distance < worker.thresholds[q])) return;
-    worker.thresholds[q] = distance;
-    worker.bounds[q].threshold = screening_threshold(packed_[q].squared_norm, distance, memory_.dim);
-    float shared = shared_[q].load(std::memory_order_relaxed);
-    while (distance < shared && !shared_[q].compare_exchange_weak(shared, distance, std::memory_order_relaxed)) {
+  void lower(Worker& worker, int64_t place, float distance) {
+    if (!(distance < at(worker.distances, place))) return;
+    at(worker.distances, place) = distance;
+    const double squared_norm = queries_.coordinates.squared_norms[at(tiles_.order(), place)];
+    at(worker.bounds, place).threshold = screening_threshold(squared_norm, distance, memory_.dim);
+    std::atomic<float>& shared = at(shared_, place);
+    float known = shared.load(std::memory_order_relaxed);
+    while (distance < known && !shared.compare_exchange_weak(known, distance, std::memory_order_relaxed)) {
     }
   }
 
-  const SearchMemory& memory_;
+  const Memory& memory_;
+  const Queries& queries_;
+  int64_t k_;
+  const Executor& executor_;
   const Kernels& kernels_;
-  int dims_;
-  const float* query_vectors_;
-  const PackedQuery* packed_;
-  int64_t count_, k_;
-  Panels panels_;
+  Tiles tiles_;
+  Screen screen_;
   std::vector<std::atomic<float>> shared_;  // each query's k-th distance so far, the best of all workers
   std::vector<Neighbor> storage_;
   std::vector<Worker> workers_;
+  std::vector<std::vector<char>> visited_;  // of each tile: the blocks seen with its clusters
 };
 
 }  // namespace
 
-bool search(const SearchMemory& memory, const SearchQueries& queries, int64_t k, float* distances, int64_t* indices,
-            const Executor& executor) {
-  const int64_t kept = std::min(k, memory.n);
-  std::fill(distances, distances + queries.n * k, kInfinity);
-  std::fill(indices, indices + queries.n * k, int64_t{-1});
-  std::vector<float> pass_distances(static_cast<size_t>(std::min(kBatch, queries.n) * kept));
-  std::vector<int64_t> pass_indices(pass_distances.size());
-  for (int64_t first = 0; first < queries.n; first += kBatch) {
-    const int64_t count = std::min(kBatch, queries.n - first);
-    Pass pass(memory, queries, first, count, kept, executor.workers);
-    if (!pass.run(executor)) return false;
-    pass.write(pass_distances.data(), pass_indices.data());
-    for (int64_t q = 0; q < count; ++q) {
-      std::copy_n(pass_distances.data() + q * kept, kept, distances + (first + q) * k);
-      std::copy_n(pass_indices.data() + q * kept, kept, indices + (first + q) * k);
-    }
+bool search(const Memory& memory, const Queries& queries, int64_t count, int64_t k, float* distances,
+            int64_t* indices, const Executor& executor) {
+  std::fill(distances, distances + count * k, kInfinity);
+  std::fill(indices, indices + count * k, int64_t{-1});
+  for (int64_t first = 0; first < count; first += kBatch) {
+    Pass pass(memory, queries, first, std::min(kBatch, count - first), std::min(k, memory.n), executor);
+    if (!pass.run()) return false;
+    pass.write(distances, indices, k);
   }
   return true;
+}
+
+void audit(const Memory& memory, const Queries& queries, int64_t count, const float* distances, uint8_t* stages,
+           const Executor& executor) {
+  std::fill(stages, stages + count * memory.n, uint8_t{0});
+  const Tiles tiles(queries, 0, count, memory.layout, kernels(), executor);
+  const Screen screen(memory, tiles);
+  std::vector<QueryBound> bounds = tiles.bounds();
+  for (int64_t place = 0; place < count; ++place) {
+    const int64_t query = at(tiles.order(), place);
+    at(bounds, place).threshold =
+        screening_threshold(queries.coordinates.squared_norms[query], distances[query], memory.dim);
+  }
+  std::vector<Survivor> survivors(static_cast<size_t>(kernels().tile_queries) * kBlock);
+  for (int64_t t = 0; t < tiles.size(); ++t) {
+    for (int64_t block = 0; block < screen.blocks(); ++block) {
+      const int found = screen.tile(tiles[t], block, bounds.data(), survivors.data());
+      for (int i = 0; i < found; ++i) {
+        const int64_t place = tiles[t].start + at(survivors, i).query, position = block * kBlock + at(survivors, i).lane;
+        if (position >= memory.n) continue;
+        const bool kept = screen.row(place, block, at(survivors, i), at(bounds, place).threshold);
+        stages[at(tiles.order(), place) * memory.n + memory.order[position]] = kept ? 2 : 1;
+      }
+    }
+  }
 }
 
 }  // namespace pyhue

@@ -23,13 +23,30 @@ constexpr int kTileLanes = kTileRegisters * kWidth;
 // vdpbf16ps adds the two products of a pair of dimensions.
 constexpr int kPanelElementSize = 2;
 
+// Interleaving two rows of a block pairs their values, but shuffles the vectors between two registers:
+// register 0 gets vectors 0-3, 8-11, ..., register 1 the others. This undoes it, once for each sum.
+inline void unshuffle(Floats& low, Floats& high) {
+  const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+  const __m512i second = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+  const Floats natural = _mm512_permutex2var_ps(low, first, high);
+  high = _mm512_permutex2var_ps(low, second, high);
+  low = natural;
+}
+
 template <int Q>
-inline void dot_products(const uint16_t* block, const void* panel, int dims, Floats (&dot)[Q][kTileRegisters]) {
+inline void dot_products(const uint16_t* block, const int32_t* dims, int count, const void* panel,
+                         Floats (&dot)[Q][kTileRegisters]) {
   const uint32_t* pairs = static_cast<const uint32_t*>(panel);
-  for (int k = 0; k < dims / 2; ++k, block += 2 * kBlock, pairs += Q) {
+  for (int k = 0; k < count; k += 2, pairs += Q) {
+    const uint16_t* even = block + dims[k] * kBlock;
+    const uint16_t* odd = block + dims[k + 1] * kBlock;
     __m512bh x[kTileRegisters];
-#pragma GCC unroll 4
-    for (int r = 0; r < kTileRegisters; ++r) x[r] = (__m512bh)load<Words>(block + r * 2 * kWidth);
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const __m512i a = load<__m512i>(even + half * 32), b = load<__m512i>(odd + half * 32);
+      x[2 * half] = (__m512bh)_mm512_unpacklo_epi16(a, b);
+      x[2 * half + 1] = (__m512bh)_mm512_unpackhi_epi16(a, b);
+    }
 #pragma GCC unroll 7
     for (int q = 0; q < Q; ++q) {
       const __m512bh y = (__m512bh)_mm512_set1_epi32(static_cast<int>(pairs[q]));
@@ -37,41 +54,39 @@ inline void dot_products(const uint16_t* block, const void* panel, int dims, Flo
       for (int r = 0; r < kTileRegisters; ++r) dot[q][r] = _mm512_dpbf16_ps(dot[q][r], x[r], y);
     }
   }
+#pragma GCC unroll 7
+  for (int q = 0; q < Q; ++q) {
+    unshuffle(dot[q][0], dot[q][1]);
+    unshuffle(dot[q][2], dot[q][3]);
+  }
 }
 #else
-// A bfloat16 is the upper half of a float32: a shift widens the even dimension of a pair, a mask the odd.
 constexpr int kPanelElementSize = 4;
 
 template <int Q>
-inline void dot_products(const uint16_t* block, const void* panel, int dims, Floats (&dot)[Q][kTileRegisters]) {
-  const float* pairs = static_cast<const float*>(panel);
-  for (int k = 0; k < dims / 2; ++k, block += 2 * kBlock, pairs += 2 * Q) {
+inline void dot_products(const uint16_t* block, const int32_t* dims, int count, const void* panel,
+                         Floats (&dot)[Q][kTileRegisters]) {
+  const float* values = static_cast<const float*>(panel);
+  for (int k = 0; k < count; ++k, values += Q) {
     Floats x[kTileRegisters];
 #pragma GCC unroll 4
-    for (int r = 0; r < kTileRegisters; ++r) x[r] = (Floats)(load<Words>(block + r * 2 * kWidth) << 16);
+    for (int r = 0; r < kTileRegisters; ++r) x[r] = widen(block + dims[k] * kBlock + r * kWidth);
 #pragma GCC unroll 7
     for (int q = 0; q < Q; ++q) {
 #pragma GCC unroll 4
-      for (int r = 0; r < kTileRegisters; ++r) dot[q][r] = multiply_add(x[r], broadcast(pairs[2 * q]), dot[q][r]);
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < kTileRegisters; ++r) x[r] = (Floats)(load<Words>(block + r * 2 * kWidth) & 0xffff0000u);
-#pragma GCC unroll 7
-    for (int q = 0; q < Q; ++q) {
-#pragma GCC unroll 4
-      for (int r = 0; r < kTileRegisters; ++r) dot[q][r] = multiply_add(x[r], broadcast(pairs[2 * q + 1]), dot[q][r]);
+      for (int r = 0; r < kTileRegisters; ++r) dot[q][r] = multiply_add(x[r], broadcast(values[q]), dot[q][r]);
     }
   }
 }
 #endif
 
 template <int Q>
-int screen(const uint16_t* block, const float* bounds, const void* panel, const QueryBound* query_bounds, int dims,
-           Survivor* survivors) {
+int screen(const uint16_t* block, const float* bounds, const int32_t* dims, int dim_count, const void* panel,
+           const QueryBound* query_bounds, Survivor* survivors) {
   int count = 0;
   for (int lane = 0; lane < kBlock; lane += kTileLanes) {
     Floats dot[Q][kTileRegisters] = {};
-    dot_products<Q>(block + 2 * lane, panel, dims, dot);
+    dot_products<Q>(block + lane, dims, dim_count, panel, dot);
 #pragma GCC unroll 7
     for (int q = 0; q < Q; ++q) {
       const QueryBound& query = query_bounds[q];
@@ -97,17 +112,37 @@ int screen(const uint16_t* block, const float* bounds, const void* panel, const 
   return count;
 }
 
-int screen_tile(const uint16_t* block, const float* bounds, const void* panel, const QueryBound* query_bounds,
-                int queries, int dims, Survivor* survivors) {
+int screen_tile(const uint16_t* block, const float* bounds, const int32_t* dims, int count, const void* panel,
+                const QueryBound* query_bounds, int queries, Survivor* survivors) {
   switch (queries) {
-    case 1: return screen<1>(block, bounds, panel, query_bounds, dims, survivors);
-    case 2: return screen<2>(block, bounds, panel, query_bounds, dims, survivors);
-    case 3: return screen<3>(block, bounds, panel, query_bounds, dims, survivors);
-    case 4: return screen<4>(block, bounds, panel, query_bounds, dims, survivors);
-    case 5: return screen<5>(block, bounds, panel, query_bounds, dims, survivors);
-    case 6: return screen<6>(block, bounds, panel, query_bounds, dims, survivors);
-    default: return screen<kTileQueries>(block, bounds, panel, query_bounds, dims, survivors);
+    case 1: return screen<1>(block, bounds, dims, count, panel, query_bounds, survivors);
+    case 2: return screen<2>(block, bounds, dims, count, panel, query_bounds, survivors);
+    case 3: return screen<3>(block, bounds, dims, count, panel, query_bounds, survivors);
+    case 4: return screen<4>(block, bounds, dims, count, panel, query_bounds, survivors);
+    case 5: return screen<5>(block, bounds, dims, count, panel, query_bounds, survivors);
+    case 6: return screen<6>(block, bounds, dims, count, panel, query_bounds, survivors);
+    default: return screen<kTileQueries>(block, bounds, dims, count, panel, query_bounds, survivors);
   }
+}
+
+float row_dot(const uint16_t* a, const uint16_t* b, int count) {
+#if defined(__AVX512BF16__)
+  Floats even = {}, odd = {};
+  int i = 0;
+  for (; i + 64 <= count; i += 64) {
+    even = _mm512_dpbf16_ps(even, (__m512bh)load<__m512i>(a + i), (__m512bh)load<__m512i>(b + i));
+    odd = _mm512_dpbf16_ps(odd, (__m512bh)load<__m512i>(a + i + 32), (__m512bh)load<__m512i>(b + i + 32));
+  }
+  if (i < count) even = _mm512_dpbf16_ps(even, (__m512bh)load<__m512i>(a + i), (__m512bh)load<__m512i>(b + i));
+  return sum(even + odd);
+#else
+  Floats even = {}, odd = {};
+  for (int i = 0; i < count; i += 2 * kWidth) {
+    even = multiply_add(widen(a + i), widen(b + i), even);
+    odd = multiply_add(widen(a + i + kWidth), widen(b + i + kWidth), odd);
+  }
+  return sum(even + odd);
+#endif
 }
 
 constexpr int kSums = 32;

@@ -23,6 +23,7 @@ constexpr int kWidth = 4;
 typedef float Floats __attribute__((vector_size(4 * kWidth)));
 typedef int32_t Ints __attribute__((vector_size(4 * kWidth)));
 typedef uint32_t Words __attribute__((vector_size(4 * kWidth)));
+typedef uint16_t Halves __attribute__((vector_size(2 * kWidth)));
 
 inline Floats broadcast(float value) { return value - Floats{}; }
 
@@ -35,6 +36,9 @@ inline Vector load(const void* from) {
 
 inline void store(float* to, Floats v) { __builtin_memcpy(to, &v, sizeof v); }
 
+// kWidth bfloat16 values; a bfloat16 is the upper half of a float32.
+inline Floats widen(const uint16_t* from) { return (Floats)(__builtin_convertvector(load<Halves>(from), Words) << 16); }
+
 // a * b + c, in one rounding where the level has FMA.
 inline Floats multiply_add(Floats a, Floats b, Floats c) {
 #if defined(__AVX512F__)
@@ -44,6 +48,22 @@ inline Floats multiply_add(Floats a, Floats b, Floats c) {
 #else
   return a * b + c;
 #endif
+}
+
+// The sum of the lanes, by halves.
+inline float sum(Floats v) {
+#if defined(__AVX512F__)
+  const auto eight = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                     __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif defined(__AVX2__)
+  const auto eight = v;
+#endif
+#if defined(__AVX2__)
+  const auto four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+#else
+  const auto four = v;
+#endif
+  return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
 // Bit i is set unless a[i] < b[i]; so a NaN sets it.
