@@ -267,10 +267,12 @@ class PixelMemory:
         queries = vector_rows(rows, name, self.normalize)
         with _packing:
             stored = self.vectors
-            if self._index is None:
-                self._index = Index(stored, plain(stored))
-            self._index.update(stored)
-        return SearchResult(*self._index.search(stored, queries, k))
+            index, self._index = self._index, None  # one that is half updated is not kept
+            if index is None:
+                index = Index(stored, plain(stored))
+            index.update(stored)
+            self._index = index
+        return SearchResult(*index.search(stored, queries, k))
 
     def _log_likelihood(self, activations: Any, k: int, eps: float) -> NDArray[np.float64]:
         vectors = self._pixel_vectors(activations)

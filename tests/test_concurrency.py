@@ -1,5 +1,6 @@
 """Threads, signals and forks around a search. Nothing here depends on how long anything takes."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -8,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from families import draw
-from reference import assert_same, memory_of
+from reference import assert_exact, assert_same, memory_of
 
 import pyhue
 
@@ -84,6 +85,31 @@ print("works")
     )
     done = run_python(script)
     assert done.stdout.split() == ["interrupted", "works"], done.stderr
+
+
+@pytest.mark.parametrize("nth", range(1, 7))
+def test_interrupt_between_the_steps_of_a_search(nth):
+    """Whichever call of the compiled module an interrupt precedes, later searches are right."""
+    vectors, queries = draw("relu60", 15_000, 16), draw("relu60", 20, 16, 1)
+    memory = memory_of(vectors[:3000])
+    memory.search(queries, 3)
+    memory.add(vectors[None, 3000:], [0])
+    calls = 0
+
+    def watch(frame, event, function):
+        nonlocal calls
+        if event == "c_call" and getattr(function, "__module__", "") == "pyhue._core":
+            calls += 1
+            if calls == nth:
+                raise KeyboardInterrupt
+
+    sys.setprofile(watch)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            memory.search(queries, 3)
+    finally:
+        sys.setprofile(None)
+    assert_exact(memory.search(queries, 3), queries, vectors)
 
 
 def test_a_signal_handler_may_raise_anything(run_python):
