@@ -22,11 +22,22 @@ def is_tensor(value: object) -> bool:
 def to_numpy(value: Any, name: str) -> NDArray[Any]:
     """The values of a NumPy array, a torch CPU tensor or nested lists; bfloat16 becomes float32."""
     if not is_tensor(value):
-        return np.asarray(value)
+        try:
+            return np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"{name}: expected an array or evenly nested lists: {error}") from error
     if value.device.type != "cpu":
         raise TypeError(f"{name}: expected a CPU tensor, got one on {value.device}")
     value = value.detach()
-    return np.asarray((value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy())
+    try:
+        return np.asarray(
+            (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy(force=True)
+        )
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(
+            f"{name}: expected a dense tensor of a dtype that NumPy has or bfloat16, got {value.dtype}, "
+            f"{value.layout}"
+        ) from error
 
 
 def floating(value: Any, name: str) -> NDArray[np.floating[Any]]:
@@ -52,13 +63,24 @@ def like(result: NDArray[Any], given: object) -> Any:
     return sys.modules["torch"].from_numpy(result) if is_tensor(given) else result
 
 
-def positive_integer(value: Any, name: str) -> int:
-    """`value` as an int of at least 1."""
+def positive_integer(value: Any, name: str, largest: int = 2**31 - 1) -> int:
+    """`value` as an int from 1 to `largest`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{name}: expected at least 1, got {value}")
+    if value > largest:
+        raise ValueError(f"{name}: expected at most {largest}, got {value}")
     return int(value)
+
+
+def positive_number(value: Any, name: str) -> float:
+    """`value` as a finite float above 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if not 0 < value < np.inf:
+        raise ValueError(f"{name}: expected a positive number, got {value}")
+    return float(value)
 
 
 def vector_rows(array: NDArray[np.floating[Any]], name: str, normalize: bool) -> NDArray[np.float32]:

@@ -11,6 +11,8 @@ import numpy as np
 from pyhue import _core
 from pyhue._arrays import positive_integer
 
+_MAX_THREADS = 1024
+
 
 def get_num_threads() -> int:
     """How many threads the NumPy side uses; the torch ops use torch's.
@@ -21,8 +23,8 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Use `n` threads, at least 1. Results do not depend on it."""
-    _core.set_num_threads(positive_integer(n, "n"))
+    """Use `n` threads, 1 to 1024. Results do not depend on it."""
+    _core.set_num_threads(positive_integer(n, "n", _MAX_THREADS))
 
 
 def config() -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,6 +36,7 @@ class Index:
         self._rows = GrowingArray((padded_rows,), np.uint16)
         self._row_bounds = GrowingArray((2,), np.float32)
         self._orthogonality_error = plan.orthogonality_error
+        self.measured: dict[str, float] = {}  #: what `optimize` found out
         self._pack(stored, np.arange(len(stored)) if clusters is None else clusters.order)
 
     @property
@@ -41,6 +44,16 @@ class Index:
         """Bytes of the packed form."""
         parts = (self._order, self._blocks, self._bounds, self._rows, self._row_bounds)
         return sum(part.values.nbytes for part in parts)
+
+    def __len__(self) -> int:
+        """How many vectors are packed."""
+        return len(self._order)
+
+    def explain(self) -> dict[str, Any]:
+        """The plan and what was measured of it."""
+        plan = self.plan
+        numbers = {"block_dims": plan.block_dims, "row_dims": plan.row_dims, "omit": plan.omit}
+        return {"plan": plan.name, "vectors": len(self)} | numbers | self.measured
 
     def update(self, stored: Stored) -> None:
         """Packs the vectors that were added since the last call."""
@@ -87,7 +100,6 @@ class Index:
 
     def _pack(self, stored: Stored, order: NDArray[np.int64]) -> None:
         first = len(self._order)
-        self._order.append(order)
         count = -(-len(stored) // _core.block)
         self._blocks.extend(count)
         self._bounds.extend(count)
@@ -98,3 +110,4 @@ class Index:
         for start in range(0, len(order), _ROWS):
             vectors = stored.rows(order[start : start + _ROWS])
             _core.pack(memory, self._coordinates(vectors), first + start)
+        self._order.append(order)  # last: an interrupted call leaves nothing half done

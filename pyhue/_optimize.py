@@ -7,12 +7,14 @@ against those distances, and the survivors that they count tell the plan's cost.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyhue._clusters import cluster
 from pyhue._index import Index
 from pyhue._plan import FloatArray, Plan, mean, plain, principal, principal_directions, sparse
 from pyhue._stored import Stored
@@ -51,6 +53,33 @@ class Estimate:
         return self.dims + rows + self.after_rows * _REFINE_COST * len(self.plan.center)
 
 
+def unoptimized(stored: Stored) -> Index:
+    """The index of a memory that nothing was measured of."""
+    return Index(stored, plain(mean(stored)))
+
+
+def optimized(stored: Stored, images: NDArray[np.int64]) -> Index:
+    """The index that is fastest for vectors like those stored; `images` (n,) tells which belong together."""
+    begin = time.perf_counter()
+    rng = np.random.default_rng(0)
+    choice = choose(stored, images, rng)
+    plan, clusters = choice.best.plan, None
+    if plan.name == "principal" and choice.directions is not None:
+        clusters = cluster(stored, choice.directions, rng)
+    index = Index(stored, plan, clusters)
+    searching = time.perf_counter()
+    index.search(stored, choice.queries, _K)
+    end = time.perf_counter()
+    index.measured = {
+        "dims": choice.best.dims,
+        "after_blocks": choice.best.after_blocks,
+        "after_rows": choice.best.after_rows,
+        "gf_eq": 2e-9 * len(choice.queries) * len(stored) * stored.dim / (end - searching),
+        "seconds": end - begin,
+    }
+    return index
+
+
 @dataclass(frozen=True)
 class Choice:
     """The plan of least cost, the directions and queries that it was found with, and all estimates."""
@@ -62,7 +91,7 @@ class Choice:
 
 
 def choose(stored: Stored, images: NDArray[np.int64], rng: np.random.Generator) -> Choice:
-    """Compares the candidates on a sample; `images` (n,) tells which vectors belong together."""
+    """Compares the candidates on a sample."""
     starts = rng.integers(0, max(1, len(stored) - _RUN), _RUNS)
     asking = np.unique((starts[:, None] + np.arange(_RUN)).clip(max=len(stored) - 1))
     queries = stored.rows(asking)

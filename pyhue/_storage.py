@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
+import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +14,12 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from pyhue._stored import Stored
+
 _FORMAT = "pyhue.PixelMemory"
 _VERSION = 1
-_DTYPES = {"vectors": np.float32, "labels": np.int64, "images": np.int64, "pixels": np.int64}
+MAX_LABEL = 2**31 - 1
+_DTYPES = {"vectors": "F32", "labels": "I64", "images": "I64", "pixels": "I64"}  # in safetensors' words
 _NUMBERS = ("dim", "normalize", "num_images", "bfloat16")
 
 
@@ -31,18 +35,20 @@ class Contents(NamedTuple):
 
 def save(path: str | os.PathLike[str], contents: Contents) -> None:
     """Writes to a temporary file beside `path`, syncs it, renames it to `path`."""
-    target = Path(path)
+    target = Path(os.fsdecode(path))
     arrays = {name: np.ascontiguousarray(getattr(contents, name)) for name in _DTYPES}
     metadata = {"format": _FORMAT, "version": str(_VERSION)} | {
         k: str(v) for k, v in contents.metadata.items()
     }
-    handle, name = tempfile.mkstemp(dir=target.parent or ".", prefix=f".{target.name}.", suffix=".tmp")
-    os.close(handle)
+    name = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+    os.close(os.open(name, os.O_CREAT | os.O_EXCL, 0o666))
+    mode = stat.S_IMODE(os.stat(name).st_mode)  # as the umask says; safetensors makes it 0o600
     try:
         try:
             safetensors.numpy.save_file(arrays, name, metadata)
         except safetensors.SafetensorError as error:
             raise OSError(f"{path}: cannot be written: {error}") from error
+        os.chmod(name, mode)
         _sync(name)
         os.replace(name, target)
     except BaseException:
@@ -54,19 +60,17 @@ def save(path: str | os.PathLike[str], contents: Contents) -> None:
 
 def load(path: str | os.PathLike[str]) -> Contents:
     """Reads and checks a file that `save` wrote."""
+    path = os.fsdecode(path)
     with open(path, "rb"):  # the usual OSError for a path that cannot be opened
         pass
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = _checked_metadata(path, file.metadata() or {})
-            if set(file.keys()) != set(_DTYPES):
-                raise ValueError(
-                    f"{path}: expected the arrays {', '.join(_DTYPES)}, got {', '.join(file.keys())}"
-                )
+            _check_layout(path, file, metadata)
             arrays = {name: file.get_tensor(name) for name in _DTYPES}
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file: {error}") from error
-    _check_arrays(path, arrays, metadata)
+    _check_values(path, arrays, metadata["num_images"])
     return Contents(**arrays, metadata=metadata)
 
 
@@ -76,37 +80,38 @@ def _checked_metadata(path: str | os.PathLike[str], metadata: dict[str, str]) ->
     if metadata.get("version") != str(_VERSION):
         raise ValueError(f"{path}: expected version {_VERSION}, got {metadata.get('version')}")
     try:
-        return {name: int(metadata[name]) for name in _NUMBERS}
+        numbers = {name: int(metadata[name]) for name in _NUMBERS}
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"{path}: expected whole numbers for {', '.join(_NUMBERS)} in the metadata"
         ) from error
+    if min(numbers.values()) < 0:
+        raise ValueError(f"{path}: expected non-negative numbers in the metadata, got {numbers}")
+    return numbers
 
 
-def _check_arrays(
-    path: str | os.PathLike[str], arrays: dict[str, NDArray[Any]], metadata: dict[str, int]
-) -> None:
-    shape = arrays["vectors"].shape
-    if len(shape) != 2 or shape[1] != metadata["dim"]:
-        raise ValueError(f"{path}: expected vectors of shape (n, {metadata['dim']}), got {shape}")
-    dtypes = _DTYPES | {"vectors": np.uint16 if metadata["bfloat16"] else np.float32}
-    for name, dtype in dtypes.items():
+def _check_layout(path: str | os.PathLike[str], file: Any, metadata: dict[str, int]) -> None:
+    """Names, dtypes and shapes, before anything is read."""
+    if set(file.keys()) != set(_DTYPES):
+        raise ValueError(f"{path}: expected the arrays {', '.join(_DTYPES)}, got {', '.join(file.keys())}")
+    parts = {name: file.get_slice(name) for name in _DTYPES}
+    n = (*parts["vectors"].get_shape(), 0)[0]
+    for name, dtype in (_DTYPES | ({"vectors": "U16"} if metadata["bfloat16"] else {})).items():
+        shape = [n, metadata["dim"]] if name == "vectors" else [n]
+        got = parts[name].get_dtype(), parts[name].get_shape()
+        if got != (dtype, shape):
+            raise ValueError(f"{path}: expected {name} of {dtype} {shape}, got {got[0]} {got[1]}")
+
+
+def _check_values(path: str | os.PathLike[str], arrays: dict[str, NDArray[Any]], num_images: int) -> None:
+    if not all(np.isfinite(part).all() for part in Stored(arrays["vectors"]).parts()):
+        raise ValueError(f"{path}: expected finite vectors, got NaN or Inf")
+    for name, largest in (("labels", MAX_LABEL), ("images", num_images - 1), ("pixels", 2**63 - 1)):
         array = arrays[name]
-        if (
-            array.dtype != dtype
-            or array.shape[:1] != shape[:1]
-            or array.ndim != (2 if name == "vectors" else 1)
-        ):
+        if array.size and not 0 <= array.min() <= array.max() <= largest:
             raise ValueError(
-                f"{path}: expected {name} of {np.dtype(dtype)} for {shape[0]} vectors, got "
-                f"{array.dtype} {array.shape}"
+                f"{path}: expected {name} from 0 to {largest}, got {array.min()} to {array.max()}"
             )
-        if not np.isfinite(array).all() or (name != "vectors" and array.min(initial=0) < 0):
-            raise ValueError(f"{path}: {name} holds a value that a memory cannot hold")
-    if arrays["images"].max(initial=-1) >= metadata["num_images"]:
-        raise ValueError(
-            f"{path}: images holds a number that is not below num_images {metadata['num_images']}"
-        )
 
 
 def _sync(path: str | os.PathLike[str]) -> None:

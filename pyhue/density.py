@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pyhue import _core
-from pyhue._arrays import floating, integers, like
+from pyhue._arrays import floating, integers, like, positive_number
 
 
 def density(distances: Any, neighbor_labels: Any, class_counts: Any, eps: float = 1e-8) -> Any:
@@ -55,8 +55,7 @@ def density(distances: Any, neighbor_labels: Any, class_counts: Any, eps: float 
         raise ValueError("class_counts: a class that has neighbours has count 0")
     if not (d >= 0).all():
         raise ValueError("distances: expected non-negative values, got a negative one or NaN")
-    if not 0 < eps < np.inf:
-        raise ValueError(f"eps: expected a positive number, got {eps}")
+    eps = positive_number(eps, "eps")
     with np.errstate(over="ignore"):
         single = d.astype(np.float32)
     pixels, k = d.shape[-2:]

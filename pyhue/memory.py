@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue import _core, _optimize, _storage
+from pyhue import _core, _storage
 from pyhue._arrays import floating, integers, like, positive_integer, vector_rows
-from pyhue._clusters import cluster
 from pyhue._growing import GrowingArray
 from pyhue._index import Index
-from pyhue._plan import mean, plain
+from pyhue._optimize import optimized, unoptimized
 from pyhue._stored import Stored
 from pyhue.density import density
 
 _MAX_DIM = 4096
-_MAX_LABEL = 2**31 - 1
+_MAX_LABEL = _storage.MAX_LABEL
 _OPTIMIZE_FROM = 20_000  # vectors: the first search of a memory of at least so many optimises it
+_packing = threading.Lock()  # held while a memory's index is made or brought up to date
+
+
+def _renew_lock() -> None:
+    global _packing
+    _packing = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # the thread that held it may not exist there
 
 
 class SearchResult(NamedTuple):
@@ -68,7 +75,7 @@ class PixelMemory:
 
     Inputs are NumPy arrays or torch CPU tensors of float16, bfloat16 (torch), float32 or float64, with any
     strides; results are of the same kind. Wrong input raises TypeError or ValueError naming the argument,
-    and leaves the memory as it was.
+    and leaves the memory as it was. Several threads may search at once; adding needs the memory to itself.
 
     Example:
         >>> activations = np.random.default_rng(0).random((6, 49, 32))    # images, pixels, channels
@@ -81,9 +88,7 @@ class PixelMemory:
     def __init__(self, dim: int, normalize: bool = True, dtype: Literal["float32", "bfloat16"] = "float32"):
         if dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype: expected 'float32' or 'bfloat16', got {dtype!r}")
-        self.dim = positive_integer(dim, "dim")
-        if self.dim > _MAX_DIM:
-            raise ValueError(f"dim: expected at most {_MAX_DIM}, got {dim}")
+        self.dim = positive_integer(dim, "dim", _MAX_DIM)
         self.normalize = bool(normalize)
         self.dtype = dtype
         self._vectors = GrowingArray((self.dim,), np.float32 if dtype == "float32" else np.uint16)
@@ -93,8 +98,6 @@ class PixelMemory:
         self._class_counts = np.zeros(0, np.int64)
         self._num_images = 0
         self._index: Index | None = None
-        self._index_lock = threading.Lock()  # searches in several threads share one index
-        self._explanation: dict[str, Any] = {}
 
     def __len__(self) -> int:
         """How many vectors are stored."""
@@ -133,7 +136,7 @@ class PixelMemory:
 
     @property
     def num_classes(self) -> int:
-        """The largest label so far plus one."""
+        """The largest label of a stored vector plus one."""
         return len(self._class_counts)
 
     def add(self, activations: Any, labels: Any) -> None:
@@ -161,14 +164,16 @@ class PixelMemory:
         )
         if self.dtype == "bfloat16":
             rows = _core.store_bfloat16(rows)
-        counts = np.zeros(max(self.num_classes, int(classes.max(initial=-1)) + 1), np.int64)
+        largest = int(classes.max(initial=-1)) if pixels else -1
+        counts = np.zeros(max(self.num_classes, largest + 1), np.int64)
         counts[: self.num_classes] = self._class_counts
-        np.add.at(counts, classes, pixels)
+        if pixels:
+            np.add.at(counts, classes, pixels)
         columns = (self._vectors, self._labels, self._images, self._pixels)
         for column in columns:  # what may run out of memory does so before anything changes
             column.reserve(len(self) + len(rows))
         numbers = np.arange(self._num_images, self._num_images + images)
-        values = (
+        values: tuple[NDArray[Any], ...] = (
             rows,
             np.repeat(classes, pixels),
             np.repeat(numbers, pixels),
@@ -236,22 +241,27 @@ class PixelMemory:
             ValueError: the memory is empty.
         """
         self._require_vectors()
-        with self._index_lock:
-            self._optimize()
+        with _packing:
+            self._index = None  # its memory is needed for the next one
+            self._index = optimized(self._stored, self.images)
 
     def explain(self) -> dict[str, Any]:
-        """How the memory is packed and what that was estimated to save, from the last `optimize`.
+        """How the memory is packed, and what the last `optimize` measured on its sample.
 
         Returns:
             plan ("plain": every channel is read; "sparse": each tile of queries reads the channels where its
-            norm lies; "principal": leading principal directions), dims (read of each vector by the first
-            filter, mean), after_blocks and after_rows (share of vectors that survive the first and both
-            filters), omit, block_dims, row_dims, bytes_per_vector (stored and packed), vectors (packed),
-            gf_eq (2 x dim x pairs / time of a search with the sample's queries, in 1e9 a second) and
-            seconds (of `optimize`). Empty before the first search or `optimize`; only the first, block_dims
-            and bytes_per_vector for a memory that is not optimised.
+            norm lies; "principal": leading principal directions), block_dims and row_dims (coordinates that
+            the first and second filter keep), omit (share of a query's norm that a sparse tile may leave
+            out), bytes_per_vector (stored and packed) and vectors (packed). After `optimize` also dims (that
+            the first filter read of each vector), after_blocks and after_rows (shares of vectors that
+            survived the first and both filters), gf_eq (2 x dim x pairs / time of searching the sample's
+            queries, in 1e9 a second) and seconds (of `optimize`). Empty before the first search.
         """
-        return dict(self._explanation)
+        index = self._index
+        if index is None:
+            return {}
+        stored_bytes = self._vectors.values.nbytes / len(self)
+        return index.explain() | {"bytes_per_vector": stored_bytes + index.nbytes / len(index)}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the memory to one safetensors file.
@@ -288,7 +298,7 @@ class PixelMemory:
         memory._labels.append(contents.labels)
         memory._images.append(contents.images)
         memory._pixels.append(contents.pixels)
-        memory._class_counts = np.bincount(contents.labels).astype(np.int64)
+        memory._class_counts = np.bincount(contents.labels).astype(np.int64, copy=False)
         memory._num_images = numbers["num_images"]
         return memory
 
@@ -316,49 +326,17 @@ class PixelMemory:
         k = positive_integer(k, "k")
         self._require_vectors()
         queries = vector_rows(rows, name, self.normalize)
-        return SearchResult(*self._ready_index().search(self._stored, queries, k))
+        stored = self._stored
+        return SearchResult(*self._ready_index(stored).search(stored, queries, k))
 
-    def _ready_index(self) -> Index:
+    def _ready_index(self, stored: Stored) -> Index:
         """The index, holding every vector."""
-        with self._index_lock:
-            if self._index is None and len(self) >= _OPTIMIZE_FROM:
-                self._optimize()
-            elif self._index is None:
-                self._index = Index(self._stored, plain(mean(self._stored)))
-                self._explanation = self._packed_form(self._index)
-            assert self._index is not None
-            self._index.update(self._stored)
+        with _packing:
+            if self._index is None:
+                large = len(self) >= _OPTIMIZE_FROM
+                self._index = optimized(stored, self.images) if large else unoptimized(stored)
+            self._index.update(stored)
             return self._index
-
-    def _optimize(self) -> None:
-        begin = time.perf_counter()
-        rng = np.random.default_rng(0)
-        self._index = None  # its memory is needed for the next one
-        choice = _optimize.choose(self._stored, self.images, rng)
-        plan, clusters = choice.best.plan, None
-        if plan.name == "principal" and choice.directions is not None:
-            clusters = cluster(self._stored, choice.directions, rng)
-        self._index = Index(self._stored, plan, clusters)
-        searching = time.perf_counter()
-        self._index.search(self._stored, choice.queries, 10)
-        seconds = time.perf_counter() - searching
-        self._explanation = self._packed_form(self._index) | {
-            "dims": choice.best.dims,
-            "after_blocks": choice.best.after_blocks,
-            "after_rows": choice.best.after_rows,
-            "gf_eq": 2e-9 * len(choice.queries) * len(self) * self.dim / seconds,
-            "seconds": time.perf_counter() - begin,
-        }
-
-    def _packed_form(self, index: Index) -> dict[str, Any]:
-        return {
-            "plan": index.plan.name,
-            "block_dims": index.plan.block_dims,
-            "row_dims": index.plan.row_dims,
-            "omit": index.plan.omit,
-            "bytes_per_vector": (self._vectors.values.nbytes + index.nbytes) / len(self),
-            "vectors": len(self),
-        }
 
     def _log_likelihood(self, activations: Any, k: int, eps: float) -> NDArray[np.float64]:
         vectors = self._pixel_vectors(activations)

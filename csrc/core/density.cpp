@@ -21,10 +21,9 @@ void for_each_neighbor(const float* distances, const int64_t* labels, int64_t pi
     }
     for (int64_t j = 0; j < k; ++j) {
       if (labels[j] < 0) continue;
-      // A distance that overflowed float32 is infinitely many bandwidths away, unless all did.
-      const double exponent =
-          std::isinf(distances[j]) ? (std::isinf(nearest) ? -1.0 : -kInfinity) : -distances[j] / (nearest + eps);
-      visit(labels[j], exponent);
+      // However far, a neighbour counts for something; where all distances overflowed, they count as equal.
+      const double exponent = -distances[j] / (nearest + eps);
+      visit(labels[j], std::isinf(nearest) ? -1.0 : std::max(exponent, std::numeric_limits<double>::lowest()));
     }
   }
 }

@@ -1,0 +1,54 @@
+"""Fixtures of every test: instruction-set levels, thread counts, and how long Hypothesis looks."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import settings
+
+import pyhue
+from pyhue import _core
+
+# No deadline: a test never fails because the machine is busy.
+settings.register_profile("pyhue", deadline=None, max_examples=150, database=None, print_blob=True)
+settings.load_profile("pyhue")
+
+
+@pytest.fixture(params=_core.available_isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test at each instruction-set level that this CPU has."""
+    before = _core.isa()
+    _core.set_isa(request.param)
+    yield request.param
+    _core.set_isa(before)
+
+
+@pytest.fixture(params=[1, 2], ids=["1thread", "2threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Runs the test with one thread and with two."""
+    before = pyhue.get_num_threads()
+    pyhue.set_num_threads(request.param)
+    yield request.param
+    pyhue.set_num_threads(before)
+
+
+@pytest.fixture
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """run_python(script, **environment) runs a script in a new interpreter; None removes a variable."""
+
+    def run(script: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
+        env = {k: v for k, v in {**os.environ, **environment}.items() if v is not None}
+        command = [sys.executable, "-W", "error", "-c", script]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _settings_unchanged() -> Iterator[None]:
+    """A test that changes the level or the threads must put them back."""
+    before = _core.isa(), pyhue.get_num_threads()
+    yield
+    assert (_core.isa(), pyhue.get_num_threads()) == before
