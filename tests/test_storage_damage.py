@@ -71,6 +71,7 @@ def _write(path, metadata=None, **arrays):
         "dim": "2",
         "normalize": "0",
         "num_images": "2",
+        "bfloat16": "0",
     }
     described |= metadata or {}
     safetensors.numpy.save_file(
