@@ -1,0 +1,186 @@
+"""Exact search against FAISS Flat, scikit-learn and torch; density; small memories; HNSW.
+
+Run: make bench, or: python -m pytest bench/bench_search.py --benchmark-only
+Rivals take turns with pyhue in one process, with the same threads, arrays ready in float32, FAISS with the
+better of its two settings. Answers are asserted equal first: where indices differ, distances must tie.
+GF-eq is 2 x vectors x dim x queries / time, whatever was skipped.
+"""
+
+import faiss
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestNeighbors
+
+import pyhue
+
+K = 10
+
+
+def filled(vectors, labels=None):
+    memory = pyhue.PixelMemory(vectors.shape[-1])
+    activations = vectors if vectors.ndim == 3 else vectors[:, None]
+    memory.add(activations, np.zeros(len(activations), np.int64) if labels is None else labels)
+    return memory
+
+
+def assert_same_neighbors(vectors, queries, found, expected):
+    """Rank by rank, the same neighbour or one whose float64 distance ties with it."""
+    q, rank = np.nonzero(found != expected)
+
+    def distances(indices):
+        return ((queries[q].astype(np.float64) - vectors[indices[q, rank]]) ** 2).sum(axis=1)
+
+    np.testing.assert_allclose(distances(found), distances(expected), rtol=1e-5, atol=1e-5)
+
+
+def faiss_searches(vectors, queries):
+    """Flat searches, each with both BLAS settings: by squared distance, and by inner product where that ranks
+    alike, which is where every vector has unit length."""
+    kinds = {"L2": faiss.IndexFlatL2}
+    if min(np.abs(vectors).max(axis=1).min(), np.abs(queries).max(axis=1).min()) > 0:
+        kinds["IP"] = faiss.IndexFlatIP
+    faiss.omp_set_num_threads(pyhue.get_num_threads())
+    searches = {}
+    for name, kind in kinds.items():
+        index = kind(vectors.shape[1])
+        index.add(vectors)
+        for threshold in (0, 20):
+
+            def search(index=index, threshold=threshold):
+                faiss.cvar.distance_compute_blas_threshold = threshold
+                return index.search(queries, K)[1]
+
+            searches[f"faiss {name} {threshold}"] = search
+    return searches
+
+
+def brute_force_searches(vectors, queries):
+    """scikit-learn's brute force and torch's matmul + topk."""
+    neighbors = NearestNeighbors(n_neighbors=K, algorithm="brute", n_jobs=pyhue.get_num_threads()).fit(
+        vectors
+    )
+    x, q = torch.from_numpy(vectors), torch.from_numpy(queries)
+    return {
+        "scikit-learn": lambda: neighbors.kneighbors(queries, return_distance=False),
+        "torch": lambda: torch.topk(q @ x.T, K).indices.numpy(),
+    }
+
+
+def compare(memory, queries, turns, report, peak, name, more_rivals=False, rounds=7):
+    vectors = np.asarray(memory.vectors)
+    unit = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-30)
+    rivals = faiss_searches(vectors, unit)
+    if more_rivals:
+        rivals |= brute_force_searches(vectors, unit)
+    found = memory.search(queries, K).indices
+    for search in rivals.values():
+        assert_same_neighbors(vectors, unit, found, search())
+    times = turns(lambda: memory.search(queries, K), rivals, rounds)
+    ours, best = times["pyhue"], min(t for rival, t in times.items() if rival.startswith("faiss"))
+    rate = 2e-9 * vectors.size * len(queries) / ours
+    others = "".join(f"  {rival} {times[rival] / ours:5.1f}x" for rival in rivals if "faiss" not in rival)
+    size = f"{len(vectors)} x {vectors.shape[1]}"
+    report(
+        f"{name:<24} {size:>13} {len(queries):>4} queries {ours * 1e3:8.2f} ms, {rate:5.0f} GF-eq, "
+        f"{rate / peak:5.2f} of FMA peak; FAISS {best * 1e3:8.2f} ms, {best / ours:5.2f}x{others}; "
+        f"plan {memory.explain()['plan']}"
+    )
+
+
+@pytest.fixture(scope="module")
+def random_memory():
+    memories = {}
+
+    def make(n, dim):
+        if (n, dim) not in memories:
+            memories.clear()
+            memories[n, dim] = filled(np.random.default_rng(0).random((n, dim), np.float32))
+        return memories[n, dim]
+
+    return make
+
+
+@pytest.mark.parametrize("count", [490, 49, 1])
+@pytest.mark.parametrize(("n", "dim"), [(98_000, 1280), (400_000, 256)])
+def test_random(random_memory, turns, report, fma_peak, n, dim, count):
+    queries = np.random.default_rng(1).random((count, dim), np.float32)
+    compare(random_memory(n, dim), queries, turns, report, fma_peak, "uniform random", more_rivals=count > 1)
+
+
+@pytest.fixture(scope="module")
+def real_memory(real_activations):
+    memories = {}
+
+    def make(net):
+        if net not in memories:
+            memories.clear()
+            activations, labels = real_activations(net)
+            memory = filled(activations[10:], labels[10:])
+            memory.optimize()
+            memories[net] = memory, np.asarray(activations[:10], np.float32)
+        return memories[net]
+
+    return make
+
+
+@pytest.mark.parametrize("count", [490, 49, 1])
+@pytest.mark.parametrize("net", ["int8", "float"])
+def test_real(real_memory, turns, report, fma_peak, net, count):
+    memory, images = real_memory(net)
+    compare(memory, images.reshape(-1, 1280)[:count], turns, report, fma_peak, f"real activations, {net}")
+    if count == 490:
+        report(f"    {memory.explain()}")
+
+
+@pytest.mark.parametrize("net", ["int8", "float"])
+def test_density(real_memory, turns, report, net):
+    memory, images = real_memory(net)
+    queries = images.reshape(-1, 1280)
+    times = turns(lambda: memory.log_likelihood(images), {"search": lambda: memory.search(queries)}, 15)
+    extra = times["pyhue"] / times["search"] - 1
+    report(f"density of 10 images, {net}: search {times['search'] * 1e3:.2f} ms, with density {extra:+.1%}")
+
+
+def test_predictions_of_brute_force(real_memory, benchmark):
+    """The class of every query image is the one that FAISS's neighbours give."""
+    memory, images = real_memory("int8")
+    index = faiss.IndexFlatL2(1280)
+    index.add(memory.vectors)
+    queries = images.reshape(-1, 1280)
+    distances, indices = index.search(queries / np.linalg.norm(queries, axis=1, keepdims=True), K)
+    shape = (len(images), 49, K)
+    votes = pyhue.density(
+        distances.reshape(shape), memory.labels[indices].reshape(shape), memory.class_counts
+    )
+    assert (benchmark(memory.predict, images) == votes.argmax(axis=1)).all()
+
+
+def test_digits(turns, report, fma_peak):
+    digits = load_digits().data.astype(np.float32)
+    compare(filled(digits), digits, turns, report, fma_peak, "digits, all as queries", rounds=51)
+
+
+def test_hnsw(real_memory, turns, report):
+    """An approximate rival: hnswlib at recall 0.99."""
+    hnswlib = pytest.importorskip("hnswlib", reason="hnswlib is not installed: pip install hnswlib")
+    memory, images = real_memory("int8")
+    queries = images.reshape(-1, 1280)
+    exact = memory.search(queries, K).indices
+    unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    index = hnswlib.Index("l2", 1280)
+    index.init_index(len(memory), ef_construction=100, M=24)
+    index.set_num_threads(pyhue.get_num_threads())
+    index.add_items(memory.vectors)
+    for ef in (20, 40, 80, 120, 160, 240, 320, 480, 640, 960):
+        index.set_ef(ef)
+        found = index.knn_query(unit, K)[0]
+        recall = np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, exact, strict=True)])
+        if recall >= 0.99:
+            break
+    times = turns(lambda: memory.search(queries, K), {"hnswlib": lambda: index.knn_query(unit, K)})
+    ours, theirs = 490 / times["pyhue"], 490 / times["hnswlib"]
+    report(
+        f"hnswlib, ef {ef}, recall {recall:.4f}: {theirs:.0f} queries/s; pyhue, exact: {ours:.0f} queries/s"
+    )

@@ -1,0 +1,97 @@
+"""What the benchmarks share: turns with rivals, measured peaks, real activations, tables."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+THREADS = int(os.environ.get("PYHUE_BENCH_THREADS", "2"))
+HERE = Path(__file__).parent
+_lines: list[str] = []
+
+
+def pytest_configure(config):
+    import torch
+
+    import pyhue
+
+    pyhue.set_num_threads(THREADS)
+    torch.set_num_threads(THREADS)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The table, under what pytest-benchmark prints."""
+    for line in _lines:
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def report():
+    """Adds a line to the table at the end."""
+    return _lines.append
+
+
+@pytest.fixture
+def turns(benchmark):
+    """Times `ours` by pytest-benchmark, the rivals taking a turn each before every round.
+
+    Returns the median seconds of "pyhue" and of each rival.
+    """
+
+    def run(ours, rivals, rounds=7):
+        times = {name: [] for name in rivals}
+
+        def let_rivals_run():
+            for name, call in rivals.items():
+                begin = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - begin)
+
+        benchmark.pedantic(ours, setup=let_rivals_run, rounds=rounds, warmup_rounds=1)
+        medians = {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
+        medians["pyhue"] = benchmark.stats.stats.median
+        benchmark.extra_info |= {f"{name} (s)": seconds for name, seconds in medians.items()}
+        return medians
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def fma_peak(tmp_path_factory):
+    """Float32 multiply-adds of THREADS cores, 1e9 operations a second, measured."""
+    from pyhue import _core
+
+    program = tmp_path_factory.mktemp("peak") / "fma_peak"
+    level = "x86-64-v4" if "avx512" in _core.available_isas() else "x86-64-v3"
+    wide = ["-mprefer-vector-width=512"] if level == "x86-64-v4" else []
+    flags = ["-O2", "-std=c++20", f"-march={level}", *wide, "-ffp-contract=fast", "-pthread"]
+    subprocess.run(["g++", *flags, HERE / "fma_peak.cpp", "-o", program], check=True)
+    out = subprocess.run([program, str(THREADS)], check=True, capture_output=True, text=True).stdout
+    return float(out)
+
+
+@pytest.fixture(scope="session")
+def real_activations(tmp_path_factory):
+    """real_activations(net) -> activations (images, 49, 1280) float16 and labels, from PYHUE_DATA.
+
+    They take minutes to compute; PYHUE_BENCH_CACHE names a folder that keeps them.
+    """
+    data = os.environ.get("PYHUE_DATA")
+    if not data:
+        pytest.skip("PYHUE_DATA is not set: it names the folder of real activations")
+    cache = Path(os.environ.get("PYHUE_BENCH_CACHE") or tmp_path_factory.mktemp("activations"))
+
+    def load(net):
+        path = cache / f"{net}.npy"
+        if not path.exists():
+            script = Path(data).resolve() / "features.py"
+            command = [sys.executable, script, path, "--net", net, "--threads", str(THREADS)]
+            subprocess.run(command, check=True)
+        return np.load(path, mmap_mode="r"), np.load(path.with_suffix(".labels.npy"))
+
+    return load
