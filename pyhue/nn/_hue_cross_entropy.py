@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from pyhue.nn._ops import ops
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
+
+_NO_DOUBLE_BACKWARD = "hue_cross_entropy has no double backward: its gradients cannot be differentiated"
 
 _kernel = ops.hue_cross_entropy.default
 
@@ -68,23 +69,28 @@ class HueCrossEntropyFunction(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.mark_non_differentiable(*output[1:])
+        if not transforms_active():  # a transform would take them for constants: grad(grad(f)) for 0
+            ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
         *_, reduction, _, _, ctx.label_gradient = inputs
         ctx.reduced = reduction != REDUCTIONS["none"]
         if ctx.reduced:
-            ctx.save_for_backward(*output[1:])
+            ctx.save_for_backward(*output)
         else:
-            ctx.save_for_backward(*inputs[:5])
+            ctx.save_for_backward(output[0], *inputs[:5])
             ctx.options = inputs[6:]
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, grad_loss: Tensor | None, *grad_gradients: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        compiling = torch.compiler.is_compiling()
+        if not compiling and any(gradient is not None for gradient in grad_gradients):
+            raise RuntimeError(_NO_DOUBLE_BACKWARD)
         if grad_loss is None:
             return (None,) * 13
         if ctx.reduced:
-            grad_input, grad_hue, grad_labels = ctx.saved_tensors
+            loss, grad_input, grad_hue, grad_labels = ctx.saved_tensors
             if not _is_one(grad_loss):
                 grad_input = grad_input * grad_loss.to(grad_input.dtype)
                 grad_hue = grad_hue * grad_loss
@@ -100,10 +106,13 @@ class HueCrossEntropyFunction(torch.autograd.Function):
                 True,
                 label_gradient,
             )
-            saved = ctx.saved_tensors
-            outputs = hue_cross_entropy_outputs(*saved, grad_loss.contiguous(), *options)
-            grad_input, grad_hue, grad_labels = outputs[1:]
-        return (grad_input, grad_hue, None, grad_labels if ctx.label_gradient else None) + (None,) * 9
+            loss, *saved = ctx.saved_tensors
+            kernel = hue_cross_entropy_outputs if transforms_active() else _kernel
+            _, grad_input, grad_hue, grad_labels = kernel(*saved, grad_loss.contiguous(), *options)
+        gradients = (grad_input, grad_hue, grad_labels)
+        if torch.is_grad_enabled() and not compiling and not transforms_active():
+            gradients = _undifferentiable(loss, *gradients)
+        return (*gradients[:2], None, gradients[2] if ctx.label_gradient else None) + (None,) * 9
 
     @staticmethod
     def vmap(
@@ -125,12 +134,33 @@ hue_cross_entropy_outputs: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] 
 )
 
 
+class _Undifferentiable(torch.autograd.Function):
+    """Copies of gradients, whose backward is an error."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
+        return tuple(gradient.clone() for gradient in gradients)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[None, ...]:
+        raise RuntimeError(_NO_DOUBLE_BACKWARD)
+
+
+# With create_graph=True gradients would otherwise pass for constants; the loss connects them to its inputs.
+_undifferentiable: Callable[..., tuple[Tensor, Tensor, Tensor]] = _Undifferentiable.apply
+
+
+def transforms_active() -> bool:
+    """Whether torch.func transforms are at work: tensors then hide values and who requires a gradient."""
+    return torch._C._are_functorch_transforms_active()
+
+
 def _is_one(grad_loss: Tensor) -> bool:
     """Whether the gradients can be handed on as they are, where looking at a value is possible and free."""
     return (
         type(grad_loss) is Tensor
         and grad_loss.is_cpu
         and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
+        and not transforms_active()
         and grad_loss.item() == 1.0
     )

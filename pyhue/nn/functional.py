@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyhue.nn._check import check_hue_cross_entropy
-from pyhue.nn._hue_cross_entropy import REDUCTIONS, hue_cross_entropy_outputs
+from pyhue.nn._hue_cross_entropy import REDUCTIONS, hue_cross_entropy_outputs, transforms_active
 
 __all__ = ["hue_cross_entropy", "hue_labels"]
 
@@ -123,8 +123,12 @@ def hue_cross_entropy(
 
     real = torch.float64 if input.dtype == torch.float64 else torch.float32
     hue, labels = hue.to(real).contiguous(), labels.to(real).contiguous()
-    label_gradient = torch.is_grad_enabled() and labels.requires_grad
-    gradients = torch.is_grad_enabled() and (input.requires_grad or hue.requires_grad or label_gradient)
+    # Inside grad(vmap(f)) nothing says that it requires a gradient.
+    unknown = transforms_active()
+    label_gradient = torch.is_grad_enabled() and (unknown or labels.requires_grad)
+    gradients = torch.is_grad_enabled() and (
+        unknown or input.requires_grad or hue.requires_grad or label_gradient
+    )
     arguments = (
         input.contiguous(),
         hue,
