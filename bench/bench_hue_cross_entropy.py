@@ -2,8 +2,8 @@
 
 Run: python bench/bench_hue_cross_entropy.py [--no-compile] [--threads 2] [--linear]
 
-Rivals take turns in one process; times are medians. Losses and gradients of the hue losses are asserted equal.
-Floor: 8 bytes a logit (read it, write its gradient) at the bandwidth of a copy that is measured here.
+Rivals take turns in one process; times are medians. The hue losses and their gradients are asserted equal.
+Floor: 8 bytes a logit (read it, write its gradient) at the bandwidth of a copy, measured here.
 """
 
 import argparse
@@ -98,9 +98,8 @@ def bench_linear(rows: int = 1024, classes: int = 100_000, features: int = 512) 
     for ours, theirs in zip(fused(), unfused(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
     times = alternate({"fused": fused, "unfused": unfused}, rounds=3)
-    print(
-        f"linear {rows} x {classes}, F = {features}: fused {times['fused']:.2f} s, unfused {times['unfused']:.2f} s"
-    )
+    results = ", ".join(f"{name} {value:.2f} s" for name, value in times.items())
+    print(f"linear {rows} x {classes}, F = {features}: {results}")
 
 
 def main() -> None:

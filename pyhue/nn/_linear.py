@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pyhue.nn._hue_cross_entropy import NO_DOUBLE_BACKWARD, Options, hue_cross_entropy_outputs, is_one
 
-CHUNK_LOGITS = 1 << 23  # of a chunk: 32 MB of float32, and as much for their gradient
+CHUNK_LOGITS = 1 << 24  # of a chunk: 64 MiB of float32, and as much for their gradient
 
 
 class LinearHueCrossEntropyFunction(torch.autograd.Function):

@@ -183,7 +183,7 @@ def linear_hue_cross_entropy(
         hue_cross_entropy(logits, hue, target, labels, ...)
 
     Rows are taken in chunks, their gradients accumulated in the forward. Beyond the gradients themselves it
-    needs room for 2 x max(2^23, 16 C) logits (64 MiB in float32), whatever N is.
+    needs room for 2 x max(2^24, 16 C) logits (128 MiB in float32), whatever N is.
 
     Args:
         input: features (N, F), float32 or float64; the other floating arguments have the same dtype.
