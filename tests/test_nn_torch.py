@@ -212,10 +212,10 @@ def test_state_dict_round_trip():
     assert torch.equal(copy.deepcopy(first)(*arguments), first(*arguments))
 
 
-def distributed_worker(rank, port, results):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+def distributed_worker(rank, store, results):
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     head = nn.parallel.DistributedDataParallel(one_head())
     features, target, criterion = one_step()
     rows = slice(4 * rank, 4 * rank + 4)
@@ -242,11 +242,10 @@ def test_two_distributed_processes_take_the_step_of_one(tmp_path):
     results = tmp_path / "gradients.pt"
     code = (
         f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
-        "import socket, torch, test_nn_torch as t\n"
+        "import torch, test_nn_torch\n"
         "if __name__ == '__main__':\n"
-        "    with socket.socket() as s:\n"
-        "        s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]\n"
-        f"    torch.multiprocessing.spawn(t.distributed_worker, (port, {str(results)!r}), 2)\n"
+        f"    arguments = ({str(tmp_path / 'store')!r}, {str(results)!r})\n"
+        "    torch.multiprocessing.spawn(test_nn_torch.distributed_worker, arguments, 2)\n"
     )
     script = tmp_path / "spawn.py"
     script.write_text(code)
