@@ -47,8 +47,8 @@ def assert_agrees(arguments, **options):
     actual = loss_and_gradients(hue_cross_entropy, arguments, **options)
     expected = loss_and_gradients(reference_hue_cross_entropy, arguments, **options)
     tolerance = TOLERANCE[arguments[0].dtype]
-    # The gradient of hue is a difference of terms of about this size.
-    terms = 0.1 * options.get("hue_weight", 1.0) * (options.get("hue_scale") or 0.0)
+    # Hue's loss and gradient are differences of terms of about this size.
+    terms = 0.1 * options.get("hue_weight", 1.0) * (options.get("hue_scale") or 0.5)
     for ours, theirs in zip(actual, expected, strict=True):
         assert ours.shape == theirs.shape
         if theirs.numel():

@@ -3,6 +3,6 @@
 from pyhue.nn import _ops as _ops  # first: without torch or its operators this says what to do
 from pyhue.nn import functional
 from pyhue.nn.functional import hue_labels
-from pyhue.nn.modules import HueCrossEntropyLoss, HueHead
+from pyhue.nn.modules import HueClassifier, HueCrossEntropyLoss, HueHead
 
-__all__ = ["HueCrossEntropyLoss", "HueHead", "functional", "hue_labels"]
+__all__ = ["HueClassifier", "HueCrossEntropyLoss", "HueHead", "functional", "hue_labels"]

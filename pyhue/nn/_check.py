@@ -59,3 +59,46 @@ def _check_floating(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
         raise TypeError(f"{name}: expected float32, float64, bfloat16 or float16, got {tensor.dtype}")
     if tensor.shape != shape:
         raise ValueError(f"{name}: expected shape {tuple(shape)}, got {tuple(tensor.shape)}")
+
+
+def check_linear_hue_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    linear_bias: Tensor,
+    hue_linear_weight: Tensor,
+    hue_linear_bias: Tensor,
+    target: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    reduction: str,
+) -> None:
+    """Raise TypeError or ValueError, naming the argument, unless the arguments fit together."""
+    if input.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"input: expected float32 or float64, got {input.dtype}")
+    if input.dim() != 2 or linear_weight.dim() != 2:
+        raise ValueError(
+            f"input, linear_weight: expected shapes (N, F) and (C, F), "
+            f"got {tuple(input.shape)} and {tuple(linear_weight.shape)}"
+        )
+    (rows, features), classes = input.shape, len(linear_weight)
+    expected = {
+        "linear_weight": (linear_weight, (classes, features)),
+        "linear_bias": (linear_bias, (classes,)),
+        "hue_linear_weight": (hue_linear_weight, (2, features)),
+        "hue_linear_bias": (hue_linear_bias, (2,)),
+        "labels": (labels, (classes, 2)),
+    }
+    if weight is not None:
+        expected["weight"] = (weight, (classes,))
+    for name, (tensor, shape) in expected.items():
+        _check_floating(name, tensor, shape)
+        if tensor.dtype != input.dtype:
+            raise TypeError(f"{name}: expected {input.dtype} as input is, got {tensor.dtype}")
+    if labels.requires_grad:
+        raise ValueError("labels: expected labels without gradient; hue_cross_entropy can learn them")
+    if target.dtype != torch.int64:
+        raise TypeError(f"target: expected int64 classes, got {target.dtype}")
+    if target.shape != (rows,):
+        raise ValueError(f"target: expected shape {(rows,)}, got {tuple(target.shape)}")
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")

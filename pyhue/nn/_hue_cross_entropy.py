@@ -7,15 +7,16 @@ the weight of each row is known.
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from pyhue.nn._ops import ops
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
+
+NO_DOUBLE_BACKWARD = "hue_cross_entropy has no double backward: its gradients cannot be differentiated"
 
 _kernel = ops.hue_cross_entropy.default
 
@@ -44,10 +45,22 @@ def _fake(
     )
 
 
+class Options(NamedTuple):
+    """The operator's arguments that are no tensors."""
+
+    hue_weight: float
+    hue_scale: float
+    ignore_index: int
+    reduction: int
+    label_smoothing: float
+    gradients: bool
+    label_gradient: bool
+
+
 def _call(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Call the operator; a target out of bounds is an IndexError, as in torch."""
     try:
-        outputs: tuple[Tensor, Tensor, Tensor, Tensor] = _kernel(*arguments)
+        outputs: tuple[Tensor, Tensor, Tensor, Tensor] = _kernel(*arguments[:-1], *arguments[-1])
     except RuntimeError as error:
         found = re.search(r"Target -?\d+ is out of bounds\.", str(error))
         if found:
@@ -60,7 +73,7 @@ torch.library.register_fake("pyhue::hue_cross_entropy", _fake)
 
 
 class HueCrossEntropyFunction(torch.autograd.Function):
-    """The operator, arguments and outputs, of which the first is differentiable."""
+    """The operator on six tensors and the options; of its outputs the first is differentiable."""
 
     @staticmethod
     def forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -68,69 +81,99 @@ class HueCrossEntropyFunction(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.mark_non_differentiable(*output[1:])
+        if not transforms_active():  # a transform would take them for constants: grad(grad(f)) for 0
+            ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        *_, reduction, _, _, ctx.label_gradient = inputs
-        ctx.reduced = reduction != REDUCTIONS["none"]
-        if ctx.reduced:
-            ctx.save_for_backward(*output[1:])
+        ctx.options = inputs[-1]
+        if ctx.options.reduction != REDUCTIONS["none"]:
+            ctx.save_for_backward(*output)
         else:
-            ctx.save_for_backward(*inputs[:5])
-            ctx.options = inputs[6:]
+            ctx.save_for_backward(output[0], *inputs[:5])
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, grad_loss: Tensor | None, *grad_gradients: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        compiling = torch.compiler.is_compiling()
+        if not compiling and any(gradient is not None for gradient in grad_gradients):
+            raise RuntimeError(NO_DOUBLE_BACKWARD)
         if grad_loss is None:
-            return (None,) * 13
-        if ctx.reduced:
-            grad_input, grad_hue, grad_labels = ctx.saved_tensors
-            if not _is_one(grad_loss):
+            return (None,) * 7
+        if ctx.options.reduction != REDUCTIONS["none"]:
+            loss, grad_input, grad_hue, grad_labels = ctx.saved_tensors
+            if not is_one(grad_loss):
                 grad_input = grad_input * grad_loss.to(grad_input.dtype)
                 grad_hue = grad_hue * grad_loss
                 grad_labels = grad_labels * grad_loss
         else:
-            hue_weight, hue_scale, ignore_index, _, smoothing, _, label_gradient = ctx.options
-            options = (
-                hue_weight,
-                hue_scale,
-                ignore_index,
-                REDUCTIONS["sum"],
-                smoothing,
-                True,
-                label_gradient,
-            )
-            saved = ctx.saved_tensors
-            outputs = hue_cross_entropy_outputs(*saved, grad_loss.contiguous(), *options)
-            grad_input, grad_hue, grad_labels = outputs[1:]
-        return (grad_input, grad_hue, None, grad_labels if ctx.label_gradient else None) + (None,) * 9
+            options = ctx.options._replace(reduction=REDUCTIONS["sum"], gradients=True)
+            loss, *saved = ctx.saved_tensors
+            kernel = hue_cross_entropy_outputs if transforms_active() else _call
+            _, grad_input, grad_hue, grad_labels = kernel(*saved, grad_loss.contiguous(), options)
+        gradients = (grad_input, grad_hue, grad_labels)
+        if torch.is_grad_enabled() and not compiling and not transforms_active():
+            gradients = _undifferentiable(loss, *gradients)
+        return (*gradients[:2], None, gradients[2] if ctx.options.label_gradient else None) + (None,) * 3
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], *args: Any
-    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """One call for each member of the batch, whatever is batched: inputs, labels or weights."""
         members = []
         for i in range(info.batch_size):
             member = [
-                arg if dim is None else arg.select(dim, i).contiguous()
+                arg.select(dim, i).contiguous() if isinstance(arg, Tensor) and dim is not None else arg
                 for arg, dim in zip(args, in_dims, strict=True)
             ]
             members.append(hue_cross_entropy_outputs(*member))
         return tuple(torch.stack(outputs) for outputs in zip(*members, strict=True)), (0, 0, 0, 0)
 
 
-hue_cross_entropy_outputs: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = (
-    HueCrossEntropyFunction.apply
-)
+class _DirectFunction(torch.autograd.Function):
+    """The same without torch.func: no binding of the signature of forward, which takes 20 us."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        outputs = _call(*arguments)
+        HueCrossEntropyFunction.setup_context(ctx, arguments, outputs)
+        return outputs
+
+    backward = HueCrossEntropyFunction.backward
 
 
-def _is_one(grad_loss: Tensor) -> bool:
+def hue_cross_entropy_outputs(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Call the operator with its autograd; loss, and the gradients that only the backward is to use."""
+    function = HueCrossEntropyFunction if transforms_active() else _DirectFunction
+    apply: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = function.apply
+    return apply(*arguments)
+
+
+class _Undifferentiable(torch.autograd.Function):
+    """Copies of gradients, whose backward is an error."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
+        return tuple(gradient.clone() for gradient in gradients)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[None, ...]:
+        raise RuntimeError(NO_DOUBLE_BACKWARD)
+
+
+# With create_graph=True gradients would otherwise pass for constants; the loss connects them to its inputs.
+_undifferentiable: Callable[..., tuple[Tensor, Tensor, Tensor]] = _Undifferentiable.apply
+
+
+def transforms_active() -> bool:
+    """Whether torch.func transforms are at work: tensors then hide values and who requires a gradient."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def is_one(grad_loss: Tensor) -> bool:
     """Whether the gradients can be handed on as they are, where looking at a value is possible and free."""
     return (
         type(grad_loss) is Tensor
         and grad_loss.is_cpu
         and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
+        and not transforms_active()
         and grad_loss.item() == 1.0
     )

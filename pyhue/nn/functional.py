@@ -1,14 +1,16 @@
 """The hue loss as a function, and the labels that it needs."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from pyhue.nn._check import check_hue_cross_entropy
-from pyhue.nn._hue_cross_entropy import REDUCTIONS, hue_cross_entropy_outputs
+from pyhue.nn._check import check_hue_cross_entropy, check_linear_hue_cross_entropy
+from pyhue.nn._hue_cross_entropy import REDUCTIONS, Options, hue_cross_entropy_outputs, transforms_active
+from pyhue.nn._linear import LinearHueCrossEntropyFunction
 
-__all__ = ["hue_cross_entropy", "hue_labels"]
+__all__ = ["hue_cross_entropy", "hue_labels", "linear_hue_cross_entropy"]
 
 
 def hue_labels(num_classes: int, kind: str = "circle", generator: torch.Generator | None = None) -> Tensor:
@@ -122,30 +124,106 @@ def hue_cross_entropy(
         target = _rows(target) if probabilities else target.reshape(-1)
 
     real = torch.float64 if input.dtype == torch.float64 else torch.float32
-    hue, labels = hue.to(real).contiguous(), labels.to(real).contiguous()
-    label_gradient = torch.is_grad_enabled() and labels.requires_grad
-    gradients = torch.is_grad_enabled() and (input.requires_grad or hue.requires_grad or label_gradient)
-    arguments = (
-        input.contiguous(),
-        hue,
-        target.to(real).contiguous() if probabilities else target.contiguous(),
-        labels,
-        None if weight is None else weight.to(real).contiguous(),
-        None,
-        hue_weight,
-        1 / (2 * classes) if hue_scale is None else hue_scale,
-        ignore_index,
-        REDUCTIONS[reduction],
-        label_smoothing,
-        gradients and reduction != "none",
-        label_gradient,
+    hue, labels = _as(hue, real), _as(labels, real)
+    # Inside grad(vmap(f)) nothing says that it requires a gradient.
+    unknown = transforms_active()
+    label_gradient = torch.is_grad_enabled() and (unknown or labels.requires_grad)
+    gradients = torch.is_grad_enabled() and (
+        unknown or input.requires_grad or hue.requires_grad or label_gradient
     )
-    loss = hue_cross_entropy_outputs(*arguments)[0]
+    options = Options(
+        hue_weight=hue_weight,
+        hue_scale=1 / (2 * classes) if hue_scale is None else hue_scale,
+        ignore_index=ignore_index,
+        reduction=REDUCTIONS[reduction],
+        label_smoothing=label_smoothing,
+        gradients=gradients and reduction != "none",
+        label_gradient=label_gradient,
+    )
+    target = _as(target, real) if probabilities else target.contiguous()
+    weight = None if weight is None else _as(weight, real)
+    loss = hue_cross_entropy_outputs(input.contiguous(), hue, target, labels, weight, None, options)[0]
     if reduction == "none":
         loss = loss.reshape(shape)
-    return loss.to(input.dtype)
+    return _as(loss, input.dtype)
+
+
+def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert and make contiguous; the comparison is cheaper than a conversion that does nothing."""
+    return (tensor if tensor.dtype == dtype else tensor.to(dtype)).contiguous()
 
 
 def _rows(tensor: Tensor) -> Tensor:
     """(N, C, d1, ..., dk) -> (N d1 ... dk, C)."""
     return tensor.movedim(1, -1).reshape(-1, tensor.shape[1])
+
+
+def linear_hue_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    linear_bias: Tensor,
+    hue_linear_weight: Tensor,
+    hue_linear_bias: Tensor,
+    target: Tensor,
+    labels: Tensor,
+    *,
+    hue_weight: float = 1.0,
+    hue_scale: float | None = None,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Compute :func:`hue_cross_entropy` of two linear layers without storing the logits.
+
+    Equivalent to::
+
+        logits = F.linear(input, linear_weight, linear_bias)
+        hue = F.linear(input, hue_linear_weight, hue_linear_bias)
+        hue_cross_entropy(logits, hue, target, labels, ...)
+
+    Rows are taken in chunks, their gradients accumulated in the forward. Beyond the gradients themselves it
+    needs room for 2 x max(2^24, 16 C) logits (128 MiB in float32), whatever N is.
+
+    Args:
+        input: features (N, F), float32 or float64; the other floating arguments have the same dtype.
+        linear_weight, linear_bias: (C, F) and (C,).
+        hue_linear_weight, hue_linear_bias: (2, F) and (2,).
+        target: classes (N,), int64. Class probabilities are not supported.
+        labels: hue labels (C, 2); receive no gradient here.
+        reduction: ``"mean"`` or ``"sum"``.
+        hue_weight, hue_scale, weight, ignore_index, label_smoothing: as in :func:`hue_cross_entropy`.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        TypeError, ValueError, IndexError: as :func:`hue_cross_entropy`; labels that require a gradient.
+
+    Example:
+        >>> import torch
+        >>> classifier, hue = torch.nn.Linear(8, 10), torch.nn.Linear(8, 2)
+        >>> layers = classifier.weight, classifier.bias, hue.weight, hue.bias
+        >>> loss = linear_hue_cross_entropy(torch.zeros(4, 8), *layers, torch.arange(4), hue_labels(10))
+        >>> loss.backward()
+        >>> classifier.weight.grad.shape
+        torch.Size([10, 8])
+    """
+    tensors = (input, linear_weight, linear_bias, hue_linear_weight, hue_linear_bias)
+    check_linear_hue_cross_entropy(*tensors, target, labels, weight, reduction)
+    options = Options(
+        hue_weight=hue_weight,
+        hue_scale=1 / (2 * len(labels)) if hue_scale is None else hue_scale,
+        ignore_index=ignore_index,
+        reduction=REDUCTIONS["sum"],
+        label_smoothing=label_smoothing,
+        gradients=torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors),
+        label_gradient=False,
+    )
+    counted = target != ignore_index
+    total = input.new_ones(())
+    if reduction == "mean":
+        total = (counted if weight is None else weight[target[counted]]).sum().to(input.dtype)
+    apply: Callable[..., Tensor] = LinearHueCrossEntropyFunction.apply
+    with torch.autocast("cpu", enabled=False):
+        return apply(*tensors, target.contiguous(), labels.contiguous(), weight, total, options)

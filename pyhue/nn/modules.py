@@ -1,5 +1,8 @@
 """Modules: the head that predicts logits and hue, and the loss."""
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from pyhue.nn.functional import hue_cross_entropy, hue_labels
@@ -37,6 +40,8 @@ class HueCrossEntropyLoss(nn.Module):
         num_classes: C.
         labels: hue labels (C, 2); None draws them with :func:`pyhue.nn.hue_labels`. They are a buffer, so
             they are saved with the module.
+        learnable: learn the labels. They stay on the unit circle: the parameter is the angle of each, and
+            starts at the angle of ``labels``; the lengths of ``labels`` are lost.
         hue_weight, hue_scale, weight, ignore_index, reduction, label_smoothing: as in the function.
 
     Raises:
@@ -49,7 +54,6 @@ class HueCrossEntropyLoss(nn.Module):
         tensor(4.6052)
     """
 
-    labels: Tensor
     weight: Tensor | None
 
     def __init__(
@@ -57,6 +61,7 @@ class HueCrossEntropyLoss(nn.Module):
         num_classes: int,
         *,
         labels: Tensor | None = None,
+        learnable: bool = False,
         hue_weight: float = 1.0,
         hue_scale: float | None = None,
         weight: Tensor | None = None,
@@ -69,13 +74,24 @@ class HueCrossEntropyLoss(nn.Module):
             labels = hue_labels(num_classes)
         elif labels.shape != (num_classes, 2):
             raise ValueError(f"labels: expected shape {(num_classes, 2)}, got {tuple(labels.shape)}")
-        self.register_buffer("labels", labels)
+        if learnable:
+            self.angles = nn.Parameter(torch.atan2(labels[:, 1], labels[:, 0]))
+        else:
+            self.register_buffer("fixed_labels", labels)
         self.register_buffer("weight", weight)
         self.hue_weight = hue_weight
         self.hue_scale = hue_scale
         self.ignore_index = ignore_index
         self.reduction = reduction
         self.label_smoothing = label_smoothing
+
+    @property
+    def labels(self) -> Tensor:
+        """Hue labels, (C, 2); through them the angles receive a gradient when they are learnable."""
+        angles = self._parameters.get("angles")
+        if angles is None:
+            return self.get_buffer("fixed_labels")
+        return torch.stack((angles.cos(), angles.sin()), dim=-1)
 
     def forward(self, input: Tensor, hue: Tensor, target: Tensor) -> Tensor:
         """Compute the loss of logits (N, C) and hue (N, 2) for targets (N,)."""
@@ -99,3 +115,33 @@ class HueCrossEntropyLoss(nn.Module):
             f"ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
             f"label_smoothing={self.label_smoothing}"
         )
+
+
+class HueClassifier(nn.Module):
+    """A backbone with a :class:`HueHead` and the hue loss: logits without targets, the loss with them.
+
+    Args:
+        backbone: maps a batch of inputs to features (N, F).
+        in_features: F.
+        num_classes: C.
+        **options: of :class:`HueCrossEntropyLoss`.
+
+    Example:
+        >>> import torch
+        >>> model = HueClassifier(torch.nn.Flatten(), 64, 10)
+        >>> images, targets = torch.zeros(5, 1, 8, 8), torch.arange(5)
+        >>> model(images, targets).shape, model.eval()(images).shape
+        (torch.Size([]), torch.Size([5, 10]))
+    """
+
+    def __init__(self, backbone: nn.Module, in_features: int, num_classes: int, **options: Any) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = HueHead(in_features, num_classes)
+        self.loss = HueCrossEntropyLoss(num_classes, **options)
+
+    def forward(self, input: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return the logits (N, C), or the loss for targets (N,)."""
+        logits, hue = self.head(self.backbone(input))
+        loss: Tensor = logits if target is None else self.loss(logits, hue, target)
+        return loss

@@ -1,0 +1,79 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pyhue.nn import _linear
+from pyhue.nn.functional import hue_cross_entropy, hue_labels, linear_hue_cross_entropy
+
+
+def example(rows, features, classes, dtype=torch.float64):
+    torch.manual_seed(0)
+    shapes = [(rows, features), (classes, features), (classes,), (2, features), (2,)]
+    tensors = [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+    return tensors, torch.randint(classes, (rows,)), hue_labels(classes).to(dtype)
+
+
+def unfused(tensors, target, labels, **options):
+    input, weight, bias, hue_weight, hue_bias = tensors
+    hue = F.linear(input, hue_weight, hue_bias)
+    return hue_cross_entropy(F.linear(input, weight, bias), hue, target, labels, **options)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_the_unfused_loss(monkeypatch, dtype, weighted, reduction):
+    monkeypatch.setattr(_linear, "CHUNK_LOGITS", 200)  # several chunks, the last one not whole
+    tensors, target, labels = example(45, 6, 11, dtype)
+    target[3] = -100
+    options = {
+        "reduction": reduction,
+        "label_smoothing": 0.1,
+        "hue_scale": 1.0,
+        "weight": torch.linspace(0.5, 2, 11, dtype=dtype) if weighted else None,
+    }
+    results = []
+    for loss in (
+        linear_hue_cross_entropy(*tensors, target, labels, **options),
+        unfused(tensors, target, labels, **options),
+    ):
+        results.append((loss, *torch.autograd.grad(3 * loss, tensors)))
+    for fused, plain in zip(*results, strict=True):
+        torch.testing.assert_close(fused, plain)
+
+
+def test_gradcheck():
+    tensors, target, labels = example(5, 3, 4)
+    assert torch.autograd.gradcheck(lambda *t: linear_hue_cross_entropy(*t, target, labels), tensors)
+
+
+def test_no_grad():
+    tensors, target, labels = example(5, 3, 4)
+    with torch.no_grad():
+        loss = linear_hue_cross_entropy(*tensors, target, labels)
+    torch.testing.assert_close(loss, unfused(tensors, target, labels).detach())
+
+
+def test_double_backward_says_no():
+    tensors, target, labels = example(5, 3, 4)
+    with pytest.raises(RuntimeError, match="no double backward"):
+        torch.autograd.grad(linear_hue_cross_entropy(*tensors, target, labels), tensors, create_graph=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"target": torch.zeros(4, dtype=torch.int64)}, ValueError, r"target: expected shape \(5,\)"),
+        ({"target": torch.full((5,), 9)}, IndexError, "Target 9 is out of bounds"),
+        ({"linear_bias": torch.zeros(3)}, ValueError, r"linear_bias: expected shape \(4,\), got \(3,\)"),
+        ({"labels": torch.zeros(4, 2, dtype=torch.float64)}, TypeError, "labels: expected torch.float32"),
+        ({"labels": torch.zeros(4, 2, requires_grad=True)}, ValueError, "labels: expected labels without"),
+        ({"reduction": "none"}, ValueError, "reduction: expected 'mean' or 'sum', got 'none'"),
+    ],
+)
+def test_errors(change, error, message):
+    names = ["input", "linear_weight", "linear_bias", "hue_linear_weight", "hue_linear_bias"]
+    tensors, target, labels = example(5, 3, 4, torch.float32)
+    arguments = dict(zip(names, tensors, strict=True)) | {"target": target, "labels": labels}
+    with pytest.raises(error, match=message):
+        linear_hue_cross_entropy(**(arguments | change))
