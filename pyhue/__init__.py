@@ -6,6 +6,7 @@ which needs torch.
 
 from pyhue._config import get_num_threads, set_num_threads, show_config
 from pyhue.density import density
+from pyhue.hue import activation_hue
 from pyhue.memory import PixelMemory, SearchResult, pixel_vectors
 
 __version__ = "0.1.0"
@@ -13,6 +14,7 @@ __version__ = "0.1.0"
 __all__ = [
     "PixelMemory",
     "SearchResult",
+    "activation_hue",
     "density",
     "get_num_threads",
     "pixel_vectors",
