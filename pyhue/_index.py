@@ -34,7 +34,7 @@ class Index:
         self._blocks = GrowingArray((padded_blocks, _core.block), np.uint16)
         self._bounds = GrowingArray((_BOUND_TERMS, _core.block), np.float32)
         self._rows = GrowingArray((padded_rows,), np.uint16)
-        self._row_bounds = GrowingArray((2,), np.float32)
+        self._row_bounds = GrowingArray((2, 2), np.float32)
         self._orthogonality_error = plan.orthogonality_error
         self.measured: dict[str, float] = {}  #: what `optimize` found out
         self._pack(stored, np.arange(len(stored)) if clusters is None else clusters.order)

@@ -26,7 +26,7 @@ _PCA_SAMPLE = 16384
 _PCA_MAX_DIM = 2048  # beyond, finding the principal directions takes longer than they save
 
 # What a survivor costs, in dimensions of a pair that the first filter could read instead; measured.
-_ROW_COST, _ROW_DIM_COST = 3000, 2
+_ROW_COST = 3000
 _REFINE_COST = 90  # for each dimension of the vector
 
 _OMIT = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)

@@ -11,7 +11,7 @@ struct Kernels {
   int tile_queries;
   int panel_element_size;
   ScreenTile screen_tile;
-  RowDot row_dot;
+  ScreenRows screen_rows;
   SquaredDistance squared_distance;
   SquaredDistance squared_distance_bfloat16;
   // Hue cross-entropy, by ElementType: see hue_cross_entropy_kernel_types.h.

@@ -50,10 +50,14 @@ void pack(const Layout& layout, const Coordinates& c, int64_t first, const Packe
       terms[kError * kBlock] = round_up(std::sqrt(squares.error) * kUp);
       terms[kTail * kBlock] = huge ? 0 : round_up(tail_norm(squared_norm, squares.exact, eta));
       if (layout.row_dims == 0) continue;
-      round(values + layout.block_dims, layout.row_dims, layout.padded_row_dims(), huge,
-            to.rows + position * layout.padded_row_dims(), 1, squares);
-      to.row_bounds[2 * position] = round_up(std::sqrt(squares.error) * kUp);
-      to.row_bounds[2 * position + 1] = huge ? 0 : round_up(tail_norm(squared_norm, squares.exact, eta));
+      for (int part = 0; part < kRowParts; ++part) {
+        const int begin = layout.row_part(part), end = layout.row_part(part + 1);
+        round(values + layout.block_dims + begin, std::max(0, layout.row_dims - begin), end - begin, huge,
+              to.rows + position * layout.padded_row_dims() + begin, 1, squares);
+        float* bound = to.row_bounds + 2 * (position * kRowParts + part);
+        bound[0] = round_up(std::sqrt(squares.error) * kUp);
+        bound[1] = huge ? 0 : round_up(tail_norm(squared_norm, squares.exact, eta));
+      }
     }
   });
 }

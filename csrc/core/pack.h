@@ -14,11 +14,14 @@
 // Vectors whose norm is beyond what float32 products hold get an infinite norm: they are never dropped.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "core/executor.h"
 
 namespace pyhue {
+
+constexpr int kRowParts = 2;
 
 // Which coordinates are stored, and how.
 struct Layout {
@@ -28,6 +31,10 @@ struct Layout {
   int padded_block_dims() const { return (block_dims + 1) / 2 * 2; }
   int padded_row_dims() const { return (row_dims + 31) / 32 * 32; }
   int dims() const { return block_dims + row_dims; }
+  // Rows are read in two parts, with a bound after each: most of what survives the blocks ends at the first.
+  int row_part(int part) const {
+    return part == 0 ? 0 : part == 1 ? std::min(256, padded_row_dims()) : padded_row_dims();
+  }
 };
 
 // Coordinates of `count` vectors.
@@ -52,7 +59,7 @@ struct PackedMemory {
   uint16_t* blocks;   // (ceil(n / kBlock), padded_block_dims, kBlock) bfloat16
   float* bounds;      // (ceil(n / kBlock), kBoundTerms, kBlock): see BoundTerm
   uint16_t* rows;     // (n, padded_row_dims) bfloat16, or null
-  float* row_bounds;  // (n, 2): error and tail of blocks and rows together, or null
+  float* row_bounds;  // (n, kRowParts, 2): error and tail of the blocks and the rows up to the end of a part, or null
 };
 
 // Writes positions first .. first + coordinates.count - 1.

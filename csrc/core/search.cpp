@@ -48,18 +48,34 @@ class Screen {
                                 tile.size, survivors);
   }
 
-  // Whether the second bound, over blocks and rows, keeps what survived the first.
-  bool row(int64_t place, int64_t block, const Survivor& survivor, float threshold) const {
-    if (memory_.layout.row_dims == 0) return true;
-    const int64_t position = block * kBlock + survivor.lane, count = memory_.layout.padded_row_dims();
-    const float dot =
-        kernels_.row_dot(memory_.packed.rows + position * count, tiles_.row(place), static_cast<int>(count));
-    const RowBound& query = tiles_.row_bound(place);
-    const float* x = memory_.packed.row_bounds + 2 * position;
-    const float* term = terms(block) + survivor.lane;
-    const double bound = double{survivor.dot} + dot + query.norm_factor * term[kNorm * kBlock] +
-                         query.error_factor * x[0] + query.tail_factor * x[1] - term[kHalfNorm * kBlock];
-    return !(bound < threshold);
+  // Drops the padding of the last block; returns how many stay.
+  int without_padding(int64_t block, Survivor* survivors, int count) const {
+    const int64_t lanes = memory_.n - block * kBlock;
+    if (lanes >= kBlock) return count;
+    const auto is_padding = [&](const Survivor& survivor) { return survivor.lane >= lanes; };
+    return static_cast<int>(std::remove_if(survivors, survivors + count, is_padding) - survivors);
+  }
+
+  // Drops what the bounds over blocks and rows exclude; returns how many stay.
+  int rows(const Tile& tile, int64_t block, const QueryBound* bounds, Survivor* survivors, int count) const {
+    const Layout& layout = memory_.layout;
+    const int64_t first = block * kBlock;
+    for (int part = 0; part < kRowParts && layout.row_part(part) < layout.row_part(part + 1); ++part) {
+      const int64_t stride = layout.padded_row_dims();
+      const int begin = layout.row_part(part), end = layout.row_part(part + 1);
+      const RowPart rows = {memory_.packed.rows + first * stride + begin,
+                            tiles_.row(tile.start) + begin,
+                            stride,
+                            end - begin,
+                            terms(block),
+                            memory_.packed.row_bounds + (first * kRowParts + part) * 2,
+                            2 * kRowParts,
+                            tiles_.row_bounds(tile.start) + part,
+                            kRowParts,
+                            bounds + tile.start};
+      count = kernels_.screen_rows(rows, survivors, count);
+    }
+    return count;
   }
 
  private:
@@ -165,20 +181,14 @@ class Pass {
   }
 
   void visit(Worker& worker, const Tile& tile, int64_t block) {
-    const int count = screen_.tile(tile, block, worker.bounds.data(), worker.survivors.data());
-    int kept = 0;
-    for (int i = 0; i < count; ++i) {
-      const Survivor& survivor = at(worker.survivors, i);
-      const int64_t place = tile.start + survivor.query, position = block * kBlock + survivor.lane;
-      if (position >= memory_.n) continue;  // padding of the last block
-      if (!screen_.row(place, block, survivor, at(worker.bounds, place).threshold)) continue;
-      prefetch(memory_.order[position]);
-      at(worker.survivors, kept++) = survivor;
-    }
-    for (int i = 0; i < kept; ++i) {
-      const Survivor& survivor = at(worker.survivors, i);
-      refine(worker, tile.start + survivor.query, memory_.order[block * kBlock + survivor.lane]);
-    }
+    Survivor* survivors = worker.survivors.data();
+    const int found = screen_.tile(tile, block, worker.bounds.data(), survivors);
+    if (found == 0) return;
+    const int kept =
+        screen_.rows(tile, block, worker.bounds.data(), survivors, screen_.without_padding(block, survivors, found));
+    const int64_t* order = memory_.order + block * kBlock;
+    for (int i = 0; i < kept; ++i) prefetch(order[survivors[i].lane]);
+    for (int i = 0; i < kept; ++i) refine(worker, tile.start + survivors[i].query, order[survivors[i].lane]);
   }
 
   const char* vector(int64_t index) const {
@@ -257,14 +267,17 @@ double audit(const Memory& memory, const Queries& queries, int64_t count, const 
   std::vector<Survivor> survivors(static_cast<size_t>(kernels().tile_queries) * kBlock);
   for (int64_t t = 0; t < tiles.size(); ++t) {
     for (int64_t block = 0; block < screen.blocks(); ++block) {
-      const int found = screen.tile(tiles[t], block, bounds.data(), survivors.data());
-      for (int i = 0; i < found; ++i) {
-        const int64_t place = tiles[t].start + at(survivors, i).query,
-                      position = block * kBlock + at(survivors, i).lane;
-        if (position >= memory.n) continue;
-        const bool kept = screen.row(place, block, at(survivors, i), at(bounds, place).threshold);
-        stages[at(tiles.order(), place) * memory.n + memory.order[position]] = kept ? 2 : 1;
-      }
+      const auto mark = [&](int count, uint8_t stage) {
+        for (int i = 0; i < count; ++i) {
+          const int64_t query = at(tiles.order(), tiles[t].start + at(survivors, i).query);
+          stages[query * memory.n + memory.order[block * kBlock + at(survivors, i).lane]] = stage;
+        }
+      };
+      const Tile& tile = tiles[t];
+      int found = screen.tile(tile, block, bounds.data(), survivors.data());
+      found = screen.without_padding(block, survivors.data(), found);
+      mark(found, 1);
+      mark(screen.rows(tile, block, bounds.data(), survivors.data(), found), 2);
     }
   }
   double dims = 0;

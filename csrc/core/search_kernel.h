@@ -133,7 +133,8 @@ int screen_tile(const uint16_t* block, const float* bounds, const int32_t* dims,
   }
 }
 
-float row_dot(const uint16_t* a, const uint16_t* b, int count) {
+// sum a_i b_i over bfloat16 values, in float32; count a multiple of 32.
+inline float row_dot(const uint16_t* a, const uint16_t* b, int count) {
 #if defined(__AVX512BF16__)
   Floats even = {}, odd = {};
   int i = 0;
@@ -151,6 +152,22 @@ float row_dot(const uint16_t* a, const uint16_t* b, int count) {
   }
   return sum(even + odd);
 #endif
+}
+
+int screen_rows(const RowPart& part, Survivor* survivors, int count) {
+  int kept = 0;
+  for (int i = 0; i < count; ++i) {
+    const Survivor& s = survivors[i];
+    const float dot =
+        s.dot + row_dot(part.rows + s.lane * part.stride, part.queries + s.query * part.stride, part.count);
+    const QueryBound& query = part.row_queries[s.query * part.row_query_stride];
+    const float* x = part.row_bounds + s.lane * part.row_bound_stride;
+    const float bound = dot + query.norm_factor * part.bounds[kNorm * kBlock + s.lane] + query.error_factor * x[0] +
+                        query.tail_factor * x[1] - part.bounds[kHalfNorm * kBlock + s.lane];
+    survivors[kept] = {s.query, s.lane, dot};
+    kept += !(bound < part.query_bounds[s.query].threshold);
+  }
+  return kept;
 }
 
 constexpr int kSums = 32;

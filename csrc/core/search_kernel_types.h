@@ -40,8 +40,23 @@ struct Survivor {
 using ScreenTile = int (*)(const uint16_t* block, const float* bounds, const int32_t* dims, int count,
                            const void* panel, const QueryBound* query_bounds, int queries, Survivor* survivors);
 
-// sum a_i b_i over bfloat16 values, in float32; count a multiple of 32.
-using RowDot = float (*)(const uint16_t* a, const uint16_t* b, int count);
+// One part of the rows of a block and of a tile's queries, for the bounds that follow the first.
+struct RowPart {
+  const uint16_t* rows;     // (kBlock, stride) bfloat16, at the part's first dimension
+  const uint16_t* queries;  // (queries, stride) bfloat16, likewise
+  int64_t stride;           // dimensions
+  int count;                // dimensions of the part, a multiple of 32
+  const float* bounds;      // (kBoundTerms, kBlock) of the block
+  const float* row_bounds;  // (kBlock, row_bound_stride): error and tail with this part
+  int64_t row_bound_stride;
+  const QueryBound* row_queries;  // (queries, row_query_stride): factors with this part
+  int64_t row_query_stride;
+  const QueryBound* query_bounds;  // (queries,): thresholds
+};
+
+// Adds the part's products to the survivors' dots and keeps those that the tighter bound does not exclude, in
+// place and in order; returns how many.
+using ScreenRows = int (*)(const RowPart& part, Survivor* survivors, int count);
 
 // sum (q_i - x_i)^2 in float32 and in a fixed order, the same at every level: 32 partial sums (element i goes
 // to sum i mod 32, every operation rounded), then halved five times. The distance that search returns. One

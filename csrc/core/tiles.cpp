@@ -13,7 +13,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // Relative to |z_q| |z_x|: a kernel rounds each of `dims` products and sums at most twice (vdpbf16ps adds a
 // pair in two steps), |error| <= 2 dims 2^-24 |u| |v| with |u| |v| <= 1.01 |z_x| |z_q|; and adding up a bound
-// takes four more roundings of terms that sum to less than 5 |z_x| |z_q| + half_norm.
+// takes five more roundings of terms that sum to less than 5 |z_x| |z_q| + half_norm.
 double rounding(int dims) { return 1.02 * std::ldexp(dims + 32.0, -23) + std::ldexp(1, -19); }
 
 bool is_huge(double squared_norm) { return !(squared_norm <= kLargestNorm * kLargestNorm); }
@@ -68,7 +68,7 @@ Tiles::Tiles(const Queries& queries, int64_t first, int64_t count, const Layout&
       order_(static_cast<size_t>(count)),
       tiles_(static_cast<size_t>((count + kernels.tile_queries - 1) / kernels.tile_queries)),
       bounds_(static_cast<size_t>(count)),
-      row_bounds_(static_cast<size_t>(count)),
+      row_bounds_(static_cast<size_t>(count * kRowParts), QueryBound{kInfinity, 0, 0, 0}),
       rows_(static_cast<size_t>(count * layout.padded_row_dims())) {
   std::iota(order_.begin(), order_.end(), first);
   for_each_chunk(executor, size(), [&](int64_t index, int) {
@@ -107,7 +107,6 @@ void Tiles::fill(const Queries& queries, const Kernels& kernels, Tile& tile) {
     for (int k = 0; k < layout_.block_dims; ++k) stored += values[k] * values[k];
     if (huge) {
       bounds_[static_cast<size_t>(place)] = {kInfinity, 0, 0, -kInfinity};
-      row_bounds_[static_cast<size_t>(place)] = {kInfinity, 0, 0};
       continue;
     }
     const double eta = queries.coordinates.orthogonality_error;
@@ -120,23 +119,25 @@ void Tiles::fill(const Queries& queries, const Kernels& kernels, Tile& tile) {
   }
 }
 
-// The second bound of a query; `omitted` covers the dimensions of the blocks that its tile does not read.
+// The later bounds of a query; `omitted` covers the dimensions of the blocks that its tile does not read.
 void Tiles::fill_rows(const Queries& queries, int64_t place, double omitted, double rounded, double error,
                       double read) {
   const int64_t query = order_[static_cast<size_t>(place)];
+  const double squared_norm = queries.coordinates.squared_norms[query], eta = queries.coordinates.orthogonality_error;
   const double* values = queries.coordinates.values + query * layout_.dims() + layout_.block_dims;
   uint16_t* row = rows_.data() + place * layout_.padded_row_dims();
-  for (int k = 0; k < layout_.row_dims; ++k) {
-    row[k] = to_bfloat16(values[k]);
-    const double back = from_bfloat16(row[k]);
-    read += values[k] * values[k];
-    rounded += back * back;
-    error += (values[k] - back) * (values[k] - back);
+  for (int part = 0; part < kRowParts; ++part) {
+    for (int k = layout_.row_part(part); k < std::min(layout_.row_dims, layout_.row_part(part + 1)); ++k) {
+      row[k] = to_bfloat16(values[k]);
+      const double back = from_bfloat16(row[k]);
+      read += values[k] * values[k];
+      rounded += back * back;
+      error += (values[k] - back) * (values[k] - back);
+    }
+    row_bounds_[static_cast<size_t>(place * kRowParts + part)] = {
+        round_up(std::sqrt(error) * kUp + omitted + (rounding(layout_.dims()) + eta) * std::sqrt(squared_norm) * kUp),
+        round_up(std::sqrt(rounded) * kUp), round_up(tail_norm(squared_norm, read, eta)), 0};
   }
-  const double squared_norm = queries.coordinates.squared_norms[query], eta = queries.coordinates.orthogonality_error;
-  row_bounds_[static_cast<size_t>(place)] = {
-      std::sqrt(error) * kUp + omitted + (rounding(layout_.dims()) + eta) * std::sqrt(squared_norm) * kUp,
-      std::sqrt(rounded) * kUp, tail_norm(squared_norm, read, eta)};
 }
 
 }  // namespace pyhue

@@ -30,11 +30,6 @@ struct Tile {
   std::vector<char> panel;    // as ScreenTile takes it
 };
 
-// A query's factors for the bound over blocks and rows together.
-struct RowBound {
-  double norm_factor, error_factor, tail_factor;
-};
-
 class Tiles {
  public:
   Tiles(const Queries& queries, int64_t first, int64_t count, const Layout& layout, const Kernels& kernels,
@@ -47,7 +42,8 @@ class Tiles {
   const std::vector<int64_t>& order() const { return order_; }
   // By place; thresholds are not set.
   const std::vector<QueryBound>& bounds() const { return bounds_; }
-  const RowBound& row_bound(int64_t place) const { return row_bounds_[static_cast<size_t>(place)]; }
+  // (places, kRowParts): factors of the bounds over the blocks and the rows up to the end of a part.
+  const QueryBound* row_bounds(int64_t place) const { return row_bounds_.data() + place * kRowParts; }
   const uint16_t* row(int64_t place) const { return rows_.data() + place * layout_.padded_row_dims(); }
 
  private:
@@ -58,7 +54,7 @@ class Tiles {
   std::vector<int64_t> order_;
   std::vector<Tile> tiles_;
   std::vector<QueryBound> bounds_;
-  std::vector<RowBound> row_bounds_;
+  std::vector<QueryBound> row_bounds_;
   std::vector<uint16_t> rows_;
 };
 
