@@ -45,11 +45,7 @@ class Estimate:
     @property
     def cost(self) -> float:
         """Work for each pair, in dimensions read by the first filter."""
-        rows = (
-            self.after_blocks * (_ROW_COST + _ROW_DIM_COST * self.plan.row_dims)
-            if self.plan.row_dims
-            else 0.0
-        )
+        rows = self.after_blocks * _ROW_COST if self.plan.row_dims else 0.0
         return self.dims + rows + self.after_rows * _REFINE_COST * len(self.plan.center)
 
 
