@@ -34,7 +34,7 @@ def test_scaling(real_activations, turns, report, net, n):
     ours, theirs = times["pyhue"] / 490, times["faiss"] / 490
     _points.setdefault(net, []).append((len(memory), ours, theirs))
     report(
-        f"{net:<6} {len(memory):>7} vectors: {ours * 1e6:7.1f} us a query, FAISS Flat {theirs * 1e6:7.1f} us, "
+        f"{net:<6} {len(memory):>7} vectors: {ours * 1e6:7.1f} us a query, FAISS {theirs * 1e6:7.1f} us, "
         f"{theirs / ours:5.2f}x"
     )
     if n == SIZES[-1] and net == "float":
