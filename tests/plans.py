@@ -15,17 +15,21 @@ OMIT = (0.0, 0.1, 0.5, 1.0)
 
 
 def all_plans(vectors: NDArray[np.float32]) -> list[Plan]:
-    """Plain, sparse and principal plans; rotations about the mean and about zero, orthonormal or not quite."""
+    """Plain, sparse and principal plans; rotations about the mean and about zero, exact or not."""
     dim = vectors.shape[1]
     center = mean(Stored(vectors))
     plans = [plain(center), plain(np.zeros(dim)), *(sparse(dim, omit) for omit in OMIT)]
     plans += [replace(plain(center), omit=0.5)]
     directions = principal_directions(vectors, center)
-    lengths = {(max(1, dim * a // 4), max(1, dim * b // 4)) for a, b in ((1, 2), (1, 4), (2, 3), (3, 4), (4, 4))}
+    lengths = {
+        (max(1, dim * a // 4), max(1, dim * b // 4)) for a, b in ((1, 2), (1, 4), (2, 3), (3, 4), (4, 4))
+    }
     rotated = [principal(center, directions, *pair) for pair in sorted(lengths | {(1, dim)})]
     plans += [*rotated, replace(rotated[-1], center=np.zeros(dim)), replace(rotated[0], omit=0.3)]
     for factor in (0.98, 1.02):
-        plans += [principal(np.zeros(dim), directions * factor, *pair) for pair in ((dim, dim), rotated_pair(dim))]
+        plans += [
+            principal(np.zeros(dim), directions * factor, *pair) for pair in ((dim, dim), rotated_pair(dim))
+        ]
     return plans
 
 

@@ -1,8 +1,8 @@
 """The certificate: no filter drops a vector that is among the k nearest, rounding included.
 
 The thresholds given are the k-th distances themselves, the tightest that a search ever reaches. A vector may
-be dropped only if its distance, as the contract computes it and in float64 too, is above. Besides the families
-of `families.py` there are data made for one term of the bound each: without it they fail.
+be dropped only if its distance, as the contract computes it and in float64 too, is above. Besides the
+families of `families.py` there are data made for one term of the bound each: without it they fail.
 """
 
 import itertools
@@ -38,9 +38,12 @@ def assert_certified(vectors, queries, plans, clusters=(None,), ks=(1, 10), leve
                 stages, _ = index.audit(stored, queries, kth)
             dropped = stages < 2
             near = dropped & ((contract <= kth[:, None]) | (exact <= kth[:, None]))
-            assert not near.any(), f"{level}, {plan.name}, blocks {plan.block_dims}, rows {plan.row_dims}, " + (
-                f"omit {plan.omit}: dropped (query, vector, stage) "
-                f"{[(*map(int, pair), int(stages[tuple(pair)])) for pair in np.argwhere(near)[:5]]}"
+            assert not near.any(), (
+                f"{level}, {plan.name}, blocks {plan.block_dims}, rows {plan.row_dims}, "
+                + (
+                    f"omit {plan.omit}: dropped (query, vector, stage) "
+                    f"{[(*map(int, pair), int(stages[tuple(pair)])) for pair in np.argwhere(near)[:5]]}"
+                )
             )
             dropped_in_all += int(dropped.sum())
     return dropped_in_all
@@ -106,7 +109,9 @@ def test_infinite_thresholds_drop_nothing():
     for plan in all_plans(vectors):
         for level in LEVELS:
             with running_at(level, 1):
-                stages, _ = Index(stored, plan).audit(stored, queries, np.full(len(queries), np.inf, np.float32))
+                stages, _ = Index(stored, plan).audit(
+                    stored, queries, np.full(len(queries), np.inf, np.float32)
+                )
             assert (stages == 2).all()
 
 
