@@ -63,7 +63,7 @@ def _scores(points: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDAr
 
 
 def _project(vectors: NDArray[np.float32], projection: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Coordinates of the vectors; beyond float32 they are not finite, which misleads no more than the order."""
+    """Coordinates of the vectors; not finite beyond float32, which changes no more than the order."""
     with np.errstate(over="ignore", invalid="ignore"):
         points: NDArray[np.float32] = vectors @ projection.T
     return points
