@@ -95,9 +95,7 @@ def choose(stored: Stored, images: NDArray[np.int64], rng: np.random.Generator) 
     starts = rng.integers(0, max(1, len(stored) - _RUN), _RUNS)
     asking = np.unique((starts[:, None] + np.arange(_RUN)).clip(max=len(stored) - 1))
     queries = stored.rows(asking)
-    if (
-        np.count_nonzero(~np.isin(images, images[asking])) < _K
-    ):  # no others to find: leave out each vector only
+    if np.count_nonzero(~np.isin(images, images[asking])) < _K:  # few others to find
         images = np.arange(len(stored))
     distances = _kth_distances(stored, images, queries, images[asking])
     others = np.flatnonzero(~np.isin(images, images[asking]))
