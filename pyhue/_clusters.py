@@ -28,7 +28,7 @@ class Clusters:
     def nearest(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int32]:
         """The `count` clusters of nearest centroid for each query (n, count), nearest first."""
         count = min(count, len(self.centroids))
-        scores = _scores(queries @ self.projection.T, self.centroids)
+        scores = _scores(_project(queries, self.projection), self.centroids)
         best = np.argpartition(scores, count - 1, axis=1)[:, :count]
         ranks = np.argsort(np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
         return np.take_along_axis(best, ranks, axis=1).astype(np.int32)
@@ -37,7 +37,7 @@ class Clusters:
 def cluster(stored: Stored, directions: NDArray[np.float64], rng: np.random.Generator) -> Clusters:
     """Lloyd's k-means on the vectors' coordinates in the leading `directions` (dims, dim)."""
     projection = directions[:_DIMS].astype(np.float32)
-    points = np.concatenate([part @ projection.T for part in stored.parts()])
+    points = np.concatenate([_project(part, projection) for part in stored.parts()])
     count = max(1, min(_MOST, len(points) // _SIZE))
     sample = points[rng.choice(len(points), min(len(points), _SAMPLE * count), replace=False)]
     centroids = sample[rng.choice(len(sample), count, replace=False)].copy()
@@ -46,7 +46,8 @@ def cluster(stored: Stored, directions: NDArray[np.float64], rng: np.random.Gene
         sizes = np.bincount(nearest, minlength=count)
         filled = np.flatnonzero(sizes)
         begins = (np.cumsum(sizes) - sizes)[filled]
-        sums = np.add.reduceat(sample[np.argsort(nearest, kind="stable")], begins)
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = np.add.reduceat(sample[np.argsort(nearest, kind="stable")], begins)
         centroids[filled] = sums / sizes[filled, None]
     nearest = _assign(points, centroids)
     starts = np.concatenate(([0], np.cumsum(np.bincount(nearest, minlength=count))))
@@ -55,9 +56,17 @@ def cluster(stored: Stored, directions: NDArray[np.float64], rng: np.random.Gene
 
 def _scores(points: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.float32]:
     """Squared distances, halved, less what depends on the point only."""
-    half = 0.5 * np.einsum("ij,ij->i", centroids, centroids)
-    scores: NDArray[np.float32] = half - points @ centroids.T
+    with np.errstate(over="ignore", invalid="ignore"):
+        half = 0.5 * np.einsum("ij,ij->i", centroids, centroids)
+        scores: NDArray[np.float32] = half - points @ centroids.T
     return scores
+
+
+def _project(vectors: NDArray[np.float32], projection: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Coordinates of the vectors; not finite beyond float32, which changes no more than the order."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        points: NDArray[np.float32] = vectors @ projection.T
+    return points
 
 
 def _assign(points: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -91,6 +91,8 @@ def choose(stored: Stored, images: NDArray[np.int64], rng: np.random.Generator) 
     starts = rng.integers(0, max(1, len(stored) - _RUN), _RUNS)
     asking = np.unique((starts[:, None] + np.arange(_RUN)).clip(max=len(stored) - 1))
     queries = stored.rows(asking)
+    if np.count_nonzero(~np.isin(images, images[asking])) < _K:  # few others to find
+        images = np.arange(len(stored))
     distances = _kth_distances(stored, images, queries, images[asking])
     others = np.flatnonzero(~np.isin(images, images[asking]))
     if not len(others):
@@ -127,7 +129,9 @@ def _kth_distances(
     best = np.full((len(queries), _K), np.inf, np.float32)
     start = 0
     for part in stored.parts():
-        distances = squares[:, None] + np.einsum("ij,ij->i", part, part) - 2 * (queries @ part.T)
+        with np.errstate(over="ignore", invalid="ignore"):
+            distances = squares[:, None] + np.einsum("ij,ij->i", part, part) - 2 * (queries @ part.T)
+        distances[np.isnan(distances)] = np.inf  # beyond float32
         distances[own[:, None] == images[start : start + len(part)]] = np.inf
         best = np.partition(np.hstack((best, distances)), _K - 1, axis=1)[:, :_K]
         start += len(part)

@@ -33,7 +33,7 @@ class Plan:
             return 0.0
         rows, dim = self.rotation.shape
         deviation = np.linalg.norm(self.rotation @ self.rotation.T - np.eye(rows))
-        return float(4 * (deviation + dim * np.sqrt(rows) * np.finfo(np.float64).eps))
+        return float(4 * (deviation + dim * rows * np.finfo(np.float64).eps))
 
     def coordinates(self, vectors: NDArray[np.float32]) -> tuple[FloatArray, FloatArray]:
         """Coordinates (n, block_dims + row_dims) and squared norms (n,) of vectors (n, dim)."""
@@ -70,7 +70,9 @@ def principal(center: FloatArray, directions: FloatArray, block_dims: int, dims:
 
 def principal_directions(sample: NDArray[np.float32], center: FloatArray) -> FloatArray:
     """Orthonormal (dim, dim), in falling order of the sample's variance about the center."""
-    centred = (sample - center).astype(np.float32)
+    centred = sample - center
+    scale = np.abs(centred).max(initial=0) or 1.0  # squares of the quotient fit float32
+    centred = (centred / scale).astype(np.float32)
     _, vectors = np.linalg.eigh(centred.T @ centred)
     orthonormal, _ = np.linalg.qr(vectors[:, ::-1].astype(np.float64))
     directions: FloatArray = np.ascontiguousarray(orthonormal.T)

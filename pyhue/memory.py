@@ -164,6 +164,10 @@ class PixelMemory:
         )
         if self.dtype == "bfloat16":
             rows = _core.store_bfloat16(rows)
+            if not self.normalize and (bad := np.flatnonzero((rows & 0x7F80 == 0x7F80).any(axis=1))).size:
+                raise ValueError(
+                    f"activations: expected values that bfloat16 holds, got a larger one in row {bad[0]}"
+                )
         largest = int(classes.max(initial=-1)) if pixels else -1
         counts = np.zeros(max(self.num_classes, largest + 1), np.int64)
         counts[: self.num_classes] = self._class_counts

@@ -7,12 +7,15 @@ in float64 and allows what float32 rounding can change, so it judges any search.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import pyhue
+from pyhue import _core
 
 Floats = NDArray[np.float32]
 
@@ -143,3 +146,16 @@ def density64(
             if p > 0:
                 result[image, c] = np.log(p / counts[c])
     return result
+
+
+@contextlib.contextmanager
+def running_at(level: str, threads: int) -> Iterator[None]:
+    """An instruction-set level and a thread count for a while."""
+    before = _core.isa(), pyhue.get_num_threads()
+    _core.set_isa(level)
+    pyhue.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        _core.set_isa(before[0])
+        pyhue.set_num_threads(before[1])

@@ -266,3 +266,40 @@ def test_changing_the_threads_between_searches():
             assert_same(memory.search(queries), expected)
     finally:
         pyhue.set_num_threads(before)
+
+
+def test_interrupt_while_queries_are_prepared(run_python):
+    """Wherever in the core a handler raises, its exception comes through and nothing else does."""
+    done = run_python("""
+import signal
+import numpy as np
+import pyhue
+
+class Stop(Exception):
+    pass
+
+def stop(*_):
+    raise Stop
+
+signal.signal(signal.SIGALRM, stop)
+memory = pyhue.PixelMemory(512, normalize=False)
+memory.add(np.ones((1, 1, 512), np.float32), [0])  # one vector: preparing the queries takes all the time
+index, stored = memory._ready_index(memory._stored), memory._stored
+queries = np.random.default_rng(0).random((5000, 512), np.float32)
+arguments = index._memory(stored), index._queries(np.tile(queries, (6, 1)))
+outcomes = set()
+for i in range(20):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05 + 0.005 * i)
+        pyhue._core.search(*arguments, 1)
+        outcomes.add("finished")
+    except Stop:
+        outcomes.add("stopped")
+    except SystemError as error:
+        outcomes.add(repr(error))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+print(*outcomes - {"finished"})
+""")
+    assert done.stdout.strip() in ("", "stopped"), done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr

@@ -1,6 +1,5 @@
 """Search on whatever Hypothesis thinks of: shapes, strides, dtypes, ugly values."""
 
-import contextlib
 import itertools
 
 import numpy as np
@@ -9,7 +8,7 @@ from families import FAMILIES, draw
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from reference import assert_exact, assert_neighbors, assert_same, memory_of, stored
+from reference import assert_exact, assert_neighbors, assert_same, memory_of, running_at, stored
 
 import pyhue
 from pyhue import _core
@@ -18,18 +17,6 @@ levels = st.sampled_from(_core.available_isas())
 UGLY = [0, -0.0, 1, -1, 1e-45, 1e-38, 1e-30, 1e-19, 1e19, 1.8e19, -3e38, 1 + 2**-23, 2**24, 1e7]
 ugly = st.sampled_from(np.array(UGLY, np.float32).tolist())
 finite = st.one_of(ugly, st.floats(width=32, allow_nan=False, allow_infinity=False))
-
-
-@contextlib.contextmanager
-def running_at(level, threads):
-    before = _core.isa(), pyhue.get_num_threads()
-    _core.set_isa(level)
-    pyhue.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        _core.set_isa(before[0])
-        pyhue.set_num_threads(before[1])
 
 
 @st.composite

@@ -111,7 +111,7 @@ class Pass {
     }
   }
 
-  bool run() { return visit_clusters() && visit_all(); }
+  bool run() { return tiles_.complete() && visit_clusters() && visit_all(); }
 
   // Merges what the workers found; distances and indices are those of query 0.
   void write(float* distances, int64_t* indices, int64_t stride) const {
@@ -141,9 +141,9 @@ class Pass {
   // Each tile against the clusters nearest to its queries.
   bool visit_clusters() {
     if (!memory_.cluster_starts || queries_.clusters_per_query == 0) return true;
+    for (auto& visited : visited_) visited.resize(static_cast<size_t>(screen_.blocks()));
     return for_each_chunk(executor_, tiles_.size(), [&](int64_t t, int w) {
       std::vector<char>& visited = at(visited_, t);
-      visited.resize(static_cast<size_t>(screen_.blocks()));
       for (int rank = 0; rank < queries_.clusters_per_query; ++rank) {
         for (int64_t place = tiles_[t].start; place < tiles_[t].start + tiles_[t].size; ++place) {
           const int32_t cluster = queries_.clusters[at(tiles_.order(), place) * queries_.clusters_per_query + rank];

@@ -71,7 +71,7 @@ Tiles::Tiles(const Queries& queries, int64_t first, int64_t count, const Layout&
       row_bounds_(static_cast<size_t>(count * kRowParts), QueryBound{kInfinity, 0, 0, 0}),
       rows_(static_cast<size_t>(count * layout.padded_row_dims())) {
   std::iota(order_.begin(), order_.end(), first);
-  for_each_chunk(executor, size(), [&](int64_t index, int) {
+  complete_ = for_each_chunk(executor, size(), [&](int64_t index, int) {
     Tile& tile = tiles_[static_cast<size_t>(index)];
     tile.start = index * kernels.tile_queries;
     tile.size = static_cast<int>(std::min<int64_t>(kernels.tile_queries, count - tile.start));

@@ -35,6 +35,8 @@ class Tiles {
   Tiles(const Queries& queries, int64_t first, int64_t count, const Layout& layout, const Kernels& kernels,
         const Executor& executor);
 
+  // False when the executor was interrupted while they were made: then they are not to be used.
+  bool complete() const { return complete_; }
   int64_t size() const { return static_cast<int64_t>(tiles_.size()); }
   const Tile& operator[](int64_t tile) const { return tiles_[static_cast<size_t>(tile)]; }
 
@@ -51,6 +53,7 @@ class Tiles {
   void fill_rows(const Queries& queries, int64_t place, double omitted, double rounded, double error, double read);
 
   Layout layout_;
+  bool complete_ = false;
   std::vector<int64_t> order_;
   std::vector<Tile> tiles_;
   std::vector<QueryBound> bounds_;
