@@ -23,6 +23,9 @@ _DTYPES = {"vectors": "F32", "labels": "I64", "images": "I64", "pixels": "I64"} 
 _NUMBERS = ("dim", "normalize", "num_images", "bfloat16")
 
 
+_PLAN = "plan."  # what an optimised memory's arrays begin with
+
+
 class Contents(NamedTuple):
     """What a file holds."""
 
@@ -31,13 +34,16 @@ class Contents(NamedTuple):
     images: NDArray[np.int64]  #: (n,)
     pixels: NDArray[np.int64]  #: (n,)
     metadata: dict[str, int]
+    plan: dict[str, NDArray[Any]]  #: arrays of an optimised memory's plan, as `_saved_plan` names them
+    plan_numbers: str  #: and its numbers, JSON
 
 
 def save(path: str | os.PathLike[str], contents: Contents) -> None:
     """Writes to a temporary file beside `path`, syncs it, renames it to `path`."""
     target = Path(os.fsdecode(path))
     arrays = {name: np.ascontiguousarray(getattr(contents, name)) for name in _DTYPES}
-    metadata = {"format": _FORMAT, "version": str(_VERSION)} | {
+    arrays |= {_PLAN + name: np.ascontiguousarray(array) for name, array in contents.plan.items()}
+    metadata = {"format": _FORMAT, "version": str(_VERSION), "plan": contents.plan_numbers} | {
         k: str(v) for k, v in contents.metadata.items()
     }
     name = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
@@ -68,10 +74,13 @@ def load(path: str | os.PathLike[str]) -> Contents:
             metadata = _checked_metadata(path, file.metadata() or {})
             _check_layout(path, file, metadata)
             arrays = {name: file.get_tensor(name) for name in _DTYPES}
+            names = list(file.keys())
+            plan = {name[len(_PLAN) :]: file.get_tensor(name) for name in names if name.startswith(_PLAN)}
+            plan_numbers = (file.metadata() or {}).get("plan", "")
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file: {error}") from error
     _check_values(path, arrays, metadata["num_images"])
-    return Contents(**arrays, metadata=metadata)
+    return Contents(**arrays, metadata=metadata, plan=plan, plan_numbers=plan_numbers)
 
 
 def _checked_metadata(path: str | os.PathLike[str], metadata: dict[str, str]) -> dict[str, int]:
@@ -92,8 +101,9 @@ def _checked_metadata(path: str | os.PathLike[str], metadata: dict[str, str]) ->
 
 def _check_layout(path: str | os.PathLike[str], file: Any, metadata: dict[str, int]) -> None:
     """Names, dtypes and shapes, before anything is read."""
-    if set(file.keys()) != set(_DTYPES):
-        raise ValueError(f"{path}: expected the arrays {', '.join(_DTYPES)}, got {', '.join(file.keys())}")
+    names = list(file.keys())
+    if {name for name in names if not name.startswith(_PLAN)} != set(_DTYPES):
+        raise ValueError(f"{path}: expected the arrays {', '.join(_DTYPES)}, got {', '.join(names)}")
     parts = {name: file.get_slice(name) for name in _DTYPES}
     n = (*parts["vectors"].get_shape(), 0)[0]
     for name, dtype in (_DTYPES | ({"vectors": "U16"} if metadata["bfloat16"] else {})).items():

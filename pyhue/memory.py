@@ -14,6 +14,7 @@ from pyhue._arrays import floating, integers, like, positive_integer, vector_row
 from pyhue._growing import GrowingArray
 from pyhue._index import Index
 from pyhue._optimize import optimized, unoptimized
+from pyhue._saved_plan import to_arrays, to_index
 from pyhue._stored import Stored
 from pyhue.density import density
 
@@ -268,7 +269,7 @@ class PixelMemory:
         return index.explain() | {"bytes_per_vector": stored_bytes + index.nbytes / len(index)}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the memory to one safetensors file.
+        """Writes the memory to one safetensors file, with the plan that `optimize` chose.
 
         The file is written beside `path`, synced to disk and renamed, so that `path` holds either what it
         held before or the whole memory.
@@ -283,7 +284,8 @@ class PixelMemory:
             "bfloat16": int(self.dtype == "bfloat16"),
         }
         arrays = (self._vectors.values, self.labels, self.images, self.pixels)
-        _storage.save(path, _storage.Contents(*arrays, metadata=metadata))
+        plan, numbers = to_arrays(self._index) if self._index and self._index.measured else ({}, "")
+        _storage.save(path, _storage.Contents(*arrays, metadata, plan, numbers))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PixelMemory:
@@ -304,6 +306,8 @@ class PixelMemory:
         memory._pixels.append(contents.pixels)
         memory._class_counts = np.bincount(contents.labels).astype(np.int64, copy=False)
         memory._num_images = numbers["num_images"]
+        if contents.plan or contents.plan_numbers:
+            memory._index = to_index(memory._stored, contents.plan, contents.plan_numbers, path)
         return memory
 
     @property

@@ -1,0 +1,93 @@
+"""An optimised memory's plan and clusters as arrays, for files; and back, checked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyhue._clusters import Clusters
+from pyhue._index import Index
+from pyhue._plan import Plan
+from pyhue._stored import Stored
+
+Arrays = dict[str, NDArray[Any]]
+_NUMBERS = {"name": str, "block_dims": int, "row_dims": int, "omit": float}
+
+
+def to_arrays(index: Index) -> tuple[Arrays, str]:
+    """The arrays of the index's plan and clusters, and its numbers as JSON."""
+    plan, clusters = index.plan, index.clusters
+    arrays: Arrays = {"center": plan.center}
+    if plan.rotation is not None:
+        arrays["rotation"] = plan.rotation
+    if clusters is not None:
+        arrays |= {name: getattr(clusters, name) for name in ("projection", "centroids", "order", "starts")}
+    numbers = {name: getattr(plan, name) for name in _NUMBERS}
+    return arrays, json.dumps(numbers | {"measured": index.measured})
+
+
+def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Index:
+    """The index that `to_arrays` described, packed; ValueError naming `path` where the parts disagree."""
+    try:
+        read = json.loads(numbers)
+        plan = Plan(
+            center=arrays["center"],
+            rotation=arrays.get("rotation"),
+            **{name: kind(read[name]) for name, kind in _NUMBERS.items()},
+        )
+        measured = {str(name): float(value) for name, value in read["measured"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: the plan's numbers cannot be read: {error!r}") from error
+    clusters = None
+    if "order" in arrays:
+        missing = {"projection", "centroids", "starts"} - set(arrays)
+        if missing:
+            raise ValueError(
+                f"{path}: expected the plan's clusters whole, without {', '.join(sorted(missing))}"
+            )
+        clusters = Clusters(arrays["projection"], arrays["centroids"], arrays["order"], arrays["starts"])
+    if not (_plan_fits(plan, stored) and (clusters is None or _clusters_fit(clusters, stored))):
+        raise ValueError(f"{path}: the plan does not fit the vectors")
+    index = Index(stored, plan, clusters)
+    index.measured = measured
+    return index
+
+
+def _plan_fits(plan: Plan, stored: Stored) -> bool:
+    dims = plan.block_dims + plan.row_dims
+    rotation = plan.rotation
+    return (
+        1 <= plan.block_dims <= stored.dim
+        and plan.row_dims >= 0
+        and 0 <= plan.omit <= 1
+        and _is(plan.center, np.float64, (stored.dim,))
+        and (dims == stored.dim if rotation is None else dims <= stored.dim)
+        and (rotation is None or _is(rotation, np.float64, (dims, stored.dim)))
+    )
+
+
+def _clusters_fit(clusters: Clusters, stored: Stored) -> bool:
+    count, dims = len(clusters.centroids), len(clusters.projection)
+    order, starts = clusters.order, clusters.starts
+    return (
+        _is(clusters.projection, np.float32, (dims, stored.dim))
+        and _is(clusters.centroids, np.float32, (count, dims))
+        and _is(order, np.int64, (len(order),))
+        and _is(starts, np.int64, (count + 1,))
+        and len(order) <= len(stored)
+        and starts[0] == 0
+        and starts[-1] == len(order)
+        and bool((np.diff(starts) >= 0).all())
+        and bool((np.sort(order) == np.arange(len(order))).all())
+    )
+
+
+def _is(array: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> bool:
+    return (
+        array.dtype == dtype
+        and array.shape == shape
+        and (dtype == np.int64 or bool(np.isfinite(array).all()))
+    )
