@@ -2,7 +2,7 @@
 
 The thresholds given are the k-th distances themselves, the tightest that a search ever reaches. A vector may
 be dropped only if its distance, as the contract computes it and in float64 too, is above. Besides the
-families of `families.py` there are data made for one term of the bound each: without it they fail.
+families of `families.py` there are data made for single terms of the bound.
 """
 
 import itertools
