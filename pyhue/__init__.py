@@ -7,7 +7,8 @@ which needs torch.
 from pyhue._config import get_num_threads, set_num_threads, show_config
 from pyhue.density import density
 from pyhue.hue import activation_hue
-from pyhue.memory import PixelMemory, SearchResult, pixel_vectors
+from pyhue.memory import PixelMemory, SearchResult
+from pyhue.pixel_vectors import pixel_vectors
 
 __version__ = "0.1.0"
 

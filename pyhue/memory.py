@@ -17,6 +17,7 @@ from pyhue._optimize import optimized, unoptimized
 from pyhue._saved_plan import to_arrays, to_index
 from pyhue._stored import Stored
 from pyhue.density import density
+from pyhue.pixel_vectors import pixel_vectors
 
 _MAX_DIM = 4096
 _MAX_LABEL = _storage.MAX_LABEL
@@ -37,25 +38,6 @@ class SearchResult(NamedTuple):
 
     distances: Any  #: float32, squared Euclidean, ascending; +inf where there is no neighbour
     indices: Any  #: int64, row of the memory; -1 where there is no neighbour
-
-
-def pixel_vectors(feature_maps: Any) -> Any:
-    """Feature maps (images, channels, H, W) as pixel vectors (images, H * W, channels), row by row.
-
-    NumPy array or tensor of any dtype in, the same kind and dtype out, a view where strides allow.
-
-    Raises:
-        ValueError: `feature_maps` does not have four dimensions.
-
-    Example:
-        >>> pixel_vectors(np.zeros((2, 1280, 7, 7))).shape
-        (2, 49, 1280)
-    """
-    maps = feature_maps if hasattr(feature_maps, "reshape") else np.asarray(feature_maps)
-    if maps.ndim != 4:
-        raise ValueError(f"feature_maps: expected (images, channels, H, W), got shape {tuple(maps.shape)}")
-    images, channels, height, width = maps.shape
-    return maps.reshape(images, channels, height * width).swapaxes(1, 2)
 
 
 class PixelMemory:
