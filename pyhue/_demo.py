@@ -18,7 +18,8 @@ from tqdm import tqdm
 from pyhue import get_num_threads
 from pyhue._brute_force import brute_force, require_same_neighbors
 from pyhue._demo_plot import draw, pick
-from pyhue.memory import PixelMemory, pixel_vectors
+from pyhue.memory import PixelMemory
+from pyhue.pixel_vectors import pixel_vectors
 from pyhue.nn import HueCrossEntropyLoss, HueHead
 
 _CLASSES = 10

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from pyhue.memory import PixelMemory, pixel_vectors
+from pyhue.memory import PixelMemory
+from pyhue.pixel_vectors import pixel_vectors
 
 _NEIGHBORS = 5  # memory images shown in a row
 _RIGHT, _WRONG, _OTHER, _INK = "#2a9d5c", "#d1495b", "#b8bec6", "#30363d"
