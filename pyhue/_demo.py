@@ -19,8 +19,8 @@ from pyhue import get_num_threads
 from pyhue._brute_force import brute_force, require_same_neighbors
 from pyhue._demo_plot import draw, pick
 from pyhue.memory import PixelMemory
-from pyhue.pixel_vectors import pixel_vectors
 from pyhue.nn import HueCrossEntropyLoss, HueHead
+from pyhue.pixel_vectors import pixel_vectors
 
 _CLASSES = 10
 _CHANNELS = 128
