@@ -121,6 +121,7 @@ def test_linear(turns, report):
     memory = {name: peak_memory(name) for name in losses}
     rows, classes, features = LINEAR
     report(
-        f"linear {rows} x {classes}, {features} features: {times['pyhue']:.2f} s, unfused {times['unfused']:.2f} s; "
-        f"memory beyond the gradients {memory['fused'] / 1e6:.0f} MB, unfused {memory['unfused'] / 1e6:.0f} MB"
+        f"linear {rows} x {classes}, {features} features: {times['pyhue']:.2f} s, unfused "
+        f"{times['unfused']:.2f} s; memory beyond the gradients {memory['fused'] / 1e6:.0f} MB, unfused "
+        f"{memory['unfused'] / 1e6:.0f} MB"
     )
