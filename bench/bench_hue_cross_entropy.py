@@ -101,13 +101,15 @@ def peak_memory(name):
     """Bytes of resident memory at the peak of one step, beyond those before it and the gradients."""
     code = (
         f"import sys; sys.path.insert(0, {str(__file__.rpartition('/')[0])!r})\n"
-        "import resource, torch, bench_hue_cross_entropy as bench\n"
+        "import re, torch, bench_hue_cross_entropy as bench\n"
+        "def memory(name):\n"
+        "    return 1024 * int(re.search(name + r':\\s*(\\d+)', open('/proc/self/status').read())[1])\n"
         "torch.set_num_threads(2)\n"
         f"loss = bench.linear_losses()[{name!r}]\n"
         "torch.ones(64, 64) @ torch.ones(64, 64)\n"
-        "resident = 4096 * int(open('/proc/self/statm').read().split()[1])\n"
+        "resident = memory('VmRSS')\n"
         "gradients = sum(gradient.nbytes for gradient in loss())\n"
-        "print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident - gradients)\n"
+        "print(memory('VmHWM') - resident - gradients)\n"
     )
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return int(run.stdout)
