@@ -8,12 +8,11 @@ from torch import Tensor
 
 
 def hue_distances(hue: Tensor, labels: Tensor) -> Tensor:
-    """hue (N, 2, ...), labels (C, 2) -> (N, C, ...); the gradient at distance 0 is 0."""
-    difference = hue.unsqueeze(-1) - labels.T.reshape(1, 2, *[1] * (hue.dim() - 2), -1)
-    squared = difference.square().sum(1)
+    """hue (N, 2, ...) or (N, C, 2, ...), labels (C, 2) -> (N, C, ...); the gradient at distance 0 is 0."""
+    difference = hue - labels.reshape(1, *labels.shape, *[1] * (hue.dim() - 3))
+    squared = difference.square().sum(2)
     positive = squared != 0  # a NaN stays
-    distances = torch.where(positive, torch.where(positive, squared, 1).sqrt(), 0)
-    return distances.movedim(-1, 1)
+    return torch.where(positive, torch.where(positive, squared, 1).sqrt(), 0)
 
 
 def reference_hue_cross_entropy(
@@ -32,8 +31,9 @@ def reference_hue_cross_entropy(
         target = target.double()
     if options.get("weight") is not None:
         options["weight"] = options["weight"].double()
-    single = input.dim() == 1
-    distances = hue_distances(hue[None], labels)[0] if single else hue_distances(hue, labels)
+    if input.dim() == hue.dim():
+        hue = hue.unsqueeze(-2 if input.dim() == 1 else 1)
+    distances = hue_distances(hue[None], labels)[0] if input.dim() == 1 else hue_distances(hue, labels)
     scale = 1 / (2 * len(labels)) if hue_scale is None else hue_scale
     return F.cross_entropy(input, target, **options) + hue_weight * F.cross_entropy(
         -scale * distances, target, **options

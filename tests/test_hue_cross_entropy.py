@@ -1,5 +1,6 @@
 """The fused hue loss against plain torch in float64, at every instruction-set level."""
 
+import itertools
 import math
 
 import pytest
@@ -24,11 +25,12 @@ def isa(request):
     torch.ops.pyhue.isa(before)
 
 
-def example(rows, classes, dtype=torch.float32, probabilities=False, seed=0):
+def example(rows, classes, dtype=torch.float32, probabilities=False, seed=0, per_class=False):
     generator = torch.Generator().manual_seed(seed)
     real = torch.float64 if dtype == torch.float64 else torch.float32
     input = (3 * torch.randn(rows, classes, generator=generator)).to(dtype).requires_grad_()
-    hue = torch.randn(rows, 2, generator=generator, dtype=real).requires_grad_()
+    hue_shape = (rows, classes, 2) if per_class else (rows, 2)
+    hue = torch.randn(hue_shape, generator=generator, dtype=real).requires_grad_()
     labels = hue_labels(classes, generator=generator).to(real).requires_grad_()
     if probabilities:
         return input, hue, torch.rand(rows, classes, generator=generator, dtype=real).softmax(1), labels
@@ -69,7 +71,8 @@ def test_agrees_with_reference(dtype, data):
     rows = data.draw(st.integers(1, 9), "rows")
     classes = data.draw(st.sampled_from([1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 101, 300]), "classes")
     probabilities = data.draw(st.booleans(), "probabilities")
-    arguments = example(rows, classes, dtype, probabilities, data.draw(st.integers(0, 999), "seed"))
+    seed, per_class = data.draw(st.integers(0, 999), "seed"), data.draw(st.booleans(), "per_class")
+    arguments = example(rows, classes, dtype, probabilities, seed, per_class)
     ignored = -100 if probabilities else data.draw(st.sampled_from([-100, 0, 5]), "ignore_index")
     if not probabilities and rows > 1:
         arguments[2][0] = ignored
@@ -86,13 +89,28 @@ def test_agrees_with_reference(dtype, data):
     assert_agrees(arguments, **options)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("rows", "classes", "dtype"),
+    [
+        *((rows, classes, dtype) for rows, classes in [(3, 2048), (3, 2049), (2, 5000)] for dtype in DTYPES),
+        (120, 21841, torch.float32),  # its gradient is streamed
+    ],
+)
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-@pytest.mark.parametrize(("rows", "classes"), [(3, 2048), (3, 2049), (2, 5000), (120, 21841)])
 def test_many_classes(dtype, label_smoothing, rows, classes):
-    if classes > 5000 and dtype != torch.float32:
-        pytest.skip("one type is enough for the streamed gradient")
     assert_agrees(example(rows, classes, dtype), label_smoothing=label_smoothing, hue_weight=float(classes))
+
+
+@pytest.mark.parametrize("hue_scale", [None, 1.0, 200.0])
+def test_hue_of_every_class(hue_scale):
+    arguments = example(5, 2100, per_class=True)
+    assert_agrees(arguments, hue_weight=100.0, hue_scale=hue_scale)
+    input, hue, target, labels = example(5, 21)
+    same = hue.detach()[:, None].expand(5, 21, 2).clone().requires_grad_()
+    one = loss_and_gradients(hue_cross_entropy, (input, hue, target, labels), hue_scale=hue_scale)
+    every = loss_and_gradients(hue_cross_entropy, (input, same, target, labels), hue_scale=hue_scale)
+    for ours, theirs in zip((*every[:2], every[2].sum(1), every[3]), one, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-6)
 
 
 def test_streamed_gradient_of_doubles_at_odd_addresses():
@@ -157,8 +175,9 @@ def test_exp_is_within_two_ulp():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("probabilities", [False, True])
-def test_bit_identical_for_any_number_of_threads(dtype, probabilities):
-    arguments = example(67, 1500, dtype, probabilities)
+@pytest.mark.parametrize("per_class", [False, True])
+def test_bit_identical_for_any_number_of_threads(dtype, probabilities, per_class):
+    arguments = example(67, 1500, dtype, probabilities, per_class=per_class)
     before = torch.get_num_threads()
     results = []
     try:
@@ -186,9 +205,9 @@ def test_all_ignored_and_empty_batches():
 def test_extra_dimensions_and_no_batch(probabilities, reduction):
     generator = torch.Generator().manual_seed(1)
     labels = hue_labels(5, generator=generator)
-    for shape in [(5,), (2, 5, 3), (2, 5, 3, 4)]:
-        rest = shape[1:] if len(shape) == 1 else (shape[0], *shape[2:])
-        hue_shape = (2,) if len(shape) == 1 else (shape[0], 2, *shape[2:])
+    for shape, per_class in itertools.product([(5,), (2, 5, 3), (2, 5, 3, 4)], [False, True]):
+        batch, extra = ((), ()) if len(shape) == 1 else (shape[:1], shape[2:])
+        rest, hue_shape = (*batch, *extra), (*batch, *([5] if per_class else []), 2, *extra)
         input = torch.randn(shape, generator=generator, requires_grad=True)
         hue = torch.randn(hue_shape, generator=generator, requires_grad=True)
         target = torch.rand(shape) if probabilities else torch.randint(5, rest)
@@ -233,6 +252,7 @@ def test_backward_twice_and_shared_inputs():
         ({"input": torch.zeros(())}, ValueError, "input: expected shape"),
         ({"input": torch.zeros(3, 0)}, ValueError, "input: expected at least 1 class"),
         ({"hue": torch.zeros(3, 3)}, ValueError, r"hue: expected shape \(3, 2\), got \(3, 3\)"),
+        ({"hue": torch.zeros(3, 4, 2)}, ValueError, r"hue .*expected shape \(3, 5, 2\), got \(3, 4, 2\)"),
         ({"labels": torch.zeros(4, 2)}, ValueError, r"labels: expected shape \(5, 2\), got \(4, 2\)"),
         ({"weight": torch.ones(4)}, ValueError, r"weight: expected shape \(5,\), got \(4,\)"),
         ({"weight": torch.ones(5, dtype=torch.int64)}, TypeError, "weight: expected float32"),

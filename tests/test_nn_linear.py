@@ -54,6 +54,60 @@ def test_no_grad():
     torch.testing.assert_close(loss, unfused(tensors, target, labels).detach())
 
 
+def operator_arguments(gradients):
+    tensors, target, labels = example(5, 3, 4)
+    options = (1.0, 0.1, -100, 1, 0.1, gradients)
+    return (*(t.detach() for t in tensors), target, labels, None, *options)
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_opcheck(gradients):
+    operator = torch.ops.pyhue.linear_hue_cross_entropy.default
+    torch.library.opcheck(operator, operator_arguments(gradients))
+
+
+def test_opcheck_of_the_kernel_in_place():
+    tensors, target, labels = example(5, 2, 4)
+    arguments = (torch.randn(5, 4, dtype=torch.float64), tensors[0].detach(), target, labels)
+    options = (None, None, 1.0, 0.1, -100, 0.1)
+    torch.library.opcheck(torch.ops.pyhue.hue_cross_entropy_.default, (*arguments, *options))
+
+
+# torch.compile instantiates autograd functions, which warns.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_compile_without_breaks():
+    torch._dynamo.reset()
+    tensors, target, labels = example(5, 3, 4)
+    compiled = torch.compile(linear_hue_cross_entropy, fullgraph=True, backend="aot_eager")
+    results = [
+        (loss, *torch.autograd.grad(3 * loss, tensors))
+        for loss in (function(*tensors, target, labels) for function in (compiled, linear_hue_cross_entropy))
+    ]
+    for ours, plain in zip(*results, strict=True):
+        torch.testing.assert_close(ours, plain)
+
+
+def test_functional_transforms():
+    tensors, target, labels = example(5, 3, 4)
+    tensors = tuple(t.detach() for t in tensors)
+
+    def loss(weight, features, target):
+        return linear_hue_cross_entropy(features, weight, *tensors[2:], target, labels, reduction="sum")
+
+    samples = torch.func.vmap(torch.func.grad(loss), (None, 0, 0))(
+        tensors[1], tensors[0][:, None], target[:, None]
+    )
+    expected = torch.func.grad(loss)(tensors[1], tensors[0], target)
+    torch.testing.assert_close(samples.sum(0), expected)
+
+
+def test_autocast_is_not_followed():
+    tensors, target, labels = example(5, 3, 4, torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = linear_hue_cross_entropy(*tensors, target, labels)
+    assert torch.equal(loss, linear_hue_cross_entropy(*tensors, target, labels))
+
+
 def test_double_backward_says_no():
     tensors, target, labels = example(5, 3, 4)
     with pytest.raises(RuntimeError, match="no double backward"):

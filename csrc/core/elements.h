@@ -124,6 +124,32 @@ inline V keep(V v, Part part, V other) {
   return lane < part.lanes ? v : other;
 }
 
+// Pairs (x, y) in turns; past the part the lanes of a load are 0.
+template <class Real, class V, class Extent>
+inline void load_pairs(const Real* from, Extent part, V& x, V& y) {
+  constexpr int kLanes = Lanes<Real>::count;
+  Real padded[2 * kLanes] = {};
+  int lanes = kLanes;
+  if constexpr (requires { part.lanes; }) lanes = part.lanes;
+  __builtin_memcpy(padded, from, 2 * sizeof(Real) * static_cast<unsigned>(lanes));
+  for (int i = 0; i < kLanes; ++i) {
+    x[i] = padded[2 * i];
+    y[i] = padded[2 * i + 1];
+  }
+}
+template <class Real, class V, class Extent>
+inline void store_pairs(Real* to, V x, V y, Extent part) {
+  constexpr int kLanes = Lanes<Real>::count;
+  Real padded[2 * kLanes];
+  for (int i = 0; i < kLanes; ++i) {
+    padded[2 * i] = x[i];
+    padded[2 * i + 1] = y[i];
+  }
+  int lanes = kLanes;
+  if constexpr (requires { part.lanes; }) lanes = part.lanes;
+  __builtin_memcpy(to, padded, 2 * sizeof(Real) * static_cast<unsigned>(lanes));
+}
+
 // Calls body(i, Full or Part) for each register of elements begin .. end-1.
 template <class Real, class Body>
 inline void for_registers(int64_t begin, int64_t end, Body body) {

@@ -96,6 +96,7 @@ void run(const HueCrossEntropy& loss, Executor executor) {
       .classes = loss.classes,
       .input = loss.input,
       .hue = loss.hue,
+      .per_class = loss.per_class,
       .target = loss.target,
       .probabilities = loss.probabilities,
       .label_x = labels.x(),

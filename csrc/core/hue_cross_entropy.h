@@ -22,6 +22,7 @@ struct HueCrossEntropy {
   int64_t classes;            // at least 1
   const void* input;          // (rows, classes) of the element type
   const void* hue;            // (rows, 2) (real: float, or double when the input is double)
+  bool per_class;             // hue is (rows, classes, 2), a point for every class
   const int64_t* target;      // (rows), or null
   const void* probabilities;  // (rows, classes) (real), or null: one of the two is given
   const void* labels;         // (classes, 2) (real)
@@ -35,7 +36,7 @@ struct HueCrossEntropy {
 
   void* loss;         // (rows) (real) without reduction, else one
   void* grad_input;   // (rows, classes) of the element type, or null: no gradients. May be `input`.
-  void* grad_hue;     // (rows, 2) (real), or null exactly when grad_input is
+  void* grad_hue;     // as hue (real), or null exactly when grad_input is
   void* grad_labels;  // (classes, 2) (real), or null: not wanted
 };
 

@@ -1,60 +1,11 @@
 // The hue cross-entropy kernels of one level; contracts in hue_cross_entropy_kernel_types.h.
 #pragma once
 
-#include "core/elements.h"
-#include "core/hue_cross_entropy_kernel_types.h"
-#include "core/hue_softmax.h"
+#include "core/hue_cross_entropy_row.h"
 
 namespace pyhue {
 namespace PYHUE_LEVEL {
 namespace {
-
-// One row's arrays and target distribution q.
-template <class Element>
-struct HueCrossEntropyRow {
-  using Real = RealOf<Element>;
-
-  HueCrossEntropyRow(const HueCrossEntropyRows& rows, int64_t row)
-      : input(static_cast<const Element*>(rows.input) + row * rows.classes),
-        label_x(static_cast<const Real*>(rows.label_x)),
-        label_y(static_cast<const Real*>(rows.label_y)),
-        hue(static_cast<const Real*>(rows.hue) + 2 * row, rows.hue_scale),
-        weight(static_cast<const Real*>(rows.weight)),
-        given(static_cast<Real>(1 - rows.label_smoothing)),
-        smooth(static_cast<Real>(rows.label_smoothing / static_cast<double>(rows.classes))),
-        scale(static_cast<Real>(rows.row_scale)) {
-    if (rows.row_weight) scale *= static_cast<const Real*>(rows.row_weight)[row];
-    if (rows.probabilities) {
-      probabilities = static_cast<const Real*>(rows.probabilities) + row * rows.classes;
-    } else {
-      target = rows.target[row];
-      hard = given * (weight ? weight[target] : Real(1));
-    }
-  }
-
-  // q without its one-hot part, for a register of classes.
-  template <class Extent>
-  Vector<Real> soft(int64_t i, Extent part) const {
-    Vector<Real> q = splat(smooth);
-    if (probabilities) q = multiply_add(load_elements(probabilities + i, part), splat(given), q);
-    if (weight) q *= load_elements(weight + i, part);
-    return keep(q, part, Vector<Real>{});
-  }
-
-  HueRegister<Real> hue_of(int64_t i) const { return hue(load_elements(label_x + i), load_elements(label_y + i)); }
-  HueRegister<Real> hue_of_target() const { return hue(splat(label_x[target]), splat(label_y[target])); }
-
-  const Element* input;
-  const Real* label_x;
-  const Real* label_y;
-  HuePoint<Real> hue;
-  const Real* weight;
-  const Real* probabilities = nullptr;
-  Real given, smooth;
-  Real scale;  // of the row's gradients
-  int64_t target = 0;
-  Real hard = 0;  // the one-hot part of q, at `target`
-};
 
 // What one pass over a row's classes finds.
 template <class Real>
@@ -74,8 +25,8 @@ struct Scratch {
   Real* shifts;
 };
 
-template <bool kSoft, bool kTiny, class Element, class Real>
-inline RowSums<Real> sum_row(const HueCrossEntropyRow<Element>& row, int64_t classes, Scratch<Real> scratch) {
+template <bool kSoft, bool kTiny, class Row, class Real>
+inline RowSums<Real> sum_row(const Row& row, int64_t classes, Scratch<Real> scratch) {
   const Vector<Real> lowest = splat(-static_cast<Real>(kInfinity));
   RowSums<Real> sums;
   for (int64_t begin = 0; begin < classes; begin += kSoftmaxBlock) {
@@ -96,7 +47,7 @@ inline RowSums<Real> sum_row(const HueCrossEntropyRow<Element>& row, int64_t cla
       const Vector<Real> e = exp(keep(load_elements(row.input + i, part), part, lowest) - splat(shift));
       store(scratch.exponentials + i, e);
       sums.exponentials += e;
-      const HueRegister<Real> hue = row.hue_of(i);
+      const HueRegister<Real> hue = row.hue_of(i, part);
       sums.hue.template add<kTiny>(hue, part);
       if constexpr (kSoft) {
         const Vector<Real> q = row.soft(i, part);
@@ -109,8 +60,8 @@ inline RowSums<Real> sum_row(const HueCrossEntropyRow<Element>& row, int64_t cla
 }
 
 // sum_c q_c (maximum - x_c) over the soft part of q.
-template <class Element, class Real>
-inline Real soft_margin(const HueCrossEntropyRow<Element>& row, int64_t classes, Real maximum) {
+template <class Row, class Real>
+inline Real soft_margin(const Row& row, int64_t classes, Real maximum) {
   Vector<Real> sum{};
   for_registers<Real>(0, classes, [&](int64_t i, auto part) {
     const Vector<Real> margin = splat(maximum) - load_elements(row.input + i, part);
@@ -120,9 +71,9 @@ inline Real soft_margin(const HueCrossEntropyRow<Element>& row, int64_t classes,
 }
 
 // gradient_c = factor e^(x_c - maximum) - row_scale q_c, each written once.
-template <bool kSoft, class Element, class Real>
-inline void write_gradient(const HueCrossEntropyRow<Element>& row, const HueCrossEntropyRows& rows,
-                           Scratch<Real> scratch, Real maximum, Real factor, Element* gradient) {
+template <bool kSoft, class Row, class Element, class Real>
+inline void write_gradient(const Row& row, const HueCrossEntropyRows& rows, Scratch<Real> scratch, Real maximum,
+                           Real factor, Element* gradient) {
   const Vector<Real> row_scale = splat(row.scale);
   const auto value = [&](int64_t i, auto part, Vector<Real> block_factor) {
     Vector<Real> g = load<Vector<Real>>(scratch.exponentials + i) * block_factor;
@@ -158,22 +109,48 @@ inline void write_gradient(const HueCrossEntropyRow<Element>& row, const HueCros
   }
 }
 
-template <bool kSoft, bool kTiny, class Element>
+// The gradient of the row's one point.
+template <bool kSoft, class Row, class Real>
+inline void write_hue_gradient(const Row& row, const HueSums<Real>& sums, Real scale, Real share, Real* gradient) {
+  const HueRegister<Real> target = row.hue_of(row.target, Part{1});
+  Real x = row.hard * target.unit_x[0] - share * sum_lanes(sums.x);
+  Real y = row.hard * target.unit_y[0] - share * sum_lanes(sums.y);
+  if constexpr (kSoft) {
+    x += sum_lanes(sums.soft_x);
+    y += sum_lanes(sums.soft_y);
+  }
+  gradient[0] = scale * x;
+  gradient[1] = scale * y;
+}
+
+// The gradient of each class's point.
+template <bool kSoft, class Row, class Real>
+inline void write_hue_gradients(const Row& row, int64_t classes, Real scale, Real share, Real* gradient) {
+  for_registers<Real>(0, classes, [&](int64_t i, auto part) {
+    const HueRegister<Real> hue = row.hue_of(i, part);
+    Vector<Real> coefficient = splat(-scale * share) * exp(hue.t);
+    if constexpr (kSoft) coefficient += row.soft(i, part) * splat(scale);
+    const int64_t lane = row.target - i;
+    if (lane >= 0 && lane < Lanes<Real>::count) coefficient[lane] += scale * row.hard;
+    store_pairs(gradient + 2 * i, coefficient * hue.unit_x, coefficient * hue.unit_y, part);
+  });
+}
+
+template <bool kSoft, bool kTiny, bool kPerClass, class Element>
 inline void hue_cross_entropy_row(const HueCrossEntropyRows& rows, int64_t index, void* memory) {
   using Real = RealOf<Element>;
-  HueCrossEntropyRow<Element> row(rows, index);
-  row.hue.shift = hue_shift(row.hue, row.label_x, row.label_y, rows.classes, rows.hue_scale * rows.label_radius);
+  HueCrossEntropyRow<Element, kPerClass> row(rows, index);
+  row.hue.shift = row.shift(rows.classes, rows.hue_scale * rows.label_radius);
   const Scratch<Real> scratch(memory, rows.classes);
   const RowSums<Real> sums = sum_row<kSoft, kTiny>(row, rows.classes, scratch);
 
   const Real exponentials = sum_lanes(sums.exponentials), partition = sum_lanes(sums.hue.partition);
   const Real total = row.hard + (kSoft ? sum_lanes(sums.soft) : Real(0));  // of q
-  const HueRegister<Real> target = row.hue_of_target();
   const double log_sum = __builtin_log(static_cast<double>(exponentials));
   double margin = 0, hue_margin = 0;  // sum_c q_c (maximum - x_c), and -sum_c q_c t_c
   if (!rows.probabilities) {
     margin = row.hard * static_cast<double>(sums.maximum - load_elements(row.input + row.target, Part{1})[0]);
-    hue_margin = -row.hard * static_cast<double>(target.t[0]);
+    hue_margin = -row.hard * static_cast<double>(row.hue_of(row.target, Part{1}).t[0]);
   }
   if constexpr (kSoft) {
     margin += soft_margin(row, rows.classes, sums.maximum);
@@ -187,15 +164,12 @@ inline void hue_cross_entropy_row(const HueCrossEntropyRows& rows, int64_t index
                         static_cast<Element*>(rows.grad_input) + index * rows.classes);
   const Real scale = row.scale * static_cast<Real>(rows.hue_weight * rows.hue_scale);
   const Real share = total / partition;
-  Real x = row.hard * target.unit_x[0] - share * sum_lanes(sums.hue.x);
-  Real y = row.hard * target.unit_y[0] - share * sum_lanes(sums.hue.y);
-  if constexpr (kSoft) {
-    x += sum_lanes(sums.hue.soft_x);
-    y += sum_lanes(sums.hue.soft_y);
+  if constexpr (kPerClass) {
+    write_hue_gradients<kSoft>(row, rows.classes, scale, share,
+                               static_cast<Real*>(rows.grad_hue) + 2 * index * rows.classes);
+  } else {
+    write_hue_gradient<kSoft>(row, sums.hue, scale, share, static_cast<Real*>(rows.grad_hue) + 2 * index);
   }
-  Real* grad_hue = static_cast<Real*>(rows.grad_hue) + 2 * index;
-  grad_hue[0] = scale * x;
-  grad_hue[1] = scale * y;
   if (rows.row_state) {
     Real* state = static_cast<Real*>(rows.row_state) + kRowState * index;
     state[kShift] = row.hue.shift[0];
@@ -208,18 +182,20 @@ inline bool ignored(const HueCrossEntropyRows& rows, int64_t row) {
   return rows.target && rows.target[row] == rows.ignore_index;
 }
 
-template <bool kSoft, bool kTiny, class Element>
+template <bool kSoft, bool kTiny, bool kPerClass, class Element>
 void hue_cross_entropy_rows(const HueCrossEntropyRows& rows, int64_t begin, int64_t end, void* scratch) {
   for (int64_t row = begin; row < end; ++row) {
     if (!ignored(rows, row)) {
-      hue_cross_entropy_row<kSoft, kTiny, Element>(rows, row, scratch);
+      hue_cross_entropy_row<kSoft, kTiny, kPerClass, Element>(rows, row, scratch);
       continue;
     }
     rows.loss[row] = 0;
     if (!rows.grad_input) continue;
     const unsigned long bytes = sizeof(Element) * static_cast<unsigned long>(rows.classes);
     __builtin_memset(static_cast<Element*>(rows.grad_input) + row * rows.classes, 0, bytes);
-    __builtin_memset(static_cast<RealOf<Element>*>(rows.grad_hue) + 2 * row, 0, 2 * sizeof(RealOf<Element>));
+    const int64_t points = kPerClass ? rows.classes : 1;
+    const unsigned long hue_bytes = 2 * sizeof(RealOf<Element>) * static_cast<unsigned long>(points);
+    __builtin_memset(static_cast<RealOf<Element>*>(rows.grad_hue) + 2 * row * points, 0, hue_bytes);
   }
   // Streamed stores become visible to other threads only behind a fence.
 #if defined(__SSE2__)
@@ -231,14 +207,17 @@ template <class Element>
 void hue_cross_entropy(const HueCrossEntropyRows& rows, int64_t begin, int64_t end, void* scratch) {
   const bool soft = rows.probabilities || rows.label_smoothing != 0;
   const bool tiny = sizeof(RealOf<Element>) == 4 && rows.hue_scale * rows.label_radius <= 0x1p-8;
-  const auto kernel =
-      soft ? (tiny ? hue_cross_entropy_rows<true, true, Element> : hue_cross_entropy_rows<true, false, Element>)
-           : (tiny ? hue_cross_entropy_rows<false, true, Element> : hue_cross_entropy_rows<false, false, Element>);
+  const auto kernel = rows.per_class ? (soft ? hue_cross_entropy_rows<true, false, true, Element>
+                                             : hue_cross_entropy_rows<false, false, true, Element>)
+                      : soft         ? (tiny ? hue_cross_entropy_rows<true, true, false, Element>
+                                             : hue_cross_entropy_rows<true, false, false, Element>)
+                                     : (tiny ? hue_cross_entropy_rows<false, true, false, Element>
+                                             : hue_cross_entropy_rows<false, false, false, Element>);
   kernel(rows, begin, end, scratch);
 }
 
-template <class Element>
-void hue_label_gradient(const HueCrossEntropyRows& rows, int64_t count, int64_t begin, int64_t end, void* grad_labels) {
+template <bool kPerClass, class Element>
+void sum_label_gradient(const HueCrossEntropyRows& rows, int64_t count, int64_t begin, int64_t end, void* grad_labels) {
   using Real = RealOf<Element>;
   const bool soft = rows.probabilities || rows.label_smoothing != 0;
   const Real hue_scale = static_cast<Real>(rows.hue_weight * rows.hue_scale);
@@ -246,10 +225,10 @@ void hue_label_gradient(const HueCrossEntropyRows& rows, int64_t count, int64_t 
     Vector<Real> x{}, y{};
     for (int64_t index = 0; index < count; ++index) {
       if (ignored(rows, index)) continue;
-      HueCrossEntropyRow<Element> row(rows, index);
+      HueCrossEntropyRow<Element, kPerClass> row(rows, index);
       const Real* state = static_cast<const Real*>(rows.row_state) + kRowState * index;
       row.hue.shift = splat(state[kShift]);
-      const HueRegister<Real> hue = row.hue_of(i);
+      const HueRegister<Real> hue = row.hue_of(i, part);
       Vector<Real> coefficient = splat(state[kPartition]) * exp(hue.t);
       if (soft) coefficient -= row.soft(i, part) * splat(row.scale * hue_scale);
       const int64_t lane = row.target - i;
@@ -262,6 +241,12 @@ void hue_label_gradient(const HueCrossEntropyRows& rows, int64_t count, int64_t 
       static_cast<Real*>(grad_labels)[2 * c + 1] = y[c - i];
     }
   });
+}
+
+template <class Element>
+void hue_label_gradient(const HueCrossEntropyRows& rows, int64_t count, int64_t begin, int64_t end, void* grad_labels) {
+  const auto kernel = rows.per_class ? sum_label_gradient<true, Element> : sum_label_gradient<false, Element>;
+  kernel(rows, count, begin, end, grad_labels);
 }
 
 }  // namespace

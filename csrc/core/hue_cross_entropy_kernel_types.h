@@ -20,7 +20,8 @@ enum ElementType { kFloat32, kFloat64, kBfloat16, kFloat16, kElementTypes };
 struct HueCrossEntropyRows {
   int64_t classes;
   const void* input;          // (rows, classes) of the element type
-  const void* hue;            // (rows, 2) (real)
+  const void* hue;            // (rows, 2) (real), or with per_class (rows, classes, 2)
+  bool per_class;             // d_c = hue_scale ||labels_c - p_c||
   const int64_t* target;      // (rows), checked, or ignore_index; null when there are probabilities
   const void* probabilities;  // (rows, classes) (real), or null
   const void* label_x;        // (classes, padded to a register) (real): first coordinate of each label
@@ -36,7 +37,7 @@ struct HueCrossEntropyRows {
 
   double* loss;      // (rows)
   void* grad_input;  // (rows, classes) of the element type; null: no gradients are wanted. May be `input`.
-  void* grad_hue;    // (rows, 2) (real)
+  void* grad_hue;    // as hue (real)
   void* row_state;   // (rows, kRowState) (real): what the labels' gradient needs of a row; null: not wanted
   bool stream;       // grad_input is too large for the caches: write past them
 };

@@ -30,6 +30,15 @@ struct HuePoint {
   Vector<Real> x, y, scale, shift;
 };
 
+// The least of the distances -t(i, part).
+template <class Real, class Exponent>
+inline Vector<Real> nearest_distance(int64_t classes, Exponent t) {
+  Vector<Real> nearest = splat(-static_cast<Real>(kInfinity));
+  for_registers<Real>(0, classes,
+                      [&](int64_t i, auto part) { nearest = max(keep(t(i, part), part, nearest), nearest); });
+  return splat(-max_lanes(nearest));
+}
+
 // A distance that exp(scale (shift - distance)) can be shifted by without overflow: the point's distance
 // from the origin is within label_radius of every distance, so the least of them is looked for only when
 // scale times label_radius is large.
@@ -42,12 +51,8 @@ inline Vector<Real> hue_shift(HuePoint<Real> point, const Real* label_x, const R
     return distance;
   }
   point.scale = splat(Real(1));
-  Vector<Real> nearest = splat(-static_cast<Real>(kInfinity));
-  for_registers<Real>(0, classes, [&](int64_t i, auto part) {
-    const Vector<Real> t = point(load_elements(label_x + i), load_elements(label_y + i)).t;
-    nearest = max(keep(t, part, nearest), nearest);
-  });
-  return splat(-max_lanes(nearest));
+  return nearest_distance<Real>(
+      classes, [&](int64_t i, auto) { return point(load_elements(label_x + i), load_elements(label_y + i)).t; });
 }
 
 // e^t. kTiny: |t| <= 2^-8, where the series to t^2 is within 2^-26.

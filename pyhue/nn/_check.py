@@ -29,7 +29,10 @@ def check_hue_cross_entropy(
     batch, extra = input.shape[:class_dim], input.shape[class_dim + 1 :]
     if classes == 0:
         raise ValueError("input: expected at least 1 class, got 0")
-    _check_floating("hue", hue, (*batch, 2, *extra))
+    if hue.dim() > input.dim():
+        _check_floating("hue (of every class, as its dimensions say)", hue, (*batch, classes, 2, *extra))
+    else:
+        _check_floating("hue", hue, (*batch, 2, *extra))
     _check_floating("labels", labels, (classes, 2))
     if weight is not None:
         _check_floating("weight", weight, (classes,))

@@ -1,4 +1,4 @@
-"""Autograd and fake kernel of ``torch.ops.pyhue.hue_cross_entropy``.
+"""Autograd and fake kernels of ``torch.ops.pyhue.hue_cross_entropy``.
 
 With a reduction the kernel computes the gradients together with the loss: they are outputs of the forward
 operator, and the backward scales them. Without one the backward calls the kernel again, because only then
@@ -40,7 +40,7 @@ def _fake(
     return (
         hue.new_empty((rows,) if reduction == REDUCTIONS["none"] else ()),
         input.new_empty((rows, classes) if gradients else (0,)),
-        hue.new_empty((rows, 2) if gradients else (0,)),
+        hue.new_empty(hue.shape if gradients else (0,)),
         hue.new_empty((classes, 2) if gradients and label_gradient else (0,)),
     )
 
@@ -62,14 +62,60 @@ def _call(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     try:
         outputs: tuple[Tensor, Tensor, Tensor, Tensor] = _kernel(*arguments[:-1], *arguments[-1])
     except RuntimeError as error:
-        found = re.search(r"Target -?\d+ is out of bounds\.", str(error))
-        if found:
-            raise IndexError(found[0]) from None
-        raise
+        raise as_in_torch(error) from None
     return outputs
 
 
+def as_in_torch(error: RuntimeError) -> Exception:
+    """The error of the operator, or the IndexError that it stands for."""
+    found = re.search(r"Target -?\d+ is out of bounds\.", str(error))
+    return IndexError(found[0]) if found else error
+
+
+def _fake_in_place(
+    input: Tensor,
+    hue: Tensor,
+    target: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    row_weight: Tensor | None,
+    hue_weight: float,
+    hue_scale: float,
+    ignore_index: int,
+    label_smoothing: float,
+) -> tuple[Tensor, Tensor]:
+    return hue.new_empty(()), hue.new_empty(hue.shape)
+
+
 torch.library.register_fake("pyhue::hue_cross_entropy", _fake)
+torch.library.register_fake("pyhue::hue_cross_entropy_", _fake_in_place)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.options = inputs[-1]
+    if ctx.options.reduction != REDUCTIONS["none"]:
+        ctx.save_for_backward(*outputs)
+    else:
+        ctx.save_for_backward(outputs[0], *inputs[:5])
+
+
+def _backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients of the arguments of the functions below."""
+    transforming = transforms_active()
+    loss, *saved = ctx.saved_tensors
+    if ctx.options.reduction == REDUCTIONS["none"]:
+        options = ctx.options._replace(reduction=REDUCTIONS["sum"], gradients=True)
+        kernel = _transformable if transforming else _call
+        _, *gradients = kernel(*saved, grad_loss.contiguous(), options)
+    elif is_one(grad_loss):
+        gradients = saved
+    else:
+        gradients = [gradient * grad_loss.to(gradient.dtype) for gradient in saved]
+    if torch.is_grad_enabled() and not transforming and not torch.compiler.is_compiling():
+        gradients = _undifferentiable(loss, *gradients)
+    grad_input, grad_hue, grad_labels = gradients
+    return grad_input, grad_hue, None, grad_labels if ctx.options.label_gradient else None, None, None, None
 
 
 class HueCrossEntropyFunction(torch.autograd.Function):
@@ -83,37 +129,15 @@ class HueCrossEntropyFunction(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         if not transforms_active():  # a transform would take them for constants: grad(grad(f)) for 0
             ctx.mark_non_differentiable(*output[1:])
-        ctx.set_materialize_grads(False)
-        ctx.options = inputs[-1]
-        if ctx.options.reduction != REDUCTIONS["none"]:
-            ctx.save_for_backward(*output)
-        else:
-            ctx.save_for_backward(output[0], *inputs[:5])
+        _save(ctx, inputs, output)
 
     @staticmethod
     def backward(
         ctx: Any, grad_loss: Tensor | None, *grad_gradients: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        compiling = torch.compiler.is_compiling()
-        if not compiling and any(gradient is not None for gradient in grad_gradients):
+        if any(gradient is not None for gradient in grad_gradients):
             raise RuntimeError(NO_DOUBLE_BACKWARD)
-        if grad_loss is None:
-            return (None,) * 7
-        if ctx.options.reduction != REDUCTIONS["none"]:
-            loss, grad_input, grad_hue, grad_labels = ctx.saved_tensors
-            if not is_one(grad_loss):
-                grad_input = grad_input * grad_loss.to(grad_input.dtype)
-                grad_hue = grad_hue * grad_loss
-                grad_labels = grad_labels * grad_loss
-        else:
-            options = ctx.options._replace(reduction=REDUCTIONS["sum"], gradients=True)
-            loss, *saved = ctx.saved_tensors
-            kernel = hue_cross_entropy_outputs if transforms_active() else _call
-            _, grad_input, grad_hue, grad_labels = kernel(*saved, grad_loss.contiguous(), options)
-        gradients = (grad_input, grad_hue, grad_labels)
-        if torch.is_grad_enabled() and not compiling and not transforms_active():
-            gradients = _undifferentiable(loss, *gradients)
-        return (*gradients[:2], None, gradients[2] if ctx.options.label_gradient else None) + (None,) * 3
+        return (None,) * 7 if grad_loss is None else _backward(ctx, grad_loss)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
@@ -124,27 +148,33 @@ class HueCrossEntropyFunction(torch.autograd.Function):
                 arg.select(dim, i).contiguous() if isinstance(arg, Tensor) and dim is not None else arg
                 for arg, dim in zip(args, in_dims, strict=True)
             ]
-            members.append(hue_cross_entropy_outputs(*member))
+            members.append(_transformable(*member))
         return tuple(torch.stack(outputs) for outputs in zip(*members, strict=True)), (0, 0, 0, 0)
 
 
 class _DirectFunction(torch.autograd.Function):
-    """The same without torch.func: no binding of the signature of forward, which takes 20 us."""
+    """The loss without torch.func: saves the binding of the signature of forward, which takes 20 us."""
 
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
         outputs = _call(*arguments)
-        HueCrossEntropyFunction.setup_context(ctx, arguments, outputs)
-        return outputs
+        _save(ctx, arguments, outputs)
+        return outputs[0]
 
-    backward = HueCrossEntropyFunction.backward
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor | None) -> tuple[Tensor | None, ...]:
+        return (None,) * 7 if grad_loss is None else _backward(ctx, grad_loss)
 
 
-def hue_cross_entropy_outputs(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Call the operator with its autograd; loss, and the gradients that only the backward is to use."""
-    function = HueCrossEntropyFunction if transforms_active() else _DirectFunction
-    apply: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = function.apply
-    return apply(*arguments)
+_direct: Callable[..., Tensor] = _DirectFunction.apply
+_transformable: Callable[..., tuple[Tensor, ...]] = HueCrossEntropyFunction.apply
+
+
+def hue_cross_entropy_loss(*arguments: Any) -> Tensor:
+    """Call the operator with its autograd."""
+    if transforms_active():
+        return _transformable(*arguments)[0]
+    return _direct(*arguments)
 
 
 class _Undifferentiable(torch.autograd.Function):
@@ -160,7 +190,7 @@ class _Undifferentiable(torch.autograd.Function):
 
 
 # With create_graph=True gradients would otherwise pass for constants; the loss connects them to its inputs.
-_undifferentiable: Callable[..., tuple[Tensor, Tensor, Tensor]] = _Undifferentiable.apply
+_undifferentiable: Callable[..., list[Tensor]] = _Undifferentiable.apply
 
 
 def transforms_active() -> bool:

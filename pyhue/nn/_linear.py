@@ -1,59 +1,151 @@
-"""The hue loss fused with the linear layers before it, a chunk of rows at a time."""
+"""The hue loss fused with the linear layers before it, a chunk of rows at a time.
 
+The whole of it, gradients included, is one operator: torch.compile and torch.export see no loop.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyhue.nn._hue_cross_entropy import NO_DOUBLE_BACKWARD, Options, hue_cross_entropy_outputs, is_one
+from pyhue.nn._hue_cross_entropy import (
+    NO_DOUBLE_BACKWARD,
+    REDUCTIONS,
+    Options,
+    as_in_torch,
+    is_one,
+    transforms_active,
+)
+from pyhue.nn._ops import ops
 
-CHUNK_LOGITS = 1 << 24  # of a chunk: 64 MiB of float32, and as much for their gradient
+CHUNK_LOGITS = 1 << 24  # of a chunk: 64 MiB of float32, which their gradient overwrites
+
+
+def _total(target: Tensor, class_weight: Tensor | None, options: Options) -> Tensor | float:
+    """What the sum over rows is divided by."""
+    if options.reduction == REDUCTIONS["sum"]:
+        return 1.0
+    counted = target != options.ignore_index
+    try:
+        return (counted if class_weight is None else class_weight[target[counted]]).sum()
+    except IndexError:
+        return 1.0  # the kernel says which target is out of bounds
+
+
+def _loss(
+    linears: tuple[Tensor, ...],
+    target: Tensor,
+    labels: Tensor,
+    class_weight: Tensor | None,
+    options: Options,
+    gradients: list[Tensor],
+) -> Tensor:
+    """The loss; the gradients of the linears, all of them or none, are written."""
+    features, weight, bias, hue_weight, hue_bias = linears
+    total, options = _total(target, class_weight, options), options._replace(reduction=REDUCTIONS["sum"])
+    row_weight = features.new_ones(len(features)) / total
+    loss = features.new_zeros(())
+    rows = min(len(features), max(16, CHUNK_LOGITS // len(weight)))
+    room = features.new_empty(rows, len(weight))
+    for tensor in gradients:
+        tensor.zero_()
+    for begin in range(0, len(features), max(1, rows)):
+        chunk = slice(begin, begin + rows)
+        x = features[chunk]
+        logits = torch.addmm(bias, x, weight.T, out=room[: len(x)])
+        arguments = (logits, torch.addmm(hue_bias, x, hue_weight.T), target[chunk], labels, class_weight)
+        if not gradients:
+            loss += ops.hue_cross_entropy(*arguments, None, *options)[0]
+            continue
+        scalars = (options.hue_weight, options.hue_scale, options.ignore_index, options.label_smoothing)
+        part, grad_hue = ops.hue_cross_entropy_(*arguments, row_weight[chunk], *scalars)
+        loss += part
+        torch.addmm(grad_hue @ hue_weight, logits, weight, out=gradients[0][chunk])
+        gradients[1].addmm_(logits.T, x)
+        gradients[2] += logits.sum(0)
+        gradients[3].addmm_(grad_hue.T, x)
+        gradients[4] += grad_hue.sum(0)
+    return loss / total
+
+
+@torch.library.custom_op("pyhue::linear_hue_cross_entropy", mutates_args=())
+def _operator(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    hue_linear_weight: Tensor,
+    hue_linear_bias: Tensor,
+    target: Tensor,
+    labels: Tensor,
+    class_weight: Tensor | None,
+    hue_weight: float,
+    hue_scale: float,
+    ignore_index: int,
+    reduction: int,
+    label_smoothing: float,
+    gradients: bool,
+) -> list[Tensor]:
+    linears = (features, weight, bias, hue_linear_weight, hue_linear_bias)
+    outputs = (
+        [torch.empty_like(t, memory_format=torch.contiguous_format) for t in linears] if gradients else []
+    )
+    options = Options(hue_weight, hue_scale, ignore_index, reduction, label_smoothing, False, False)
+    try:
+        with torch.autocast("cpu", enabled=False):
+            loss = _loss(linears, target, labels, class_weight, options, outputs)
+    except RuntimeError as error:
+        raise as_in_torch(error) from None
+    return [loss, *outputs]
+
+
+@_operator.register_fake
+def _(features: Tensor, *others: Any) -> list[Tensor]:
+    linears = (features, *others[:4]) if others[-1] else ()
+    return [features.new_empty(()), *(tensor.new_empty(tensor.shape) for tensor in linears)]
 
 
 class LinearHueCrossEntropyFunction(torch.autograd.Function):
-    """The loss, summed over rows and divided by ``total``; the forward accumulates the gradients."""
+    """The operator on eight tensors and its options; the loss, and gradients that only the backward uses."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        features: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        hue_weight: Tensor,
-        hue_bias: Tensor,
-        target: Tensor,
-        labels: Tensor,
-        class_weight: Tensor | None,
-        total: Tensor,
-        options: Options,
-    ) -> Tensor:
-        linears = (features, weight, bias, hue_weight, hue_bias)
-        gradients = [torch.zeros_like(tensor) for tensor in linears] if options.gradients else []
-        row_weight = total.reciprocal().expand(len(features)).contiguous()
-        loss = features.new_zeros(())
-        rows = max(16, CHUNK_LOGITS // len(weight))
-        for begin in range(0, len(features), rows):
-            chunk = slice(begin, begin + rows)
-            x = features[chunk]
-            logits, hue = torch.addmm(bias, x, weight.T), torch.addmm(hue_bias, x, hue_weight.T)
-            arguments = (logits, hue, target[chunk], labels, class_weight, row_weight[chunk], options)
-            part, grad_logits, grad_hue, _ = hue_cross_entropy_outputs(*arguments)
-            loss += part
-            if gradients:
-                torch.addmm(grad_hue @ hue_weight, grad_logits, weight, out=gradients[0][chunk])
-                gradients[1].addmm_(grad_logits.T, x)
-                gradients[2] += grad_logits.sum(0)
-                gradients[3].addmm_(grad_hue.T, x)
-                gradients[4] += grad_hue.sum(0)
-            del logits, grad_logits, arguments  # before the next chunk needs the room
-        ctx.save_for_backward(*gradients)
-        return loss / total
+    def forward(*arguments: Any) -> tuple[Tensor, ...]:
+        return tuple(_operator(*arguments))
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(NO_DOUBLE_BACKWARD)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        if not transforms_active():
+            ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*output[1:])
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad_loss: Tensor | None, *grad_gradients: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if not torch.compiler.is_compiling():  # which asks with gradients of all outputs
+            twice = torch.is_grad_enabled() and not transforms_active()
+            if twice or any(gradient is not None for gradient in grad_gradients):
+                raise RuntimeError(NO_DOUBLE_BACKWARD)
+        if grad_loss is None:
+            return (None,) * 14
         gradients = ctx.saved_tensors
         if not is_one(grad_loss):
             gradients = tuple(gradient * grad_loss for gradient in gradients)
-        return (*gradients, None, None, None, None, None)
+        return (*gradients, *(None,) * 9)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """One call for each member of the batch."""
+        members = []
+        for i in range(info.batch_size):
+            member = [
+                arg.select(dim, i).contiguous() if isinstance(arg, Tensor) and dim is not None else arg
+                for arg, dim in zip(args, in_dims, strict=True)
+            ]
+            members.append(linear_hue_cross_entropy_outputs(*member))
+        outputs = tuple(torch.stack(tensors) for tensors in zip(*members, strict=True))
+        return outputs, (0,) * len(outputs)
+
+
+linear_hue_cross_entropy_outputs: Callable[..., tuple[Tensor, ...]] = LinearHueCrossEntropyFunction.apply

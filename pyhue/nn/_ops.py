@@ -7,8 +7,8 @@ try:
     import torch
 except ModuleNotFoundError as error:
     raise ImportError(
-        "pyhue.nn needs torch >= 2.10: install it (pip install torch), then rebuild pyhue in the same "
-        "environment (pip install --force-reinstall --no-deps pyhue)"
+        "pyhue.nn needs torch >= 2.10: install it (pip install torch), then reinstall pyhue in the same "
+        "environment, from its source folder (pip install --force-reinstall --no-deps .)"
     ) from error
 
 
@@ -17,7 +17,8 @@ def _load() -> None:
     if spec is None or spec.origin is None:
         raise ImportError(
             "pyhue was built without its torch operators, because torch >= 2.10 was not installed in this "
-            "environment then: rebuild it now (pip install --force-reinstall --no-deps pyhue)"
+            "environment then: reinstall it, from its source folder "
+            "(pip install --force-reinstall --no-deps .)"
         )
     load_library: Callable[[str], None] = torch.ops.load_library
     load_library(spec.origin)

@@ -1,14 +1,13 @@
 """The hue loss as a function, and the labels that it needs."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from pyhue.nn._check import check_hue_cross_entropy, check_linear_hue_cross_entropy
-from pyhue.nn._hue_cross_entropy import REDUCTIONS, Options, hue_cross_entropy_outputs, transforms_active
-from pyhue.nn._linear import LinearHueCrossEntropyFunction
+from pyhue.nn._hue_cross_entropy import REDUCTIONS, Options, hue_cross_entropy_loss, transforms_active
+from pyhue.nn._linear import linear_hue_cross_entropy_outputs
 
 __all__ = ["hue_cross_entropy", "hue_labels", "linear_hue_cross_entropy"]
 
@@ -71,7 +70,8 @@ def hue_cross_entropy(
 ) -> Tensor:
     r"""Compute the hue loss: cross-entropy of the logits plus cross-entropy of the predicted hue.
 
-    With d_c = hue_scale ||labels_c - hue||, the distances from the predicted hue to the classes' hue labels::
+    With d_c = hue_scale ||labels_c - hue||, the distances from the predicted hue, or from the hue predicted
+    for class c, to the classes' hue labels::
 
         loss = cross_entropy(input, target) + hue_weight * cross_entropy(-d, target)
 
@@ -82,7 +82,8 @@ def hue_cross_entropy(
     Args:
         input: logits, (N, C), (N, C, d1, ..., dk) or (C,); float32, float64, bfloat16 or float16. Sums are
             kept in float32, for float64 in float64.
-        hue: predicted points, (N, 2), (N, 2, d1, ..., dk) or (2,), floating.
+        hue: predicted points, (N, 2), (N, 2, d1, ..., dk) or (2,), floating; or with a point for every class
+            (N, C, 2), (N, C, 2, d1, ..., dk) or (C, 2).
         target: classes, (N,), (N, d1, ..., dk) or (), int64; or class probabilities, floating, shaped as
             ``input``.
         labels: hue labels (C, 2), floating, see :func:`hue_labels`; may require a gradient.
@@ -114,38 +115,40 @@ def hue_cross_entropy(
     )
     if torch.is_autocast_enabled("cpu"):
         input = input.to(torch.float32)
-    classes = labels.shape[0]
-    probabilities = target.dim() == input.dim()
-    shape = input.shape[:1] + input.shape[2:] if input.dim() > 1 else ()
-    if input.dim() == 1:
-        input, hue, target = input.unsqueeze(0), hue.unsqueeze(0), target.unsqueeze(0)
-    elif input.dim() > 2:
-        input, hue = _rows(input), _rows(hue)
-        target = _rows(target) if probabilities else target.reshape(-1)
+    dims, per_class = input.dim(), hue.dim() > input.dim()
+    probabilities = target.dim() == dims
+    shape = None
+    if dims != 2:
+        shape = target.shape if not probabilities else input.shape[:1] + input.shape[2:] if dims > 2 else ()
+        input, hue = _rows(input, dims, 1), _rows(hue, dims, 2 if per_class else 1)
+        target = _rows(target, dims, 1) if probabilities else target.reshape(-1)
 
     real = torch.float64 if input.dtype == torch.float64 else torch.float32
-    hue, labels = _as(hue, real), _as(labels, real)
     # Inside grad(vmap(f)) nothing says that it requires a gradient.
-    unknown = transforms_active()
-    label_gradient = torch.is_grad_enabled() and (unknown or labels.requires_grad)
-    gradients = torch.is_grad_enabled() and (
-        unknown or input.requires_grad or hue.requires_grad or label_gradient
-    )
+    enabled, unknown = torch.is_grad_enabled(), transforms_active()
+    label_gradient = enabled and (unknown or labels.requires_grad)
+    gradients = label_gradient or (enabled and (input.requires_grad or hue.requires_grad))
     options = Options(
-        hue_weight=hue_weight,
-        hue_scale=1 / (2 * classes) if hue_scale is None else hue_scale,
-        ignore_index=ignore_index,
-        reduction=REDUCTIONS[reduction],
-        label_smoothing=label_smoothing,
-        gradients=gradients and reduction != "none",
-        label_gradient=label_gradient,
+        hue_weight,
+        1 / (2 * labels.shape[0]) if hue_scale is None else hue_scale,
+        ignore_index,
+        REDUCTIONS[reduction],
+        label_smoothing,
+        gradients and reduction != "none",
+        label_gradient,
     )
-    target = _as(target, real) if probabilities else target.contiguous()
-    weight = None if weight is None else _as(weight, real)
-    loss = hue_cross_entropy_outputs(input.contiguous(), hue, target, labels, weight, None, options)[0]
-    if reduction == "none":
+    loss = hue_cross_entropy_loss(
+        input.contiguous(),
+        _as(hue, real),
+        _as(target, real) if probabilities else target.contiguous(),
+        _as(labels, real),
+        None if weight is None else _as(weight, real),
+        None,
+        options,
+    )
+    if shape is not None and reduction == "none":
         loss = loss.reshape(shape)
-    return _as(loss, input.dtype)
+    return loss if loss.dtype == input.dtype else loss.to(input.dtype)
 
 
 def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -153,9 +156,13 @@ def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return (tensor if tensor.dtype == dtype else tensor.to(dtype)).contiguous()
 
 
-def _rows(tensor: Tensor) -> Tensor:
-    """(N, C, d1, ..., dk) -> (N d1 ... dk, C)."""
-    return tensor.movedim(1, -1).reshape(-1, tensor.shape[1])
+def _rows(tensor: Tensor, dims: int, last: int) -> Tensor:
+    """(N, C, d1, ..., dk), or (C,), to rows (N d1 ... dk, C); `last` dimensions stay behind N, dk."""
+    if dims == 1:
+        return tensor.unsqueeze(0)
+    own = tuple(range(1, 1 + last))
+    moved = tensor.movedim(own, tuple(range(-last, 0)))
+    return moved.reshape(-1, *(tensor.shape[dim] for dim in own))
 
 
 def linear_hue_cross_entropy(
@@ -183,13 +190,13 @@ def linear_hue_cross_entropy(
         hue_cross_entropy(logits, hue, target, labels, ...)
 
     Rows are taken in chunks, their gradients accumulated in the forward. Beyond the gradients themselves it
-    needs room for 2 x max(2^24, 16 C) logits (128 MiB in float32), whatever N is.
+    needs room for max(2^24, 16 C) logits (64 MiB in float32), whatever N is.
 
     Args:
         input: features (N, F), float32 or float64; the other floating arguments have the same dtype.
         linear_weight, linear_bias: (C, F) and (C,).
         hue_linear_weight, hue_linear_bias: (2, F) and (2,).
-        target: classes (N,), int64. Class probabilities are not supported.
+        target: classes (N,), int64. Neither class probabilities nor a hue of every class are supported.
         labels: hue labels (C, 2); receive no gradient here.
         reduction: ``"mean"`` or ``"sum"``.
         hue_weight, hue_scale, weight, ignore_index, label_smoothing: as in :func:`hue_cross_entropy`.
@@ -211,19 +218,10 @@ def linear_hue_cross_entropy(
     """
     tensors = (input, linear_weight, linear_bias, hue_linear_weight, hue_linear_bias)
     check_linear_hue_cross_entropy(*tensors, target, labels, weight, reduction)
-    options = Options(
-        hue_weight=hue_weight,
-        hue_scale=1 / (2 * len(labels)) if hue_scale is None else hue_scale,
-        ignore_index=ignore_index,
-        reduction=REDUCTIONS["sum"],
-        label_smoothing=label_smoothing,
-        gradients=torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors),
-        label_gradient=False,
+    arguments = (*tensors, target.contiguous(), labels.contiguous(), weight)
+    gradients = torch.is_grad_enabled() and (
+        transforms_active() or any(tensor.requires_grad for tensor in tensors)
     )
-    counted = target != ignore_index
-    total = input.new_ones(())
-    if reduction == "mean":
-        total = (counted if weight is None else weight[target[counted]]).sum().to(input.dtype)
-    apply: Callable[..., Tensor] = LinearHueCrossEntropyFunction.apply
-    with torch.autocast("cpu", enabled=False):
-        return apply(*tensors, target.contiguous(), labels.contiguous(), weight, total, options)
+    scale = 1 / (2 * labels.shape[0]) if hue_scale is None else hue_scale
+    options = (hue_weight, scale, ignore_index, REDUCTIONS[reduction], label_smoothing, gradients)
+    return linear_hue_cross_entropy_outputs(*arguments, *options)[0]

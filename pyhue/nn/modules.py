@@ -15,6 +15,7 @@ class HueHead(nn.Module):
         in_features: F, channels of the bottleneck.
         num_classes: C.
         bias: whether both layers have a bias.
+        per_class: predict a point for every class instead of one for all.
 
     Example:
         >>> import torch
@@ -23,14 +24,18 @@ class HueHead(nn.Module):
         (torch.Size([3, 10]), torch.Size([3, 2]))
     """
 
-    def __init__(self, in_features: int, num_classes: int, bias: bool = True) -> None:
+    def __init__(
+        self, in_features: int, num_classes: int, bias: bool = True, per_class: bool = False
+    ) -> None:
         super().__init__()
+        self.per_class = per_class
         self.classifier = nn.Linear(in_features, num_classes, bias=bias)
-        self.hue = nn.Linear(in_features, 2, bias=bias)
+        self.hue = nn.Linear(in_features, 2 * num_classes if per_class else 2, bias=bias)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features (N, F) to logits (N, C) and hue (N, 2)."""
-        return self.classifier(features), self.hue(features)
+        """Map features (N, F) to logits (N, C) and hue (N, 2), or (N, C, 2) for every class."""
+        hue = self.hue(features)
+        return self.classifier(features), hue.unflatten(-1, (-1, 2)) if self.per_class else hue
 
 
 class HueCrossEntropyLoss(nn.Module):
@@ -124,6 +129,7 @@ class HueClassifier(nn.Module):
         backbone: maps a batch of inputs to features (N, F).
         in_features: F.
         num_classes: C.
+        per_class: as in :class:`HueHead`.
         **options: of :class:`HueCrossEntropyLoss`.
 
     Example:
@@ -134,10 +140,18 @@ class HueClassifier(nn.Module):
         (torch.Size([]), torch.Size([5, 10]))
     """
 
-    def __init__(self, backbone: nn.Module, in_features: int, num_classes: int, **options: Any) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        in_features: int,
+        num_classes: int,
+        *,
+        per_class: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = HueHead(in_features, num_classes)
+        self.head = HueHead(in_features, num_classes, per_class=per_class)
         self.loss = HueCrossEntropyLoss(num_classes, **options)
 
     def forward(self, input: Tensor, target: Tensor | None = None) -> Tensor:
