@@ -61,7 +61,7 @@ def brute_force_searches(vectors, queries):
     neighbors = NearestNeighbors(n_neighbors=K, algorithm="brute", n_jobs=pyhue.get_num_threads()).fit(
         vectors
     )
-    x, q = torch.from_numpy(vectors), torch.from_numpy(queries)
+    x, q = torch.from_numpy(vectors.copy()), torch.from_numpy(queries)
     return {
         "scikit-learn": lambda: neighbors.kneighbors(queries, return_distance=False),
         "torch": lambda: torch.topk(q @ x.T, K).indices.numpy(),

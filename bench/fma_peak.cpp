@@ -16,13 +16,16 @@ typedef float Floats __attribute__((vector_size(4 * kWidth)));
 volatile float sink;
 
 void work(long rounds) {
-  Floats sums[kChains] = {};
-  Floats factor = sums[0] + 0.5f, term = sums[0] + 1.0f;
+  Floats sums[kChains];  // different, or the compiler would compute one for all
+  for (int i = 0; i < kChains; ++i) sums[i] = Floats{} + static_cast<float>(i);
+  const Floats factor = Floats{} + 0.5f, term = Floats{} + 1.0f;
   for (long i = 0; i < rounds; ++i) {
 #pragma GCC unroll 20
     for (Floats& sum : sums) sum = sum * factor + term;
   }
-  for (Floats& sum : sums) sink = sum[0];
+  for (Floats& sum : sums) {
+    for (int lane = 0; lane < kWidth; ++lane) sink = sum[lane];
+  }
 }
 
 int main(int argc, char** argv) {

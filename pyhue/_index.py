@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyhue import _core
 from pyhue._clusters import Clusters
 from pyhue._growing import GrowingArray
-from pyhue._plan import Plan
+from pyhue._plan import FloatArray, Plan
 from pyhue._stored import Stored
 
 _ROWS = 4096  # vectors packed at once
@@ -88,15 +88,13 @@ class Index:
             self.plan.row_dims,
         )
 
-    def _coordinates(self, vectors: NDArray[np.float32]) -> _core.Coordinates:
-        values, squared_norms = self.plan.coordinates(vectors)
-        return _core.Coordinates(values, squared_norms, self._orthogonality_error)
-
     def _queries(self, queries: NDArray[np.float32]) -> _core.Queries:
+        values, squared_norms = self.plan.coordinates(queries, _core.project)
+        coordinates = _core.Coordinates(values, squared_norms, self._orthogonality_error)
         nearest = np.empty((len(queries), 0), np.int32)
         if self.clusters is not None:
-            nearest = self.clusters.nearest(queries, _CLUSTERS_VISITED)
-        return _core.Queries(queries, self._coordinates(queries), nearest, self.plan.omit)
+            nearest = self.clusters.nearest(values, _CLUSTERS_VISITED)
+        return _core.Queries(queries, coordinates, nearest, self.plan.omit)
 
     def _pack(self, stored: Stored, order: NDArray[np.int64]) -> None:
         first = len(self._order)
@@ -109,5 +107,11 @@ class Index:
         memory = self._memory(stored)
         for start in range(0, len(order), _ROWS):
             vectors = stored.rows(order[start : start + _ROWS])
-            _core.pack(memory, self._coordinates(vectors), first + start)
+            values, squared_norms = self.plan.coordinates(vectors, _blas)
+            coordinates = _core.Coordinates(values, squared_norms, self._orthogonality_error)
+            _core.pack(memory, coordinates, first + start)
         self._order.append(order)  # last: an interrupted call leaves nothing half done
+
+
+def _blas(vectors: FloatArray, rows: FloatArray) -> FloatArray:
+    return vectors @ rows.T

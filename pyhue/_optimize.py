@@ -60,8 +60,8 @@ def optimized(stored: Stored, images: NDArray[np.int64]) -> Index:
     rng = np.random.default_rng(0)
     choice = choose(stored, images, rng)
     plan, clusters = choice.best.plan, None
-    if plan.name == "principal" and choice.directions is not None:
-        clusters = cluster(stored, choice.directions, rng)
+    if plan.rotation is not None:
+        clusters = cluster(stored, plan, rng)
     index = Index(stored, plan, clusters)
     searching = time.perf_counter()
     index.search(stored, choice.queries, _K)
@@ -78,10 +78,9 @@ def optimized(stored: Stored, images: NDArray[np.int64]) -> Index:
 
 @dataclass(frozen=True)
 class Choice:
-    """The plan of least cost, the directions and queries that it was found with, and all estimates."""
+    """The plan of least cost, the queries that it was found with, and all estimates."""
 
     best: Estimate
-    directions: FloatArray | None
     queries: NDArray[np.float32]
     estimates: list[Estimate]
 
@@ -106,7 +105,7 @@ def choose(stored: Stored, images: NDArray[np.int64], rng: np.random.Generator) 
         directions = principal_directions(stored.rows(rng.choice(len(stored), wanted, replace=False)), center)
     candidates = _candidates(center, directions)
     estimates = [_estimate(plan, sample, queries, distances) for plan in candidates]
-    return Choice(min(estimates, key=lambda estimate: estimate.cost), directions, queries, estimates)
+    return Choice(min(estimates, key=lambda estimate: estimate.cost), queries, estimates)
 
 
 def _candidates(center: FloatArray, directions: FloatArray | None) -> Iterator[Plan]:

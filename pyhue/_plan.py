@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,11 +36,16 @@ class Plan:
         deviation = np.linalg.norm(self.rotation @ self.rotation.T - np.eye(rows))
         return float(4 * (deviation + dim * rows * np.finfo(np.float64).eps))
 
-    def coordinates(self, vectors: NDArray[np.float32]) -> tuple[FloatArray, FloatArray]:
-        """Coordinates (n, block_dims + row_dims) and squared norms (n,) of vectors (n, dim)."""
+    def coordinates(
+        self, vectors: NDArray[np.float32], multiply: Callable[[FloatArray, FloatArray], FloatArray]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Coordinates (n, block_dims + row_dims) and squared norms (n,) of vectors (n, dim).
+
+        `multiply(a, b)` is the product of a with b transposed.
+        """
         centred = vectors - self.center
         squared_norms = np.einsum("ij,ij->i", centred, centred)
-        return (centred if self.rotation is None else centred @ self.rotation.T), squared_norms
+        return (centred if self.rotation is None else multiply(centred, self.rotation)), squared_norms
 
 
 def mean(stored: Stored) -> FloatArray:

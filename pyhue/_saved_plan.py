@@ -24,7 +24,7 @@ def to_arrays(index: Index) -> tuple[Arrays, str]:
     if plan.rotation is not None:
         arrays["rotation"] = plan.rotation
     if clusters is not None:
-        arrays |= {name: getattr(clusters, name) for name in ("projection", "centroids", "order", "starts")}
+        arrays |= {name: getattr(clusters, name) for name in ("centroids", "order", "starts")}
     numbers = {name: getattr(plan, name) for name in _NUMBERS}
     return arrays, json.dumps(numbers | {"measured": index.measured})
 
@@ -43,13 +43,13 @@ def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Inde
         raise ValueError(f"{path}: the plan's numbers cannot be read: {error!r}") from error
     clusters = None
     if "order" in arrays:
-        missing = {"projection", "centroids", "starts"} - set(arrays)
+        missing = {"centroids", "starts"} - set(arrays)
         if missing:
             raise ValueError(
                 f"{path}: expected the plan's clusters whole, without {', '.join(sorted(missing))}"
             )
-        clusters = Clusters(arrays["projection"], arrays["centroids"], arrays["order"], arrays["starts"])
-    if not (_plan_fits(plan, stored) and (clusters is None or _clusters_fit(clusters, stored))):
+        clusters = Clusters(arrays["centroids"], arrays["order"], arrays["starts"])
+    if not (_plan_fits(plan, stored) and (clusters is None or _clusters_fit(clusters, plan, stored))):
         raise ValueError(f"{path}: the plan does not fit the vectors")
     index = Index(stored, plan, clusters)
     index.measured = measured
@@ -69,12 +69,12 @@ def _plan_fits(plan: Plan, stored: Stored) -> bool:
     )
 
 
-def _clusters_fit(clusters: Clusters, stored: Stored) -> bool:
-    count, dims = len(clusters.centroids), len(clusters.projection)
+def _clusters_fit(clusters: Clusters, plan: Plan, stored: Stored) -> bool:
+    count, dims = clusters.centroids.shape if clusters.centroids.ndim == 2 else (0, 0)
     order, starts = clusters.order, clusters.starts
     return (
-        _is(clusters.projection, np.float32, (dims, stored.dim))
-        and _is(clusters.centroids, np.float32, (count, dims))
+        _is(clusters.centroids, np.float64, (count, dims))
+        and 1 <= dims <= plan.block_dims + plan.row_dims
         and _is(order, np.int64, (len(order),))
         and _is(starts, np.int64, (count + 1,))
         and len(order) <= len(stored)

@@ -41,8 +41,6 @@ def rotated_pair(dim: int) -> tuple[int, int]:
 def random_clusters(vectors: NDArray[np.float32], count: int = 5, seed: int = 0) -> Clusters:
     """Clusters that mean nothing, some of them empty: the first filter must not rely on them."""
     rng = np.random.default_rng(seed)
-    n, dim = vectors.shape
+    n = len(vectors)
     starts = np.concatenate(([0], np.sort(rng.integers(0, n + 1, count - 1)), [n]))
-    projection = np.eye(min(dim, 3), dim, dtype=np.float32)
-    centroids = rng.standard_normal((count, len(projection))).astype(np.float32)
-    return Clusters(projection, centroids, rng.permutation(n), starts)
+    return Clusters(rng.standard_normal((count, 1)), rng.permutation(n), starts)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from families import draw
-from plans import all_plans, random_clusters
+from plans import all_plans, random_clusters, rotated_pair
 from reference import assert_exact, assert_same, memory_of, running_at
 
 import pyhue
@@ -11,7 +11,7 @@ import pyhue.memory
 from pyhue import _core
 from pyhue._clusters import cluster
 from pyhue._index import Index
-from pyhue._plan import mean, principal_directions
+from pyhue._plan import mean, principal, principal_directions
 from pyhue._stored import Stored
 
 LEVELS = _core.available_isas()
@@ -62,12 +62,12 @@ def test_every_plan_gives_the_same(family):
 @pytest.mark.parametrize("family", ["relu85", "one ulp"])
 def test_batch_sizes_and_threads_change_nothing(isa, threads, family):
     vectors, queries = draw(family, 500, 65), draw(family, 490, 65, seed=1)
-    stored, directions = Stored(vectors), None
-    directions = principal_directions(vectors, mean(stored))
-    clusters = cluster(stored, directions, np.random.default_rng(0))
+    stored, center = Stored(vectors), mean(Stored(vectors))
     plans = all_plans(vectors)
-    for plan in (plans[0], plans[4], plans[8], plans[-1]):
-        index = Index(stored, plan, clusters)
+    clustered = principal(center, principal_directions(vectors, center), *rotated_pair(65))
+    for plan in (plans[0], plans[4], clustered, plans[-1]):
+        real = cluster(stored, plan, np.random.default_rng(0)) if plan is clustered else None
+        index = Index(stored, plan, real or random_clusters(vectors))
         for k in (1, 10, 100):
             whole = pyhue.SearchResult(*index.search(stored, queries, k))
             assert_exact(pyhue.SearchResult(*(part[:9] for part in whole)), queries[:9], vectors)

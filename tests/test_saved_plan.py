@@ -97,7 +97,7 @@ CLUSTER_DAMAGES = {
     "order": _replace("order", np.zeros_like),
     "starts": _replace("starts", lambda starts: starts[::-1].copy()),
     "too few starts": _replace("starts", lambda starts: starts[:-1]),
-    "projection": _replace("projection", lambda projection: projection[:, :-1].copy()),
+    "centroids": _replace("centroids", lambda centroids: centroids[0].copy()),
     "rotation": _replace("rotation", lambda rotation: rotation[:-1]),
     "no centroids": lambda arrays, metadata: arrays.pop("plan.centroids"),
 }

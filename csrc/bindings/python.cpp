@@ -11,6 +11,7 @@
 #include "core/density.h"
 #include "core/isa.h"
 #include "core/pack.h"
+#include "core/project.h"
 #include "core/rows.h"
 #include "core/search.h"
 #include "core/search_kernel_types.h"
@@ -66,6 +67,16 @@ Array<uint16_t> store_bfloat16_array(const Array<float>& from) {
   Array<uint16_t> to({from.shape(0), from.shape(1)});
   store_bfloat16(from.data(), from.size(), to.mutable_data(), pool_executor(nullptr, nullptr));
   return to;
+}
+
+Array<double> project_array(const Array<double>& vectors, const Array<double>& rows) {
+  Array<double> out({vectors.shape(0), rows.shape(0)});
+  const double *vector_data = vectors.data(), *row_data = rows.data();
+  const int64_t n = vectors.shape(0), m = rows.shape(0), dim = rows.shape(1);
+  double* out_data = out.mutable_data();
+  py::gil_scoped_release release;
+  project(vector_data, n, row_data, m, dim, out_data, pool_executor(nullptr, nullptr));
+  return out;
 }
 
 // The arrays of a packed memory, as pyhue/_index.py names them.
@@ -189,6 +200,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("store_rows", &store_rows_array<float>);
   m.def("store_rows", &store_rows_array<double>);
   m.def("store_bfloat16", &store_bfloat16_array);
+  m.def("project", &project_array);
   m.def("pack", &pack_arrays);
   m.def("search", &search_arrays);
   m.def("audit", &audit_arrays);

@@ -3,12 +3,14 @@
 #include "core/kernels.h"
 
 #include "core/hue_cross_entropy_kernel.h"
+#include "core/project_kernel.h"
 #include "core/search_kernel.h"
 
 namespace pyhue {
 namespace PYHUE_LEVEL {
 
 const Kernels table = {
+    .project_tile = project_tile,
     .tile_queries = kTileQueries,
     .panel_element_size = kPanelElementSize,
     .screen_tile = screen_tile,

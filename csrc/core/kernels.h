@@ -2,11 +2,13 @@
 #pragma once
 
 #include "core/hue_cross_entropy_kernel_types.h"
+#include "core/project_kernel_types.h"
 #include "core/search_kernel_types.h"
 
 namespace pyhue {
 
 struct Kernels {
+  ProjectTile project_tile;  // see project_kernel_types.h
   // Search: see search_kernel_types.h.
   int tile_queries;
   int panel_element_size;

@@ -162,10 +162,12 @@ class Pass {
     const int64_t blocks = screen_.blocks();
     const int64_t wanted = executor_.workers * kItemsPerWorker;
     const int64_t fitting = std::max<int64_t>(1, kChunkBytes / screen_.block_bytes());
-    const int64_t blocks_per_chunk = std::clamp<int64_t>(blocks / wanted, 1, fitting);
+    // With many tiles and a small memory the queries are shared out instead: each then has one worker, whose
+    // threshold falls twice as fast.
+    const int64_t blocks_per_chunk =
+        tiles_.size() >= wanted ? std::min(blocks, fitting) : std::clamp<int64_t>(blocks / wanted, 1, fitting);
     const int64_t chunks = (blocks + blocks_per_chunk - 1) / blocks_per_chunk;
-    // A small memory has few chunks: share out the queries too.
-    const int64_t groups = std::clamp<int64_t>(wanted / chunks, 1, tiles_.size());
+    const int64_t groups = std::clamp<int64_t>((wanted + chunks - 1) / chunks, 1, tiles_.size());
     return for_each_chunk(executor_, chunks * groups, [&](int64_t item, int w) {
       Worker& worker = at(workers_, w);
       const int64_t chunk = item / groups, group = item % groups;
