@@ -1,9 +1,7 @@
 """The hue loss, forward and backward, against cross-entropy alone, the eager hue loss and torch.compile.
 
 Run: make bench, or: python -m pytest bench/bench_hue_cross_entropy.py --benchmark-only
-Rivals take turns in one process. A turn is a few steps in a row, as training takes them, so that no rival
-pays for the memory that the one before it gave back; figures are for one step. Losses and gradients are
-asserted equal first. Floor: 8 bytes a logit (read it, write its gradient) at the bandwidth of a copy.
+Rivals take turns of one step in one process. Losses and gradients are asserted equal first. Floor: 8 bytes a logit (read it, write its gradient) at the bandwidth of a copy.
 """
 
 import subprocess
@@ -61,16 +59,10 @@ def test_loss(turns, report, bandwidth, rows, classes):
     for loss in losses.values():
         for ours, theirs in zip(step(loss), expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
-    steps = max(4, min(50, 1_000_000 // (rows * classes)))
-
-    def turn(loss):
-        for _ in range(steps):
-            step(loss)
-
-    calls = {name: lambda loss=loss: turn(loss) for name, loss in losses.items()}
-    calls["cross_entropy"] = lambda: turn(plain_cross_entropy)
-    times = turns(calls.pop("pyhue"), calls, rounds=max(9, min(101, 20_000_000 // (rows * classes * steps))))
-    seconds = {name: time / steps for name, time in times.items()}
+    calls = {name: lambda loss=loss: step(loss) for name, loss in losses.items()}
+    calls["cross_entropy"] = lambda: step(plain_cross_entropy)
+    rounds = max(31, min(1001, 15_000_000 // (rows * classes)))
+    seconds = turns(calls.pop("pyhue"), calls, rounds)
     ours, bytes_moved = seconds["pyhue"], 8 * rows * classes
     report(
         f"{f'{rows} x {classes}':>11} {ours * 1e6:8.1f} us, {ours / seconds['cross_entropy']:5.2f} of "
