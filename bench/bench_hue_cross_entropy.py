@@ -1,7 +1,8 @@
 """The hue loss, forward and backward, against cross-entropy alone, the eager hue loss and torch.compile.
 
 Run: make bench, or: python -m pytest bench/bench_hue_cross_entropy.py --benchmark-only
-Rivals take turns of one step in one process. Losses and gradients are asserted equal first. Floor: 8 bytes a logit (read it, write its gradient) at the bandwidth of a copy.
+Rivals take turns of one step in one process. Losses and gradients are asserted equal first. Floor:
+8 bytes a logit (read it, write its gradient) at the bandwidth of a copy.
 """
 
 import subprocess
