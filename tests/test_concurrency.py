@@ -17,7 +17,9 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no f
 
 # All vectors equal: nothing can be dropped, so a search takes long.
 LONG = """
+import signal
 import numpy as np, pyhue
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 memory = pyhue.PixelMemory(64, normalize=False)
 memory.add(np.ones((1, 30_000, 64), np.float32), [0])
 queries = np.full((30_000, 64), 2, np.float32)
