@@ -1,6 +1,7 @@
 """The hue loss inside torch's workflows: operator checks, compilation, export, transforms, training."""
 
 import copy
+import faulthandler
 import io
 import os
 import subprocess
@@ -212,17 +213,46 @@ def test_state_dict_round_trip():
     assert torch.equal(copy.deepcopy(first)(*arguments), first(*arguments))
 
 
-def distributed_worker(rank, store, results):
+def two_processes(work, folder):
+    """Runs work(rank, folder) of this module in two processes that share a gloo group.
+
+    A process that hangs prints where, and ends."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    code = (
+        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+        "import torch, test_nn_torch\n"
+        "if __name__ == '__main__':\n"
+        f"    arguments = ({work.__name__!r}, {store.port}, {str(folder)!r})\n"
+        "    torch.multiprocessing.spawn(test_nn_torch.in_group, arguments, 2)\n"
+    )
+    script = folder / "spawn.py"
+    script.write_text(code)
+    return subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+
+
+def in_group(rank, work, port, folder):
+    faulthandler.dump_traceback_later(60, exit=True)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    store = torch.distributed.TCPStore("127.0.0.1", port)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    globals()[work](rank, folder)
+    torch.distributed.destroy_process_group()
+
+
+def plain_step(rank, folder):
+    """A step of torch alone: what the machine has to be able to do."""
+    layer = nn.parallel.DistributedDataParallel(nn.Linear(3, 2))
+    layer(torch.ones(4, 3)).sum().backward()
+
+
+def hue_step(rank, folder):
     head = nn.parallel.DistributedDataParallel(one_head())
     features, target, criterion = one_step()
     rows = slice(4 * rank, 4 * rank + 4)
     criterion(*head(features[rows]), target[rows]).backward()
     if rank == 0:
-        torch.save([parameter.grad for parameter in head.parameters()], results)
-    torch.distributed.destroy_process_group()
+        torch.save([parameter.grad for parameter in head.parameters()], f"{folder}/gradients.pt")
 
 
 def one_head():
@@ -238,23 +268,25 @@ def one_step():
     return features, target, hue_nn.HueCrossEntropyLoss(5, labels=labels)
 
 
+@pytest.fixture
+def gloo(tmp_path):
+    torch_alone = two_processes(plain_step, tmp_path)
+    if torch_alone.returncode:
+        pytest.skip(
+            f"no gloo step of torch alone here: {torch_alone.stderr[-2000:]}"
+        )
+
+
+@pytest.mark.usefixtures("gloo")
 def test_two_distributed_processes_take_the_step_of_one(tmp_path):
-    results = tmp_path / "gradients.pt"
-    code = (
-        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
-        "import torch, test_nn_torch\n"
-        "if __name__ == '__main__':\n"
-        f"    arguments = ({str(tmp_path / 'store')!r}, {str(results)!r})\n"
-        "    torch.multiprocessing.spawn(test_nn_torch.distributed_worker, arguments, 2)\n"
-    )
-    script = tmp_path / "spawn.py"
-    script.write_text(code)
-    subprocess.run([sys.executable, str(script)], check=True, timeout=120)
+    run = two_processes(hue_step, tmp_path)
+    assert run.returncode == 0, run.stderr
     head = one_head()
     features, target, criterion = one_step()
     criterion(*head(features), target).backward()
-    for ours, theirs in zip(head.parameters(), torch.load(results, weights_only=True), strict=True):
-        torch.testing.assert_close(ours.grad, theirs)
+    theirs = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    for parameter, gradient in zip(head.parameters(), theirs, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
 
 
 class LossDataset(torch.utils.data.Dataset):
