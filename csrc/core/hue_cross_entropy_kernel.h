@@ -8,12 +8,12 @@ namespace PYHUE_LEVEL {
 namespace {
 
 // What one pass over a row's classes finds.
-template <class Real>
+template <class Real, bool kTiny>
 struct RowSums {
   Real maximum = -static_cast<Real>(kInfinity);
   Vector<Real> exponentials{};  // sum of e^(x - maximum)
   Vector<Real> soft{};          // sum of the soft part of q
-  HueSums<Real> hue;
+  HueSums<Real, kTiny> hue;
 };
 
 // Scratch memory of a worker: e^(x_c - shift of its block) for each class, then the shift of each block.
@@ -26,9 +26,9 @@ struct Scratch {
 };
 
 template <bool kSoft, bool kTiny, class Row, class Real>
-inline RowSums<Real> sum_row(const Row& row, int64_t classes, Scratch<Real> scratch) {
+inline RowSums<Real, kTiny> sum_row(const Row& row, int64_t classes, Scratch<Real> scratch) {
   const Vector<Real> lowest = splat(-static_cast<Real>(kInfinity));
-  RowSums<Real> sums;
+  RowSums<Real, kTiny> sums{.hue = HueSums<Real, kTiny>(row.hue)};
   for (int64_t begin = 0; begin < classes; begin += kSoftmaxBlock) {
     const int64_t end = begin + kSoftmaxBlock < classes ? begin + kSoftmaxBlock : classes;
     Vector<Real> largest = lowest;
@@ -44,15 +44,16 @@ inline RowSums<Real> sum_row(const Row& row, int64_t classes, Scratch<Real> scra
     const Real shift = sums.maximum == lowest[0] ? Real(0) : sums.maximum;
     scratch.shifts[begin / kSoftmaxBlock] = shift;
     for_registers<Real>(begin, end, [&](int64_t i, auto part) {
+      __builtin_prefetch(row.input + i + kSoftmaxBlock);
       const Vector<Real> e = exp(keep(load_elements(row.input + i, part), part, lowest) - splat(shift));
       store(scratch.exponentials + i, e);
       sums.exponentials += e;
       const HueRegister<Real> hue = row.hue_of(i, part);
-      sums.hue.template add<kTiny>(hue, part);
+      sums.hue.add(row.hue, hue, part);
       if constexpr (kSoft) {
         const Vector<Real> q = row.soft(i, part);
         sums.soft += q;
-        sums.hue.add_soft(hue, q);
+        sums.hue.add_soft(row.hue, hue, q);
       }
     });
   }
@@ -110,11 +111,11 @@ inline void write_gradient(const Row& row, const HueCrossEntropyRows& rows, Scra
 }
 
 // The gradient of the row's one point.
-template <bool kSoft, class Row, class Real>
-inline void write_hue_gradient(const Row& row, const HueSums<Real>& sums, Real scale, Real share, Real* gradient) {
+template <bool kSoft, class Row, class Sums, class Real>
+inline void write_hue_gradient(const Row& row, const Sums& sums, Real scale, Real share, Real* gradient) {
   const HueRegister<Real> target = row.hue_of(row.target, Part{1});
-  Real x = row.hard * target.unit_x[0] - share * sum_lanes(sums.x);
-  Real y = row.hard * target.unit_y[0] - share * sum_lanes(sums.y);
+  Real x = row.hard * target.dx[0] * target.inverse[0] - share * sum_lanes(sums.x);
+  Real y = row.hard * target.dy[0] * target.inverse[0] - share * sum_lanes(sums.y);
   if constexpr (kSoft) {
     x += sum_lanes(sums.soft_x);
     y += sum_lanes(sums.soft_y);
@@ -128,11 +129,12 @@ template <bool kSoft, class Row, class Real>
 inline void write_hue_gradients(const Row& row, int64_t classes, Real scale, Real share, Real* gradient) {
   for_registers<Real>(0, classes, [&](int64_t i, auto part) {
     const HueRegister<Real> hue = row.hue_of(i, part);
-    Vector<Real> coefficient = splat(-scale * share) * exp(hue.t);
+    Vector<Real> coefficient = splat(-scale * share) * exp(row.hue.exponent(hue));
     if constexpr (kSoft) coefficient += row.soft(i, part) * splat(scale);
     const int64_t lane = row.target - i;
     if (lane >= 0 && lane < Lanes<Real>::count) coefficient[lane] += scale * row.hard;
-    store_pairs(gradient + 2 * i, coefficient * hue.unit_x, coefficient * hue.unit_y, part);
+    coefficient *= hue.inverse;
+    store_pairs(gradient + 2 * i, coefficient * hue.dx, coefficient * hue.dy, part);
   });
 }
 
@@ -142,15 +144,15 @@ inline void hue_cross_entropy_row(const HueCrossEntropyRows& rows, int64_t index
   HueCrossEntropyRow<Element, kPerClass> row(rows, index);
   row.hue.shift = row.shift(rows.classes, rows.hue_scale * rows.label_radius);
   const Scratch<Real> scratch(memory, rows.classes);
-  const RowSums<Real> sums = sum_row<kSoft, kTiny>(row, rows.classes, scratch);
+  const RowSums<Real, kTiny> sums = sum_row<kSoft, kTiny>(row, rows.classes, scratch);
 
-  const Real exponentials = sum_lanes(sums.exponentials), partition = sum_lanes(sums.hue.partition);
+  const Real exponentials = sum_lanes(sums.exponentials), partition = sums.hue.partition(rows.classes);
   const Real total = row.hard + (kSoft ? sum_lanes(sums.soft) : Real(0));  // of q
   const double log_sum = __builtin_log(static_cast<double>(exponentials));
   double margin = 0, hue_margin = 0;  // sum_c q_c (maximum - x_c), and -sum_c q_c t_c
   if (!rows.probabilities) {
     margin = row.hard * static_cast<double>(sums.maximum - load_elements(row.input + row.target, Part{1})[0]);
-    hue_margin = -row.hard * static_cast<double>(row.hue_of(row.target, Part{1}).t[0]);
+    hue_margin = -row.hard * static_cast<double>(row.hue.exponent(row.hue_of(row.target, Part{1}))[0]);
   }
   if constexpr (kSoft) {
     margin += soft_margin(row, rows.classes, sums.maximum);
@@ -229,12 +231,13 @@ void sum_label_gradient(const HueCrossEntropyRows& rows, int64_t count, int64_t 
       const Real* state = static_cast<const Real*>(rows.row_state) + kRowState * index;
       row.hue.shift = splat(state[kShift]);
       const HueRegister<Real> hue = row.hue_of(i, part);
-      Vector<Real> coefficient = splat(state[kPartition]) * exp(hue.t);
+      Vector<Real> coefficient = splat(state[kPartition]) * exp(row.hue.exponent(hue));
       if (soft) coefficient -= row.soft(i, part) * splat(row.scale * hue_scale);
       const int64_t lane = row.target - i;
       if (lane >= 0 && lane < Lanes<Real>::count) coefficient[lane] -= state[kHard];
-      x = multiply_add(coefficient, hue.unit_x, x);
-      y = multiply_add(coefficient, hue.unit_y, y);
+      coefficient *= hue.inverse;
+      x = multiply_add(coefficient, hue.dx, x);
+      y = multiply_add(coefficient, hue.dy, y);
     }
     for (int64_t c = i; c < end && c < i + Lanes<Real>::count; ++c) {
       static_cast<Real*>(grad_labels)[2 * c] = x[c - i];

@@ -53,9 +53,7 @@ struct HueCrossEntropyRow {
   // A distance that the exponents can be shifted by: see hue_shift.
   Vector<Real> shift(int64_t classes, double scaled_radius) const {
     if constexpr (!kPerClass) return hue_shift(hue, label_x, label_y, classes, scaled_radius);
-    HueCrossEntropyRow unscaled = *this;
-    unscaled.hue.scale = splat(Real(1));
-    return nearest_distance<Real>(classes, [&](int64_t i, auto part) { return unscaled.hue_of(i, part).t; });
+    return nearest_distance<Real>(classes, [&](int64_t i, auto part) { return hue_of(i, part).distance; });
   }
 
   const Element* input;

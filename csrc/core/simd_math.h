@@ -9,6 +9,8 @@ namespace PYHUE_LEVEL {
 namespace {
 
 constexpr float kInfinity = __builtin_inff();
+template <class Real>
+constexpr Real kSmallestNormal = sizeof(Real) == 4 ? __FLT_MIN__ : __DBL_MIN__;
 
 typedef double Doubles __attribute__((vector_size(4 * kWidth)));
 typedef int64_t Longs __attribute__((vector_size(4 * kWidth)));
@@ -72,53 +74,44 @@ inline Doubles max(Doubles a, Doubles b) {
 inline float square_root(float x) { return __builtin_sqrtf(x); }
 inline double square_root(double x) { return __builtin_sqrt(x); }
 
-// sqrt(x) and 1 / sqrt(x) for x >= 0; where x is below the smallest normal number, both are 0.
+// sqrt(x) and 1 / sqrt(x) for x of at least the smallest normal number.
 inline void square_roots(Doubles x, Doubles& root, Doubles& inverse) {
   for (int i = 0; i < Lanes<double>::count; ++i) root[i] = square_root(x[i]);
-  const Longs normal = x >= __DBL_MIN__;
-  inverse = normal ? 1.0 / root : Doubles{};
-  root = x < __DBL_MIN__ ? Doubles{} : root;
+  inverse = 1.0 / root;
 }
 inline void square_roots(Floats x, Floats& root, Floats& inverse) {
 #if defined(__AVX512F__)
   // 14 bits and a Newton step: cheaper than a square root and a division, and within 2 ulp of them.
-  Floats y = _mm512_maskz_rsqrt14_ps(_mm512_cmp_ps_mask(x, broadcast(__FLT_MIN__), _CMP_GE_OQ), x);
-  const Floats half = y * broadcast(0.5f);
-  root = x * y;
-  inverse = multiply_add(half, multiply_add(-root, y, broadcast(1.0f)), y);
+  const Floats y = _mm512_rsqrt14_ps(x), xy = x * y;
+  inverse = multiply_add(y * broadcast(0.5f), multiply_add(-xy, y, broadcast(1.0f)), y);
   root = x * inverse;
 #else
   for (int i = 0; i < kWidth; ++i) root[i] = square_root(x[i]);
-  const Ints normal = x >= __FLT_MIN__;
-  inverse = normal ? 1.0f / root : Floats{};
-  root = x < __FLT_MIN__ ? Floats{} : root;
+  inverse = 1.0f / root;
 #endif
 }
 
-// p * 2^n. n holds small integers, shifted holds n plus a constant whose lowest bits are 0: two factors of
-// 2, each a normal number, let a result below the smallest normal one round once.
-inline Floats scale_by_power(Floats p, [[maybe_unused]] Floats n, [[maybe_unused]] Floats shifted) {
+// e^x for x <= 88, within 2 ulp; e^-inf = 0, NaN stays. x = n ln 2 + r, ln 2 in two parts of which the first
+// times n is exact.
 #if defined(__AVX512F__)
-  return _mm512_scalef_ps(p, n);
-#else
-  const Ints k = (Ints)shifted - (Ints)broadcast(0x1.8p23f), half = k >> 1;
-  return p * (Floats)((half + 127) << 23) * (Floats)((k - half + 127) << 23);
-#endif
-}
-inline Doubles scale_by_power(Doubles p, [[maybe_unused]] Doubles n, [[maybe_unused]] Doubles shifted) {
-#if defined(__AVX512F__)
-  return _mm512_scalef_pd(p, n);
-#else
-  const Longs k = (Longs)shifted - (Longs)splat(0x1.8p52), half = k >> 1;
-  return p * (Doubles)((half + 1023) << 52) * (Doubles)((k - half + 1023) << 52);
-#endif
-}
-
-// e^x for x <= 88, within 1 ulp with FMA and 2 without; e^-inf = 0, NaN stays.
-// x = n ln 2 + r with |r| <= ln(2) / 2, ln 2 in two parts of which the first times n is exact; then
-// 1 + r + r^2 / 2 + r^3 q(r), q fitted for the least relative error, 4e-9.
+// n in sixteenths, |r| <= ln(2) / 32: the fraction of 2^n from a table, 1 + r + r^2 / 2 + r^3 / 6 (remainder 1e-8).
 inline Floats exp(Floats x) {
+  const Floats powers = {0x1p+0f,        0x1.0b5586p+0f, 0x1.172b84p+0f, 0x1.2387a6p+0f, 0x1.306fep+0f,  0x1.3dea64p+0f,
+                         0x1.4bfdaep+0f, 0x1.5ab07ep+0f, 0x1.6a09e6p+0f, 0x1.7a1148p+0f, 0x1.8ace54p+0f, 0x1.9c4918p+0f,
+                         0x1.ae89fap+0f, 0x1.c199bep+0f, 0x1.d5818ep+0f, 0x1.ea4afap+0f};
   x = max(broadcast(-104.0f), x);  // e^-104 rounds to 0
+  const Floats shifted = multiply_add(x, broadcast(0x1.715476p+0f), broadcast(0x1.8p19f));
+  const Floats n = shifted - 0x1.8p19f;
+  Floats r = multiply_add(n, broadcast(-0x1.63p-1f), x);
+  r = multiply_add(n, broadcast(0x1.bd0106p-13f), r);
+  const Floats power = _mm512_permutexvar_ps((__m512i)shifted, powers);  // by its last 4 bits
+  const Floats p = multiply_add(multiply_add(r, broadcast(1.0f / 6), broadcast(0.5f)), r, broadcast(1.0f));
+  return _mm512_scalef_ps(multiply_add(power * r, p, power), n);
+}
+#else
+// |r| <= ln(2) / 2; 1 + r + r^2 / 2 + r^3 q(r), q fitted for the least relative error, 4e-9.
+inline Floats exp(Floats x) {
+  x = max(broadcast(-104.0f), x);
   const Floats shifted = multiply_add(x, broadcast(0x1.715476p+0f), broadcast(0x1.8p23f));
   const Floats n = shifted - 0x1.8p23f;
   Floats r = multiply_add(n, broadcast(-0x1.63p-1f), x);
@@ -129,8 +122,11 @@ inline Floats exp(Floats x) {
   p = multiply_add(p, r, broadcast(0.5f));
   p = multiply_add(p, r, broadcast(1.0f));
   p = multiply_add(p, r, broadcast(1.0f));
-  return scale_by_power(p, n, shifted);
+  // Two factors of 2, each a normal number, let a result below the smallest normal one round once.
+  const Ints k = (Ints)shifted - (Ints)broadcast(0x1.8p23f), half = k >> 1;
+  return p * (Floats)((half + 127) << 23) * (Floats)((k - half + 127) << 23);
 }
+#endif
 
 // The same for x <= 709, with the Taylor series to r^13 (remainder 5e-18).
 inline Doubles exp(Doubles x) {
@@ -145,7 +141,12 @@ inline Doubles exp(Doubles x) {
   Doubles p = splat(1.0 / 6227020800);
 #pragma GCC unroll 13
   for (const double c : kInverseFactorials) p = multiply_add(p, r, splat(c));
-  return scale_by_power(p, n, shifted);
+#if defined(__AVX512F__)
+  return _mm512_scalef_pd(p, n);
+#else
+  const Longs k = (Longs)shifted - (Longs)splat(0x1.8p52), half = k >> 1;
+  return p * (Doubles)((half + 1023) << 52) * (Doubles)((k - half + 1023) << 52);
+#endif
 }
 
 // Sum, and maximum, over the lanes, by halves.
