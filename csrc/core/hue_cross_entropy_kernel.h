@@ -43,19 +43,21 @@ inline RowSums<Real, kTiny> sum_row(const Row& row, int64_t classes, Scratch<Rea
     // Minus infinity only, so far: their exponentials are 0, not the NaN of -inf - -inf.
     const Real shift = sums.maximum == lowest[0] ? Real(0) : sums.maximum;
     scratch.shifts[begin / kSoftmaxBlock] = shift;
+    RowSums<Real, kTiny> block = sums;  // of its own: what is returned lives in memory, not in registers
     for_registers<Real>(begin, end, [&](int64_t i, auto part) {
       __builtin_prefetch(row.input + i + kSoftmaxBlock);
       const Vector<Real> e = exp(keep(load_elements(row.input + i, part), part, lowest) - splat(shift));
       store(scratch.exponentials + i, e);
-      sums.exponentials += e;
+      block.exponentials += e;
       const HueRegister<Real> hue = row.hue_of(i, part);
-      sums.hue.add(row.hue, hue, part);
+      block.hue.add(row.hue, hue, part);
       if constexpr (kSoft) {
         const Vector<Real> q = row.soft(i, part);
-        sums.soft += q;
-        sums.hue.add_soft(row.hue, hue, q);
+        block.soft += q;
+        block.hue.add_soft(row.hue, hue, q);
       }
     });
+    sums = block;
   }
   return sums;
 }
