@@ -102,17 +102,17 @@ def _save(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Non
 
 def _backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
     """Gradients of the arguments of the functions below."""
-    transforming = transforms_active()
+    transforming, compiling = transforms_active(), torch.compiler.is_compiling()
     loss, *saved = ctx.saved_tensors
     if ctx.options.reduction == REDUCTIONS["none"]:
         options = ctx.options._replace(reduction=REDUCTIONS["sum"], gradients=True)
         kernel = _transformable if transforming else _call
         _, *gradients = kernel(*saved, grad_loss.contiguous(), options)
-    elif is_one(grad_loss):
+    elif not transforming and not compiling and is_one(grad_loss):
         gradients = saved
     else:
         gradients = [gradient * grad_loss.to(gradient.dtype) for gradient in saved]
-    if torch.is_grad_enabled() and not transforming and not torch.compiler.is_compiling():
+    if torch.is_grad_enabled() and not transforming and not compiling:
         gradients = _undifferentiable(loss, *gradients)
     grad_input, grad_hue, grad_labels = gradients
     return grad_input, grad_hue, None, grad_labels if ctx.options.label_gradient else None, None, None, None
@@ -170,11 +170,9 @@ _direct: Callable[..., Tensor] = _DirectFunction.apply
 _transformable: Callable[..., tuple[Tensor, ...]] = HueCrossEntropyFunction.apply
 
 
-def hue_cross_entropy_loss(*arguments: Any) -> Tensor:
-    """Call the operator with its autograd."""
-    if transforms_active():
-        return _transformable(*arguments)[0]
-    return _direct(*arguments)
+def hue_cross_entropy_loss(transforming: bool, *arguments: Any) -> Tensor:
+    """Call the operator with its autograd, inside the transforms of torch.func or not."""
+    return _transformable(*arguments)[0] if transforming else _direct(*arguments)
 
 
 class _Undifferentiable(torch.autograd.Function):
@@ -199,11 +197,5 @@ def transforms_active() -> bool:
 
 
 def is_one(grad_loss: Tensor) -> bool:
-    """Whether the gradients can be handed on as they are, where looking at a value is possible and free."""
-    return (
-        type(grad_loss) is Tensor
-        and grad_loss.is_cpu
-        and not torch.compiler.is_compiling()
-        and not transforms_active()
-        and grad_loss.item() == 1.0
-    )
+    """Whether the gradients can be handed on as they are, where looking at a value is free."""
+    return type(grad_loss) is Tensor and grad_loss.is_cpu and grad_loss.item() == 1.0

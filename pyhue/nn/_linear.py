@@ -3,6 +3,7 @@
 The whole of it, gradients included, is one operator: torch.compile and torch.export see no loop.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from pyhue.nn._hue_cross_entropy import (
 )
 from pyhue.nn._ops import ops
 
-CHUNK_LOGITS = 1 << 24  # of a chunk: 64 MiB of float32, which their gradient overwrites
+CHUNK_LOGITS = 1 << 24  # of a chunk, about: 64 MiB of float32, which their gradient overwrites
 
 
 def _total(target: Tensor, class_weight: Tensor | None, options: Options) -> Tensor | float:
@@ -46,11 +47,15 @@ def _loss(
     total, options = _total(target, class_weight, options), options._replace(reduction=REDUCTIONS["sum"])
     row_weight = features.new_ones(len(features)) / total
     loss = features.new_zeros(())
-    rows = min(len(features), max(16, CHUNK_LOGITS // len(weight)))
+    # Chunks of one size: a short one would read all weights and their gradients for a few rows.
+    chunks = max(1, round(len(features) * len(weight) / CHUNK_LOGITS))
+    rows = min(len(features), max(16, math.ceil(len(features) / chunks)))
     room = features.new_empty(rows, len(weight))
     for tensor in gradients:
-        tensor.zero_()
+        if tensor.dim() == 1 or not rows:
+            tensor.zero_()
     for begin in range(0, len(features), max(1, rows)):
+        kept = float(begin > 0)  # what is there of the matrices: nothing before the first chunk
         chunk = slice(begin, begin + rows)
         x = features[chunk]
         logits = torch.addmm(bias, x, weight.T, out=room[: len(x)])
@@ -62,9 +67,9 @@ def _loss(
         part, grad_hue = ops.hue_cross_entropy_(*arguments, row_weight[chunk], *scalars)
         loss += part
         torch.addmm(grad_hue @ hue_weight, logits, weight, out=gradients[0][chunk])
-        gradients[1].addmm_(logits.T, x)
+        gradients[1].addmm_(logits.T, x, beta=kept)
         gradients[2] += logits.sum(0)
-        gradients[3].addmm_(grad_hue.T, x)
+        gradients[3].addmm_(grad_hue.T, x, beta=kept)
         gradients[4] += grad_hue.sum(0)
     return loss / total
 
@@ -123,14 +128,15 @@ class LinearHueCrossEntropyFunction(torch.autograd.Function):
     def backward(
         ctx: Any, grad_loss: Tensor | None, *grad_gradients: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        if not torch.compiler.is_compiling():  # which asks with gradients of all outputs
-            twice = torch.is_grad_enabled() and not transforms_active()
+        transforming, compiling = transforms_active(), torch.compiler.is_compiling()
+        if not compiling:  # which asks with gradients of all outputs
+            twice = torch.is_grad_enabled() and not transforming
             if twice or any(gradient is not None for gradient in grad_gradients):
                 raise RuntimeError(NO_DOUBLE_BACKWARD)
         if grad_loss is None:
             return (None,) * 14
         gradients = ctx.saved_tensors
-        if not is_one(grad_loss):
+        if transforming or compiling or not is_one(grad_loss):
             gradients = tuple(gradient * grad_loss for gradient in gradients)
         return (*gradients, *(None,) * 9)
 

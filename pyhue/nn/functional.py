@@ -125,8 +125,8 @@ def hue_cross_entropy(
 
     real = torch.float64 if input.dtype == torch.float64 else torch.float32
     # Inside grad(vmap(f)) nothing says that it requires a gradient.
-    enabled, unknown = torch.is_grad_enabled(), transforms_active()
-    label_gradient = enabled and (unknown or labels.requires_grad)
+    enabled, transforming = torch.is_grad_enabled(), transforms_active()
+    label_gradient = enabled and (transforming or labels.requires_grad)
     gradients = label_gradient or (enabled and (input.requires_grad or hue.requires_grad))
     options = Options(
         hue_weight,
@@ -138,6 +138,7 @@ def hue_cross_entropy(
         label_gradient,
     )
     loss = hue_cross_entropy_loss(
+        transforming,
         input.contiguous(),
         _as(hue, real),
         _as(target, real) if probabilities else target.contiguous(),
