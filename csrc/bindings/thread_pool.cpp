@@ -1,5 +1,6 @@
 #include "bindings/thread_pool.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -47,7 +48,9 @@ class Pool {
       while (static_cast<int>(threads_.size()) < workers - 1) {
         const int worker = static_cast<int>(threads_.size()) + 1;
         threads_.emplace_back([this, worker, seen = generation_] { serve(worker, seen); });
+        caller_cpu_ = -1;
       }
+      keep_off(sched_getcpu());
       body_ = body;
       argument_ = argument;
       workers_ = workers;
@@ -61,6 +64,16 @@ class Pool {
   }
 
  private:
+  // Linux may wake a thread on the CPU of the thread that wakes it, and leave it waiting there for milliseconds
+  // while another CPU idles. So workers run on the other CPUs that the caller may use.
+  void keep_off(int cpu) {
+    cpu_set_t cpus;
+    if (cpu == caller_cpu_ || sched_getaffinity(0, sizeof cpus, &cpus) != 0) return;
+    caller_cpu_ = cpu;
+    if (CPU_COUNT(&cpus) > 1) CPU_CLR(static_cast<size_t>(cpu), &cpus);
+    for (std::thread& thread : threads_) pthread_setaffinity_np(thread.native_handle(), sizeof cpus, &cpus);
+  }
+
   void serve(int worker, int64_t seen) {
     std::unique_lock lock(mutex_);
     for (;;) {
@@ -82,6 +95,7 @@ class Pool {
   void* argument_ = nullptr;
   int workers_ = 0, running_ = 0;
   int64_t generation_ = 0;
+  int caller_cpu_ = -1;  // that the workers keep off
 };
 
 // Threads do not survive fork, so a child gets a new pool. Pools are never destroyed: their threads wait
