@@ -27,10 +27,11 @@ class Neighbors {
   bool offer(Neighbor neighbor) {
     if (full()) {
       if (!(neighbor < worst())) return false;
-      std::pop_heap(heap_, heap_ + size_--);
+      replace_worst(neighbor);
+    } else {
+      heap_[size_++] = neighbor;
+      std::push_heap(heap_, heap_ + size_);
     }
-    heap_[size_++] = neighbor;
-    std::push_heap(heap_, heap_ + size_);
     return true;
   }
 
@@ -38,6 +39,18 @@ class Neighbors {
   const Neighbor* end() const { return heap_ + size_; }
 
  private:
+  // Half the work of std::pop_heap and std::push_heap.
+  void replace_worst(Neighbor neighbor) {
+    int64_t place = 0;
+    for (int64_t child = 1; child < size_; child = 2 * place + 1) {
+      if (child + 1 < size_ && heap_[child] < heap_[child + 1]) ++child;
+      if (!(neighbor < heap_[child])) break;
+      heap_[place] = heap_[child];
+      place = child;
+    }
+    heap_[place] = neighbor;
+  }
+
   Neighbor* heap_ = nullptr;
   int64_t k_ = 0, size_ = 0;
 };

@@ -23,14 +23,22 @@ auto& at(Vector& vector, int64_t i) {
 }
 
 // The smallest value of a bound that a vector of computed distance <= `distance` can have.
-float screening_threshold(double squared_norm, float distance, int dim) {
-  if (distance == kInfinity) return -kInfinity;
-  // The computed distance is at least (1 - (dim / 32 + 8) 2^-24) of the exact one, less what underflowed.
-  const double farthest = (distance + dim * 1e-37) * (1 + std::ldexp(dim / 16.0 + 16, -24));
-  const double threshold = (squared_norm - farthest) / 2;
-  const double rounding = 1e-12 * (squared_norm + farthest) + dim * 1e-37;
-  return std::nextafterf(static_cast<float>(threshold - rounding), -kInfinity);
-}
+class ScreeningThreshold {
+ public:
+  explicit ScreeningThreshold(int dim) : underflow_(dim * 1e-37), farther_(1 + std::ldexp(dim / 16.0 + 16, -24)) {}
+
+  float operator()(double squared_norm, float distance) const {
+    if (distance == kInfinity) return -kInfinity;
+    // The computed distance is at least (1 - (dim / 32 + 8) 2^-24) of the exact one, less what underflowed.
+    const double farthest = (distance + underflow_) * farther_;
+    const double threshold = (squared_norm - farthest) / 2;
+    const double rounding = 1e-12 * (squared_norm + farthest) + underflow_;
+    return static_cast<float>(threshold - rounding - 0x1p-23 * std::abs(threshold));
+  }
+
+ private:
+  double underflow_, farther_;
+};
 
 // The two filters: a tile against a block, a query against a row.
 class Screen {
@@ -97,6 +105,7 @@ class Pass {
         kernels_(kernels()),
         tiles_(queries, first, count, memory.layout, kernels_, executor),
         screen_(memory, tiles_),
+        threshold_(memory.dim),
         shared_(static_cast<size_t>(count)),
         storage_(static_cast<size_t>(executor.workers * count * k)),
         workers_(static_cast<size_t>(executor.workers)),
@@ -190,7 +199,11 @@ class Pass {
         screen_.rows(tile, block, worker.bounds.data(), survivors, screen_.without_padding(block, survivors, found));
     const int64_t* order = memory_.order + block * kBlock;
     for (int i = 0; i < kept; ++i) prefetch(order[survivors[i].lane]);
-    for (int i = 0; i < kept; ++i) refine(worker, tile.start + survivors[i].query, order[survivors[i].lane]);
+    for (int i = 0; i < kept; ++i) {
+      const int64_t place = tile.start + survivors[i].query;
+      // The refines before may have raised the threshold.
+      if (!(survivors[i].bound < at(worker.bounds, place).threshold)) refine(worker, place, order[survivors[i].lane]);
+    }
   }
 
   const char* vector(int64_t index) const {
@@ -221,7 +234,7 @@ class Pass {
     if (!(distance < at(worker.distances, place))) return;
     at(worker.distances, place) = distance;
     const double squared_norm = queries_.coordinates.squared_norms[at(tiles_.order(), place)];
-    at(worker.bounds, place).threshold = screening_threshold(squared_norm, distance, memory_.dim);
+    at(worker.bounds, place).threshold = threshold_(squared_norm, distance);
     std::atomic<float>& shared = at(shared_, place);
     float known = shared.load(std::memory_order_relaxed);
     while (distance < known && !shared.compare_exchange_weak(known, distance, std::memory_order_relaxed)) {
@@ -235,6 +248,7 @@ class Pass {
   const Kernels& kernels_;
   Tiles tiles_;
   Screen screen_;
+  ScreeningThreshold threshold_;
   std::vector<std::atomic<float>> shared_;  // each query's k-th distance so far, the best of all workers
   std::vector<Neighbor> storage_;
   std::vector<Worker> workers_;
@@ -260,11 +274,11 @@ double audit(const Memory& memory, const Queries& queries, int64_t count, const 
   std::fill(stages, stages + count * memory.n, uint8_t{0});
   const Tiles tiles(queries, 0, count, memory.layout, kernels(), executor);
   const Screen screen(memory, tiles);
+  const ScreeningThreshold threshold(memory.dim);
   std::vector<QueryBound> bounds = tiles.bounds();
   for (int64_t place = 0; place < count; ++place) {
     const int64_t query = at(tiles.order(), place);
-    at(bounds, place).threshold =
-        screening_threshold(queries.coordinates.squared_norms[query], distances[query], memory.dim);
+    at(bounds, place).threshold = threshold(queries.coordinates.squared_norms[query], distances[query]);
   }
   std::vector<Survivor> survivors(static_cast<size_t>(kernels().tile_queries) * kBlock);
   for (int64_t t = 0; t < tiles.size(); ++t) {

@@ -107,11 +107,12 @@ int screen(const uint16_t* block, const float* bounds, const int32_t* dims, int 
         bound -= load<Floats>(terms + kHalfNorm * kBlock);
         uint32_t mask = not_less(bound, broadcast(query.threshold));
         if (__builtin_expect(mask != 0, 0)) {
-          float dots[kWidth];
+          float dots[kWidth], bound_of[kWidth];
           store(dots, dot[q][r]);
+          store(bound_of, bound);
           for (; mask; mask &= mask - 1) {
             const int bit = __builtin_ctz(mask);
-            survivors[count++] = {q, lane + r * kWidth + bit, dots[bit]};
+            survivors[count++] = {q, lane + r * kWidth + bit, dots[bit], bound_of[bit]};
           }
         }
       }
@@ -164,7 +165,7 @@ int screen_rows(const RowPart& part, Survivor* survivors, int count) {
     const float* x = part.row_bounds + s.lane * part.row_bound_stride;
     const float bound = dot + query.norm_factor * part.bounds[kNorm * kBlock + s.lane] + query.error_factor * x[0] +
                         query.tail_factor * x[1] - part.bounds[kHalfNorm * kBlock + s.lane];
-    survivors[kept] = {s.query, s.lane, dot};
+    survivors[kept] = {s.query, s.lane, dot, bound};
     kept += !(bound < part.query_bounds[s.query].threshold);
   }
   return kept;

@@ -24,6 +24,7 @@ struct Survivor {
   int32_t query;  // within the tile
   int32_t lane;   // within the block
   float dot;      // <u, v>_S
+  float bound;    // of <z_q, z_x> - |z_x|^2 / 2
 };
 
 // Screens a tile of queries against one block of memory vectors.
@@ -54,7 +55,7 @@ struct RowPart {
   const QueryBound* query_bounds;  // (queries,): thresholds
 };
 
-// Adds the part's products to the survivors' dots and keeps those that the tighter bound does not exclude, in
+// Adds the part's products to the survivors' dots, tightens their bounds and keeps those that the tighter bound does not exclude, in
 // place and in order; returns how many.
 using ScreenRows = int (*)(const RowPart& part, Survivor* survivors, int count);
 
