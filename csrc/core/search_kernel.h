@@ -156,8 +156,11 @@ inline float row_dot(const uint16_t* a, const uint16_t* b, int count) {
 }
 
 int screen_rows(const RowPart& part, Survivor* survivors, int count) {
+  constexpr int kAhead = 4;  // survivors whose rows are fetched before their turn
   int kept = 0;
   for (int i = 0; i < count; ++i) {
+    const uint16_t* next = part.rows + survivors[i + kAhead < count ? i + kAhead : i].lane * part.stride;
+    for (int k = 0; k < part.count; k += 32) __builtin_prefetch(next + k);
     const Survivor& s = survivors[i];
     const float dot =
         s.dot + row_dot(part.rows + s.lane * part.stride, part.queries + s.query * part.stride, part.count);
