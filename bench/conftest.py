@@ -40,17 +40,24 @@ def report():
 def turns(benchmark):
     """Times `ours` by pytest-benchmark, the rivals taking a turn each before every round.
 
-    Returns the median seconds of "pyhue" and of each rival.
+    Returns the median seconds of "pyhue" and of each rival. With `warm` every turn begins with a call that is
+    not timed: the threads of the one before spin for a while, and those of this one have gone to sleep.
     """
 
-    def run(ours, rivals, rounds=7):
+    def run(ours, rivals, rounds=7, warm=False):
         times = {name: [] for name in rivals}
+
+        def prepare(call):
+            if warm:
+                call()
 
         def let_rivals_run():
             for name, call in rivals.items():
+                prepare(call)
                 begin = time.perf_counter()
                 call()
                 times[name].append(time.perf_counter() - begin)
+            prepare(ours)
 
         benchmark.pedantic(ours, setup=let_rivals_run, rounds=rounds, warmup_rounds=1)
         medians = {name: statistics.median(seconds[1:]) for name, seconds in times.items()}

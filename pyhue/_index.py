@@ -13,7 +13,7 @@ from pyhue._growing import GrowingArray
 from pyhue._plan import FloatArray, Plan
 from pyhue._stored import Stored
 
-_ROWS = 4096  # vectors packed at once
+_ROWS = 2048  # vectors packed at once
 _CLUSTERS_VISITED = 2  # by each query, before the pass over the whole memory
 _BOUND_TERMS = 4
 
