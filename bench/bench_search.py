@@ -2,7 +2,8 @@
 
 Run: make bench, or: python -m pytest bench/bench_search.py --benchmark-only
 Rivals take turns with pyhue in one process, with the same threads, arrays ready in float32, FAISS with the
-better of its two settings; every turn begins with a call that is not timed. Answers are asserted equal first: where indices differ, distances must tie.
+better of its two settings; every turn begins with a call that is not timed.
+Answers are asserted equal first: where indices differ, distances must tie.
 GF-eq is 2 x vectors x dim x queries / time, whatever was skipped.
 """
 
