@@ -164,6 +164,7 @@ class Pass {
           }
         }
       }
+      publish(at(workers_, w), tiles_[t]);
     });
   }
 
@@ -187,6 +188,7 @@ class Pass {
         for (int64_t block = chunk * blocks_per_chunk; block < last; ++block) {
           if (visited.empty() || !at(visited, block)) visit(worker, tiles_[t], block);
         }
+        publish(worker, tiles_[t]);
       }
     });
   }
@@ -198,12 +200,21 @@ class Pass {
     const int kept =
         screen_.rows(tile, block, worker.bounds.data(), survivors, screen_.without_padding(block, survivors, found));
     const int64_t* order = memory_.order + block * kBlock;
+    if (!at(worker.neighbors, tile.start).full()) best_first(survivors, kept, tile.size);
     for (int i = 0; i < kept; ++i) prefetch(order[survivors[i].lane]);
     for (int i = 0; i < kept; ++i) {
       const int64_t place = tile.start + survivors[i].query;
       // The refines before may have raised the threshold.
       if (!(survivors[i].bound < at(worker.bounds, place).threshold)) refine(worker, place, order[survivors[i].lane]);
     }
+  }
+
+  // While every vector survives for want of a threshold: the likeliest neighbours come first, and the threshold
+  // that they give excludes most of the others.
+  void best_first(Survivor* survivors, int count, int queries) const {
+    const int64_t likely = std::min<int64_t>(count, k_ * queries);
+    std::nth_element(survivors, survivors + likely, survivors + count,
+                     [](const Survivor& a, const Survivor& b) { return a.bound > b.bound; });
   }
 
   const char* vector(int64_t index) const {
@@ -223,6 +234,17 @@ class Pass {
     if (neighbors.offer({distance, index}) && neighbors.full()) lower(worker, place, neighbors.worst().distance);
   }
 
+  // Tells the other workers the thresholds that this one reached.
+  void publish(const Worker& worker, const Tile& tile) {
+    for (int64_t place = tile.start; place < tile.start + tile.size; ++place) {
+      const float distance = at(worker.distances, place);
+      std::atomic<float>& shared = at(shared_, place);
+      float known = shared.load(std::memory_order_relaxed);
+      while (distance < known && !shared.compare_exchange_weak(known, distance, std::memory_order_relaxed)) {
+      }
+    }
+  }
+
   // Takes over the thresholds that other workers reached.
   void tighten(Worker& worker, const Tile& tile) {
     for (int64_t place = tile.start; place < tile.start + tile.size; ++place) {
@@ -235,10 +257,6 @@ class Pass {
     at(worker.distances, place) = distance;
     const double squared_norm = queries_.coordinates.squared_norms[at(tiles_.order(), place)];
     at(worker.bounds, place).threshold = threshold_(squared_norm, distance);
-    std::atomic<float>& shared = at(shared_, place);
-    float known = shared.load(std::memory_order_relaxed);
-    while (distance < known && !shared.compare_exchange_weak(known, distance, std::memory_order_relaxed)) {
-    }
   }
 
   const Memory& memory_;

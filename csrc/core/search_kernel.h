@@ -178,38 +178,34 @@ constexpr int kSums = 32;
 
 inline Floats load_values(const float* from) { return load<Floats>(from); }
 inline Floats load_values(const uint16_t* from) { return widen(from); }
-inline float load_value(const float* from) { return *from; }
-inline float load_value(const uint16_t* from) {
-  const uint32_t word = static_cast<uint32_t>(*from) << 16;
-  float value;
-  __builtin_memcpy(&value, &word, sizeof value);
-  return value;
+// sums[r] += (q - x)^2, element by element.
+template <class Stored>
+inline void add_squares(const float* q, const Stored* x, Floats (&sums)[kSums / kWidth]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kSums / kWidth; ++r) {
+    const Floats difference = load<Floats>(q + r * kWidth) - load_values(x + r * kWidth);
+    sums[r] += difference * difference;
+  }
 }
 
 template <class Stored>
 float squared_distance_to(const float* q, const void* stored, int dims) {
   const Stored* x = static_cast<const Stored*>(stored);
-  constexpr int kRegisters = kSums / kWidth;
-  Floats sums[kRegisters] = {};
+  Floats sums[kSums / kWidth] = {};
   int i = 0;
-  for (; i + kSums <= dims; i += kSums) {
-#pragma GCC unroll 8
-    for (int r = 0; r < kRegisters; ++r) {
-      const Floats difference = load<Floats>(q + i + r * kWidth) - load_values(x + i + r * kWidth);
-      sums[r] += difference * difference;
-    }
+  for (; i + kSums <= dims; i += kSums) add_squares(q + i, x + i, sums);
+  if (i < dims) {  // the rest, with zeros behind
+    float last_q[kSums] = {};
+    Stored last_x[kSums] = {};
+    __builtin_memcpy(last_q, q + i, sizeof(float) * static_cast<unsigned>(dims - i));
+    __builtin_memcpy(last_x, x + i, sizeof(Stored) * static_cast<unsigned>(dims - i));
+    add_squares(last_q, last_x, sums);
   }
-  float partial[kSums];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRegisters; ++r) store(partial + r * kWidth, sums[r]);
-  for (int j = 0; i < dims; ++i, ++j) {
-    const float difference = q[i] - load_value(x + i);
-    partial[j] += difference * difference;
+#pragma GCC unroll 3
+  for (int half = kSums / kWidth / 2; half > 0; half /= 2) {
+    for (int r = 0; r < half; ++r) sums[r] += sums[r + half];
   }
-  for (int half = kSums / 2; half > 0; half /= 2) {
-    for (int j = 0; j < half; ++j) partial[j] += partial[j + half];
-  }
-  return partial[0];
+  return sum(sums[0]);
 }
 
 }  // namespace
