@@ -28,18 +28,24 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        _sync(target.parent)  # the new name, too, has to reach the disk
+    except BaseException as error:
+        with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(target), None  # a full disk names no file by itself
         raise
-    folder = os.open(target.parent, os.O_RDONLY)  # the new name, too, has to reach the disk
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def remove_temporaries(folder: Path) -> None:
     """Removes what `write_atomically` left in a folder when its process was killed."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

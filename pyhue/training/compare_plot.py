@@ -22,7 +22,7 @@ def comparison_png(rows: Sequence[Row]) -> bytes:
     left, right = figure.subplots(1, 2, sharey=True)
     _draw(left, [(100 * row.accuracy, 100 * row.margin) for row in rows], TRAIN)
     differences = [(100 * row.difference, 100 * row.corrected_margin) for row in rows]
-    _draw(right, [(0.0, math.nan), *differences[1:]], HELD_OUT)
+    _draw(right, [(math.nan, math.nan), *differences[1:]], HELD_OUT)  # of the first there is only the line
     left.set_yticks(range(len(rows)), [row.run for row in rows])
     left.set_ylim(len(rows) - 0.4, -0.6)
     left.set_xlabel("accuracy in %, 95 % interval over folds and seeds")
