@@ -126,6 +126,7 @@ def test_seeds_and_folds_can_be_added_later(data, tmp_path):
     train(TrainConfig(**config, folds_run=1), tmp_path)
     first = numbers(tmp_path)
     train(TrainConfig(**config, folds_run=2, seeds=(0, 5)), tmp_path)
+    assert "4 of 4 trainings" in train(TrainConfig(**config, folds_run=1, seeds=(5,)), tmp_path)
     both = numbers(tmp_path)
     names = sorted(str(path.parent) for path in both if path.name == "result.json")
     assert names == ["seed-0/fold-0", "seed-0/fold-1", "seed-5/fold-0", "seed-5/fold-1"]
