@@ -163,7 +163,8 @@ def _notes(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
         "Accuracy: mean and 95 % interval of Student's t over folds and seeds. Minus the first: "
         "percentage points, mean over the trainings that both runs have, its interval corrected for folds "
         "that share training images (Nadeau and Bengio, 2003). p: paired t test, which takes folds for "
-        "independent; p corrected: with the same correction. Intervals and p values are not adjusted for the number of runs compared.",
+        "independent; p corrected: with the same correction. Intervals and p values are not adjusted for "
+        "the number of runs compared.",
     ]
     if all(overlap(run) == 0 for run in runs):
         notes.append("The data are divided once: intervals cover the seeds, not the choice of images.")
