@@ -272,9 +272,7 @@ def one_step():
 def gloo(tmp_path):
     torch_alone = two_processes(plain_step, tmp_path)
     if torch_alone.returncode:
-        pytest.skip(
-            f"no gloo step of torch alone here: {torch_alone.stderr[-2000:]}"
-        )
+        pytest.skip(f"no gloo step of torch alone here: {torch_alone.stderr[-2000:]}")
 
 
 @pytest.mark.usefixtures("gloo")
