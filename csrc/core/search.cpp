@@ -213,8 +213,9 @@ class Pass {
   // that they give excludes most of the others.
   void best_first(Survivor* survivors, int count, int queries) const {
     const int64_t likely = std::min<int64_t>(count, k_ * queries);
+    const auto rank = [](const Survivor& survivor) { return std::isnan(survivor.bound) ? kInfinity : survivor.bound; };
     std::nth_element(survivors, survivors + likely, survivors + count,
-                     [](const Survivor& a, const Survivor& b) { return a.bound > b.bound; });
+                     [&](const Survivor& a, const Survivor& b) { return rank(a) > rank(b); });
   }
 
   const char* vector(int64_t index) const {
