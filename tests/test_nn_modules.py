@@ -164,3 +164,14 @@ def test_autocast_keeps_gradients_that_a_scaler_saves():
 def test_example_trains(capsys):
     runpy.run_path(str(Path(__file__).parents[1] / "examples" / "train_digits.py"))
     assert float(capsys.readouterr().out.split()[-1]) > 0.85
+
+
+def test_tables_of_the_page_are_what_its_script_prints(capsys):
+    docs = Path(__file__).parents[1] / "docs"
+    script = runpy.run_path(str(docs / "hue_loss.py"))
+    script["print_norms"](100)
+    assert capsys.readouterr().out in (docs / "hue_loss.md").read_text()
+    script["print_errors"](10, torch.float32)
+    assert capsys.readouterr().out.startswith("| 10 | float32 |")
+    script["print_overhead"](calls=1, rounds=1)
+    assert capsys.readouterr().out.startswith("8 x 10: forward")
