@@ -16,9 +16,12 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 for _ in range(20):
     for batch in torch.randperm(1400).split(64):
         optimizer.zero_grad()
-        loss = model(images[train][batch], targets[train][batch])
+        loss = model(images[train][batch], targets[train][batch])  # without targets: the logits
         loss.backward()
         optimizer.step()
+
 model.eval()
-correct = (model(images[test]).argmax(1) == targets[test]).float().mean()
+with torch.no_grad():
+    logits = model(images[test])
+correct = (logits.argmax(1) == targets[test]).float().mean()
 print(f"accuracy on the last {len(images[test])} digits: {correct:.3f}")

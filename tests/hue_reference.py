@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pyhue.nn.functional import hue_labels
+
 
 def hue_distances(hue: Tensor, labels: Tensor) -> Tensor:
     """hue (N, 2, ...) or (N, C, 2, ...), labels (C, 2) -> (N, C, ...); the gradient at distance 0 is 0."""
@@ -38,3 +40,12 @@ def reference_hue_cross_entropy(
     return F.cross_entropy(input, target, **options) + hue_weight * F.cross_entropy(
         -scale * distances, target, **options
     )
+
+
+def small_example(rows: int = 4, classes: int = 5, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Input and hue that require gradients, classes as target, labels on the circle."""
+    generator = torch.Generator().manual_seed(0)
+    input = torch.randn(rows, classes, dtype=dtype, generator=generator, requires_grad=True)
+    hue = torch.randn(rows, 2, dtype=dtype, generator=generator, requires_grad=True)
+    labels = hue_labels(classes, generator=generator).to(dtype)
+    return [input, hue, torch.randint(classes, (rows,), generator=generator), labels]

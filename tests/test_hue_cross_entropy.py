@@ -191,6 +191,16 @@ def test_bit_identical_for_any_number_of_threads(dtype, probabilities, per_class
             assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("shape", [(0, 5, 2, 3), (2, 5, 0, 3)])
+def test_no_pixels(shape, reduction):
+    rest = (shape[0], *shape[2:])
+    input = torch.randn(shape, requires_grad=True)
+    hue = torch.randn((shape[0], 2, *shape[2:]), requires_grad=True)
+    arguments = (input, hue, torch.empty(rest, dtype=torch.int64), hue_labels(5))
+    assert_agrees(arguments, reduction=reduction)
+
+
 def test_all_ignored_and_empty_batches():
     input, hue, _, labels = example(3, 5)
     for target in (torch.full((3,), -100), torch.empty(0, dtype=torch.int64)):
@@ -244,7 +254,8 @@ def test_backward_twice_and_shared_inputs():
     [
         ({"target": torch.tensor([0, 1, 5])}, IndexError, "Target 5 is out of bounds"),
         ({"target": torch.tensor([0, -1, 1])}, IndexError, "Target -1 is out of bounds"),
-        ({"target": torch.tensor([0, 1])}, ValueError, r"target: expected shape \(3,\)"),
+        ({"target": torch.tensor([0, 1])}, ValueError, r"batch_size \(3\) to match target batch_size \(2\)"),
+        ({"target": torch.tensor(1)}, ValueError, r"target: expected shape \(3,\), got \(\)"),
         ({"target": torch.zeros(3, dtype=torch.int32)}, TypeError, "target: expected int64"),
         ({"target": torch.zeros(3, 4)}, ValueError, r"target .*expected shape \(3, 5\), got \(3, 4\)"),
         ({"target": torch.zeros(3, 5, dtype=torch.int64)}, TypeError, "target .*expected float32"),
@@ -254,9 +265,9 @@ def test_backward_twice_and_shared_inputs():
         ({"hue": torch.zeros(3, 3)}, ValueError, r"hue: expected shape \(3, 2\), got \(3, 3\)"),
         ({"hue": torch.zeros(3, 4, 2)}, ValueError, r"hue .*expected shape \(3, 5, 2\), got \(3, 4, 2\)"),
         ({"labels": torch.zeros(4, 2)}, ValueError, r"labels: expected shape \(5, 2\), got \(4, 2\)"),
-        ({"weight": torch.ones(4)}, ValueError, r"weight: expected shape \(5,\), got \(4,\)"),
+        ({"weight": torch.ones(4)}, ValueError, r"weight tensor .*all 5 classes .*of shape: \[4\]"),
         ({"weight": torch.ones(5, dtype=torch.int64)}, TypeError, "weight: expected float32"),
-        ({"reduction": "max"}, ValueError, "reduction: expected 'none', 'mean' or 'sum', got 'max'"),
+        ({"reduction": "max"}, ValueError, "max is not a valid value for reduction: expected 'none'"),
         ({"label_smoothing": 1.5}, ValueError, "label_smoothing must be between 0.0 and 1.0. Got: 1.5"),
         ({"hue_scale": -1.0}, ValueError, "hue_scale: expected a finite number"),
     ],

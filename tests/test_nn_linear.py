@@ -73,20 +73,6 @@ def test_opcheck_of_the_kernel_in_place():
     torch.library.opcheck(torch.ops.pyhue.hue_cross_entropy_.default, (*arguments, *options))
 
 
-# torch.compile instantiates autograd functions, which warns.
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-def test_compile_without_breaks():
-    torch._dynamo.reset()
-    tensors, target, labels = example(5, 3, 4)
-    compiled = torch.compile(linear_hue_cross_entropy, fullgraph=True, backend="aot_eager")
-    results = [
-        (loss, *torch.autograd.grad(3 * loss, tensors))
-        for loss in (function(*tensors, target, labels) for function in (compiled, linear_hue_cross_entropy))
-    ]
-    for ours, plain in zip(*results, strict=True):
-        torch.testing.assert_close(ours, plain)
-
-
 def test_functional_transforms():
     tensors, target, labels = example(5, 3, 4)
     tensors = tuple(t.detach() for t in tensors)
@@ -99,6 +85,38 @@ def test_functional_transforms():
     )
     expected = torch.func.grad(loss)(tensors[1], tensors[0], target)
     torch.testing.assert_close(samples.sum(0), expected)
+
+
+def test_strided_arguments():
+    tensors, target, labels = example(6, 3, 4)
+    strided = [tensors[0][::2], tensors[1].flip(1), tensors[2], tensors[3].flip(1), tensors[4]]
+    arguments = (strided, target[::2], labels.flip(1).T.contiguous().T)
+    weight = torch.linspace(0.1, 3, 8, dtype=torch.float64)[::2]
+    fused = linear_hue_cross_entropy(*strided, *arguments[1:], weight=weight)
+    torch.testing.assert_close(fused, unfused(*arguments, weight=weight))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("rows", [0, 5])
+def test_empty_and_all_ignored_batches(rows, reduction):
+    tensors, target, labels = example(rows, 3, 4)
+    target.fill_(-100)
+    results = []
+    for loss in (
+        linear_hue_cross_entropy(*tensors, target, labels, reduction=reduction),
+        unfused(tensors, target, labels, reduction=reduction),
+    ):
+        results.append((loss, *torch.autograd.grad(loss, tensors)))
+    for fused, plain in zip(*results, strict=True):
+        torch.testing.assert_close(fused, plain, equal_nan=True)
+
+
+def test_autocast_converts_16_bits():
+    tensors, target, labels = example(5, 3, 4, torch.bfloat16)
+    labels = labels.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = linear_hue_cross_entropy(*tensors, target, labels)
+    assert torch.equal(loss, linear_hue_cross_entropy(*(t.float() for t in tensors), target, labels))
 
 
 def test_autocast_is_not_followed():
@@ -114,15 +132,30 @@ def test_double_backward_says_no():
         torch.autograd.grad(linear_hue_cross_entropy(*tensors, target, labels), tensors, create_graph=True)
 
 
+# torch's forward mode uses torch.jit.script, which warns.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_forward_mode_says_no():
+    tensors, target, labels = example(5, 3, 4)
+    features, *layers = (tensor.detach() for tensor in tensors)
+    with pytest.raises(NotImplementedError, match="jvp"):
+        torch.func.jvp(
+            lambda x: linear_hue_cross_entropy(x, *layers, target, labels), (features,), (features,)
+        )
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"target": torch.zeros(4, dtype=torch.int64)}, ValueError, r"target: expected shape \(5,\)"),
+        ({"target": torch.zeros(4, dtype=torch.int64)}, ValueError, r"batch_size \(5\) to match .* \(4\)"),
         ({"target": torch.full((5,), 9)}, IndexError, "Target 9 is out of bounds"),
         ({"linear_bias": torch.zeros(3)}, ValueError, r"linear_bias: expected shape \(4,\), got \(3,\)"),
         ({"labels": torch.zeros(4, 2, dtype=torch.float64)}, TypeError, "labels: expected torch.float32"),
         ({"labels": torch.zeros(4, 2, requires_grad=True)}, ValueError, "labels: expected labels without"),
         ({"reduction": "none"}, ValueError, "reduction: expected 'mean' or 'sum', got 'none'"),
+        ({"reduction": "max"}, ValueError, "max is not a valid value for reduction"),
+        ({"label_smoothing": -0.1}, ValueError, "label_smoothing must be between 0.0 and 1.0"),
+        ({"hue_scale": float("nan")}, ValueError, "hue_scale: expected a finite number"),
+        ({"linear_weight": torch.zeros(0, 3)}, ValueError, "linear_weight: expected at least 1 class"),
     ],
 )
 def test_errors(change, error, message):

@@ -1,6 +1,9 @@
-"""Checks of arguments, at the boundary; the kernels trust what passes here."""
+"""Checks of tensors, at the boundary; the kernels trust what passes here.
 
-import math
+Where :func:`torch.nn.functional.cross_entropy` has words for an error, they are the words here.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,52 +12,67 @@ _FLOATING = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float
 
 
 def check_hue_cross_entropy(
-    input: Tensor,
-    hue: Tensor,
-    target: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    hue_scale: float | None,
-    ignore_index: int,
-    reduction: str,
-    label_smoothing: float,
+    input: Tensor, hue: Tensor, target: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int
 ) -> None:
     """Raise TypeError or ValueError, naming the argument, unless the arguments fit together."""
     if input.dtype not in _FLOATING:
         raise TypeError(f"input: expected float32, float64, bfloat16 or float16, got {input.dtype}")
-    if input.dim() == 0:
+    shape = input.shape
+    if not shape:
         raise ValueError("input: expected shape (C,), (N, C) or (N, C, d1, ..., dk), got a scalar")
-    class_dim = 0 if input.dim() == 1 else 1
-    classes = input.shape[class_dim]
-    batch, extra = input.shape[:class_dim], input.shape[class_dim + 1 :]
+    (*batch, classes), extra = shape[:2], shape[2:]
     if classes == 0:
         raise ValueError("input: expected at least 1 class, got 0")
-    if hue.dim() > input.dim():
+    if hue.dim() > len(shape):
         _check_floating("hue (of every class, as its dimensions say)", hue, (*batch, classes, 2, *extra))
     else:
         _check_floating("hue", hue, (*batch, 2, *extra))
     _check_floating("labels", labels, (classes, 2))
-    if weight is not None:
-        _check_floating("weight", weight, (classes,))
-    if target.dim() == input.dim():
-        _check_floating("target (class probabilities, as its shape says)", target, input.shape)
+    _check_weight(weight, classes)
+    if target.dim() == len(shape):
+        _check_floating("target (class probabilities, as its shape says)", target, shape)
         if ignore_index >= 0:
             raise ValueError(
                 f"ignore_index is not supported for floating point target, got ignore_index={ignore_index}"
             )
-    elif target.dtype != torch.int64:
-        raise TypeError(f"target: expected int64 classes, got {target.dtype}")
-    elif target.shape != (*batch, *extra):
+    else:
+        _check_classes(target, (*batch, *extra))
+
+
+def check_linear_hue_cross_entropy(
+    linears: tuple[Tensor, ...], target: Tensor, labels: Tensor, weight: Tensor | None, reduction: str
+) -> None:
+    """Raise TypeError or ValueError, naming the argument, unless the arguments fit together."""
+    input, linear_weight, linear_bias, hue_linear_weight, hue_linear_bias = linears
+    if input.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"input: expected float32 or float64, got {input.dtype}")
+    if input.dim() != 2 or linear_weight.dim() != 2:
         raise ValueError(
-            f"target: expected shape {(*batch, *extra)} for input {tuple(input.shape)}, "
-            f"got {tuple(target.shape)}"
+            f"input, linear_weight: expected shapes (N, F) and (C, F), "
+            f"got {tuple(input.shape)} and {tuple(linear_weight.shape)}"
         )
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"reduction: expected 'none', 'mean' or 'sum', got {reduction!r}")
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
-    if hue_scale is not None and not 0.0 <= hue_scale < math.inf:
-        raise ValueError(f"hue_scale: expected a finite number of at least 0, got {hue_scale}")
+    (rows, features), classes = input.shape, len(linear_weight)
+    if classes == 0:
+        raise ValueError("linear_weight: expected at least 1 class, got 0")
+    expected = {
+        "linear_weight": (linear_weight, (classes, features)),
+        "linear_bias": (linear_bias, (classes,)),
+        "hue_linear_weight": (hue_linear_weight, (2, features)),
+        "hue_linear_bias": (hue_linear_bias, (2,)),
+        "labels": (labels, (classes, 2)),
+    }
+    _check_weight(weight, classes)
+    if weight is not None:
+        expected["weight"] = (weight, (classes,))
+    for name, (tensor, shape) in expected.items():
+        _check_floating(name, tensor, shape)
+        if tensor.dtype != input.dtype:
+            raise TypeError(f"{name}: expected {input.dtype} as input is, got {tensor.dtype}")
+    if labels.requires_grad:
+        raise ValueError("labels: expected labels without gradient; hue_cross_entropy can learn them")
+    _check_classes(target, (rows,))
+    if reduction == "none":
+        raise ValueError("reduction: expected 'mean' or 'sum', got 'none'")
 
 
 def _check_floating(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
@@ -64,44 +82,24 @@ def _check_floating(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name}: expected shape {tuple(shape)}, got {tuple(tensor.shape)}")
 
 
-def check_linear_hue_cross_entropy(
-    input: Tensor,
-    linear_weight: Tensor,
-    linear_bias: Tensor,
-    hue_linear_weight: Tensor,
-    hue_linear_bias: Tensor,
-    target: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    reduction: str,
-) -> None:
-    """Raise TypeError or ValueError, naming the argument, unless the arguments fit together."""
-    if input.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"input: expected float32 or float64, got {input.dtype}")
-    if input.dim() != 2 or linear_weight.dim() != 2:
+def _check_weight(weight: Tensor | None, classes: int) -> None:
+    if weight is None:
+        return
+    if weight.shape != (classes,):
         raise ValueError(
-            f"input, linear_weight: expected shapes (N, F) and (C, F), "
-            f"got {tuple(input.shape)} and {tuple(linear_weight.shape)}"
+            f"weight tensor should be defined either for all {classes} classes or no classes "
+            f"but got weight tensor of shape: {list(weight.shape)}"
         )
-    (rows, features), classes = input.shape, len(linear_weight)
-    expected = {
-        "linear_weight": (linear_weight, (classes, features)),
-        "linear_bias": (linear_bias, (classes,)),
-        "hue_linear_weight": (hue_linear_weight, (2, features)),
-        "hue_linear_bias": (hue_linear_bias, (2,)),
-        "labels": (labels, (classes, 2)),
-    }
-    if weight is not None:
-        expected["weight"] = (weight, (classes,))
-    for name, (tensor, shape) in expected.items():
-        _check_floating(name, tensor, shape)
-        if tensor.dtype != input.dtype:
-            raise TypeError(f"{name}: expected {input.dtype} as input is, got {tensor.dtype}")
-    if labels.requires_grad:
-        raise ValueError("labels: expected labels without gradient; hue_cross_entropy can learn them")
+    _check_floating("weight", weight, (classes,))
+
+
+def _check_classes(target: Tensor, shape: Sequence[int]) -> None:
     if target.dtype != torch.int64:
         raise TypeError(f"target: expected int64 classes, got {target.dtype}")
-    if target.shape != (rows,):
-        raise ValueError(f"target: expected shape {(rows,)}, got {tuple(target.shape)}")
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
+    if target.shape == shape:
+        return
+    if target.dim() == len(shape) and target.shape[0] != shape[0]:
+        raise ValueError(
+            f"Expected input batch_size ({shape[0]}) to match target batch_size ({target.shape[0]})."
+        )
+    raise ValueError(f"target: expected shape {tuple(shape)}, got {tuple(target.shape)}")

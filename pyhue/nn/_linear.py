@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyhue.nn._hue_cross_entropy import (
-    NO_DOUBLE_BACKWARD,
-    REDUCTIONS,
-    Options,
+from pyhue.nn._autograd import (
     as_in_torch,
-    is_one,
+    call_for_each_member,
+    refuse_double_backward,
+    scaled,
     transforms_active,
 )
 from pyhue.nn._ops import ops
+from pyhue.nn._options import REDUCTIONS, Options
 
 CHUNK_LOGITS = 1 << 24  # of a chunk, about: 64 MiB of float32, which their gradient overwrites
 
@@ -128,30 +128,14 @@ class LinearHueCrossEntropyFunction(torch.autograd.Function):
     def backward(
         ctx: Any, grad_loss: Tensor | None, *grad_gradients: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        transforming, compiling = transforms_active(), torch.compiler.is_compiling()
-        if not compiling:  # which asks with gradients of all outputs
-            twice = torch.is_grad_enabled() and not transforming
-            if twice or any(gradient is not None for gradient in grad_gradients):
-                raise RuntimeError(NO_DOUBLE_BACKWARD)
+        refuse_double_backward(*grad_gradients)
         if grad_loss is None:
             return (None,) * 14
-        gradients = ctx.saved_tensors
-        if transforming or compiling or not is_one(grad_loss):
-            gradients = tuple(gradient * grad_loss for gradient in gradients)
-        return (*gradients, *(None,) * 9)
+        return (*scaled(ctx.saved_tensors, grad_loss), *(None,) * 9)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        """One call for each member of the batch."""
-        members = []
-        for i in range(info.batch_size):
-            member = [
-                arg.select(dim, i).contiguous() if isinstance(arg, Tensor) and dim is not None else arg
-                for arg, dim in zip(args, in_dims, strict=True)
-            ]
-            members.append(linear_hue_cross_entropy_outputs(*member))
-        outputs = tuple(torch.stack(tensors) for tensors in zip(*members, strict=True))
-        return outputs, (0,) * len(outputs)
+        return call_for_each_member(linear_hue_cross_entropy_outputs, info.batch_size, in_dims, args)
 
 
 linear_hue_cross_entropy_outputs: Callable[..., tuple[Tensor, ...]] = LinearHueCrossEntropyFunction.apply

@@ -5,9 +5,11 @@ import math
 import torch
 from torch import Tensor
 
+from pyhue.nn._autograd import float32_under_autocast, transforms_active
 from pyhue.nn._check import check_hue_cross_entropy, check_linear_hue_cross_entropy
-from pyhue.nn._hue_cross_entropy import REDUCTIONS, Options, hue_cross_entropy_loss, transforms_active
+from pyhue.nn._hue_cross_entropy import hue_cross_entropy_loss
 from pyhue.nn._linear import linear_hue_cross_entropy_outputs
+from pyhue.nn._options import checked_options
 
 __all__ = ["hue_cross_entropy", "hue_labels", "linear_hue_cross_entropy"]
 
@@ -110,11 +112,8 @@ def hue_cross_entropy(
         >>> hue_cross_entropy(input, torch.tensor([[1.0, 0.0]]), torch.tensor([0]), labels)
         tensor(1.1552)
     """
-    check_hue_cross_entropy(
-        input, hue, target, labels, weight, hue_scale, ignore_index, reduction, label_smoothing
-    )
-    if torch.is_autocast_enabled("cpu"):
-        input = input.to(torch.float32)
+    check_hue_cross_entropy(input, hue, target, labels, weight, ignore_index)
+    input = float32_under_autocast(input)
     dims, per_class = input.dim(), hue.dim() > input.dim()
     probabilities = target.dim() == dims
     shape = None
@@ -128,13 +127,14 @@ def hue_cross_entropy(
     enabled, transforming = torch.is_grad_enabled(), transforms_active()
     label_gradient = enabled and (transforming or labels.requires_grad)
     gradients = label_gradient or (enabled and (input.requires_grad or hue.requires_grad))
-    options = Options(
+    options = checked_options(
+        labels.shape[0],
         hue_weight,
-        1 / (2 * labels.shape[0]) if hue_scale is None else hue_scale,
+        hue_scale,
         ignore_index,
-        REDUCTIONS[reduction],
+        reduction,
         label_smoothing,
-        gradients and reduction != "none",
+        gradients,
         label_gradient,
     )
     loss = hue_cross_entropy_loss(
@@ -194,7 +194,8 @@ def linear_hue_cross_entropy(
     needs room for max(2^24, 16 C) logits (64 MiB in float32), whatever N is.
 
     Args:
-        input: features (N, F), float32 or float64; the other floating arguments have the same dtype.
+        input: features (N, F), float32 or float64; the other floating arguments have the same dtype. Under
+            autocast input and layers may have 16 bits, and are converted to float32.
         linear_weight, linear_bias: (C, F) and (C,).
         hue_linear_weight, hue_linear_bias: (2, F) and (2,).
         target: classes (N,), int64. Neither class probabilities nor a hue of every class are supported.
@@ -217,12 +218,17 @@ def linear_hue_cross_entropy(
         >>> classifier.weight.grad.shape
         torch.Size([10, 8])
     """
-    tensors = (input, linear_weight, linear_bias, hue_linear_weight, hue_linear_bias)
-    check_linear_hue_cross_entropy(*tensors, target, labels, weight, reduction)
-    arguments = (*tensors, target.contiguous(), labels.contiguous(), weight)
-    gradients = torch.is_grad_enabled() and (
-        transforms_active() or any(tensor.requires_grad for tensor in tensors)
+    linears = tuple(
+        float32_under_autocast(tensor)
+        for tensor in (input, linear_weight, linear_bias, hue_linear_weight, hue_linear_bias)
     )
-    scale = 1 / (2 * labels.shape[0]) if hue_scale is None else hue_scale
-    options = (hue_weight, scale, ignore_index, REDUCTIONS[reduction], label_smoothing, gradients)
-    return linear_hue_cross_entropy_outputs(*arguments, *options)[0]
+    check_linear_hue_cross_entropy(linears, target, labels, weight, reduction)
+    gradients = torch.is_grad_enabled() and (
+        transforms_active() or any(tensor.requires_grad for tensor in linears)
+    )
+    options = checked_options(
+        labels.shape[0], hue_weight, hue_scale, ignore_index, reduction, label_smoothing, gradients, False
+    )
+    weight = None if weight is None else weight.contiguous()
+    arguments = (*linears, target.contiguous(), labels.contiguous(), weight)
+    return linear_hue_cross_entropy_outputs(*arguments, *options[:-1])[0]

@@ -1,0 +1,108 @@
+"""The hue loss in several processes: distributed training, and the workers of a data loader."""
+
+import faulthandler
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import pyhue.nn as hue_nn
+from pyhue.nn.functional import hue_cross_entropy, hue_labels
+
+
+def two_processes(work, folder):
+    """Runs work(rank, folder) of this module in two processes that share a gloo group.
+
+    A process that hangs prints where, and ends."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    code = (
+        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+        "import torch, test_nn_processes\n"
+        "if __name__ == '__main__':\n"
+        f"    arguments = ({work.__name__!r}, {store.port}, {str(folder)!r})\n"
+        "    torch.multiprocessing.spawn(test_nn_processes.in_group, arguments, 2)\n"
+    )
+    script = folder / "spawn.py"
+    script.write_text(code)
+    return subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=180)
+
+
+def in_group(rank, work, port, folder):
+    faulthandler.dump_traceback_later(120, exit=True)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    store = torch.distributed.TCPStore("127.0.0.1", port)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    globals()[work](rank, folder)
+    torch.distributed.destroy_process_group()
+
+
+def plain_step(rank, folder):
+    """A step of torch alone: what the machine has to be able to do."""
+    layer = nn.parallel.DistributedDataParallel(nn.Linear(3, 2))
+    layer(torch.ones(4, 3)).sum().backward()
+
+
+def hue_step(rank, folder):
+    head = nn.parallel.DistributedDataParallel(one_head())
+    features, target, criterion = one_step()
+    rows = slice(4 * rank, 4 * rank + 4)
+    criterion(*head(features[rows]), target[rows]).backward()
+    if rank == 0:
+        torch.save([parameter.grad for parameter in head.parameters()], f"{folder}/gradients.pt")
+
+
+def one_head():
+    torch.manual_seed(0)
+    return hue_nn.HueHead(6, 5)
+
+
+def one_step():
+    generator = torch.Generator().manual_seed(1)
+    labels = hue_labels(5, generator=generator)
+    features = torch.randn(8, 6, generator=generator)
+    target = torch.randint(5, (8,), generator=generator)
+    return features, target, hue_nn.HueCrossEntropyLoss(5, labels=labels)
+
+
+@pytest.fixture
+def gloo(tmp_path):
+    torch_alone = two_processes(plain_step, tmp_path)
+    if torch_alone.returncode:
+        pytest.skip(f"no gloo step of torch alone here: {torch_alone.stderr[-2000:]}")
+
+
+@pytest.mark.usefixtures("gloo")
+def test_two_distributed_processes_take_the_step_of_one(tmp_path):
+    run = two_processes(hue_step, tmp_path)
+    assert run.returncode == 0, run.stderr
+    head = one_head()
+    features, target, criterion = one_step()
+    criterion(*head(features), target).backward()
+    theirs = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    for parameter, gradient in zip(head.parameters(), theirs, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+class LossDataset(torch.utils.data.Dataset):
+    """Losses of enough logits that two threads share them."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        input, hue = torch.randn(64, 1000, generator=generator), torch.randn(64, 2, generator=generator)
+        target = torch.randint(1000, (64,), generator=generator)
+        return hue_cross_entropy(input, hue, target, hue_labels(1000, generator=generator))
+
+
+def test_in_forked_data_loader_workers():
+    expected = [LossDataset()[i].item() for i in range(4)]
+    loader = torch.utils.data.DataLoader(
+        LossDataset(), batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=180
+    )
+    assert [loss.item() for loss in loader] == expected
