@@ -68,13 +68,6 @@ def one_step():
     return features, target, hue_nn.HueCrossEntropyLoss(5, labels=labels)
 
 
-@pytest.fixture
-def gloo(tmp_path):
-    torch_alone = two_processes(plain_step, tmp_path)
-    if torch_alone.returncode:
-        pytest.skip(f"no gloo step of torch alone here: {torch_alone.stderr[-2000:]}")
-
-
 @pytest.mark.usefixtures("gloo")
 def test_two_distributed_processes_take_the_step_of_one(tmp_path):
     run = two_processes(hue_step, tmp_path)
