@@ -1,0 +1,43 @@
+"""The `pyhue` command: one file for each of its commands.
+
+A command's module has `add_parser`, which declares its options, and `run`, which imports what it needs, does
+the work, prints the result and returns the exit status. Errors that a user can cause are raised as
+ImportError, OSError or ValueError; `main` turns them into one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import pyhue
+from pyhue._cli import demo, info
+
+_COMMANDS = {"info": info, "demo": demo}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command with `arguments`, by default the process's; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = _COMMANDS[options.command].run(options)
+        return status
+    except (ImportError, OSError, ValueError) as error:
+        return _fail(options.command, str(error) or type(error).__name__)
+    except KeyboardInterrupt:
+        return _fail(options.command, "interrupted", status=130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pyhue", description=pyhue.__doc__.splitlines()[0])
+    parser.add_argument("--version", action="version", version=f"pyhue {pyhue.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for command in _COMMANDS.values():
+        command.add_parser(commands)
+    return parser
+
+
+def _fail(command: str, message: str, status: int = 1) -> int:
+    print(f"pyhue {command}: {' '.join(message.split())}", file=sys.stderr)
+    return status
