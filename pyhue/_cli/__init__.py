@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 
 import pyhue
-from pyhue._cli import demo, info
+from pyhue._cli import demo, features, info
 
-_COMMANDS = {"info": info, "demo": demo}
+_COMMANDS = {"info": info, "demo": demo, "features": features}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -93,7 +93,9 @@ def _rows_to_one(table: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _sums(table: NDArray[Any], groups: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    return np.bincount(groups.ravel(), table.ravel().astype(np.float64), count)
+    sums: NDArray[np.float64] = np.zeros(count)
+    np.add.at(sums, groups, table)
+    return sums
 
 
 def _spread(density: NDArray[np.float64], size: tuple[int, int]) -> Spread:
