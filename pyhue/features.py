@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pyhue._arrays import positive_integer
-from pyhue._resumable import ResumableFile
+from pyhue._resumable import ResumableFile, safetensors_header
 
 if TYPE_CHECKING:
     from pyhue.backbones import Backbone
@@ -135,24 +135,9 @@ def extract_features(
 
 
 def _header(images: Images, names: list[str], shape: tuple[int, ...], source: dict[str, Any]) -> bytes:
-    """The beginning of a safetensors file: the length of a JSON object, and the object."""
-    labels = 8 * shape[0]
-    content = {
-        "__metadata__": {"format": _FORMAT, "version": _VERSION}
-        | {
-            key: json.dumps(value)
-            for key, value in (("classes", images.classes), ("names", names), ("source", source))
-        },
-        "labels": {"dtype": "I64", "shape": shape[:1], "data_offsets": (0, labels)},
-        "activations": {
-            "dtype": "F16",
-            "shape": shape,
-            "data_offsets": (labels, labels + 2 * int(np.prod(shape))),
-        },
-    }
-    text = json.dumps(content).encode()
-    text += b" " * (-len(text) % 8)  # arrays begin at a multiple of 8
-    return len(text).to_bytes(8, "little") + text
+    lists = {"classes": images.classes, "names": names, "source": source}
+    metadata = {"format": _FORMAT, "version": _VERSION} | {k: json.dumps(v) for k, v in lists.items()}
+    return safetensors_header(metadata, {"labels": ("I64", shape[:1]), "activations": ("F16", shape)})
 
 
 def _weights_digest(backbone: Backbone) -> str:

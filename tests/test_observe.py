@@ -116,6 +116,20 @@ def test_rayleigh_against_simulation():
     assert np.isnan(observe.rayleigh(0.0, 0))
 
 
+def test_class_share_ignores_what_classes_have_in_common():
+    random = np.random.default_rng(5)
+    labels = np.repeat(np.arange(10), 20)
+
+    def share(angles):
+        return observe.class_share(np.stack((np.cos(angles), np.sin(angles)), axis=-1), labels)
+
+    common = 0.3 * random.standard_normal(200)
+    assert share(common)[0] == pytest.approx(9 / 199, abs=0.05)
+    assert share(common)[1] == pytest.approx(9 / 199)
+    assert share(labels + common)[0] > 0.8
+    assert np.isnan(observe.class_share(np.zeros((3, 2)), np.arange(3))).all()
+
+
 def test_conditional_densities_count_pairs(maps):
     matches = observe.find_matches(maps, k=3)
     found = observe.conditional_locations(matches, LABELS, (3, 4))

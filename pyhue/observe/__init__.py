@@ -4,7 +4,7 @@ Functions of NumPy arrays, each with a named tuple of arrays as its result; `pyh
 The numbers of the observations are those of Bouchard, Ben Lazreg and Toews, arXiv 2310.03911.
 """
 
-from pyhue.observe.circular import Directions, rayleigh
+from pyhue.observe.circular import Directions, class_share, rayleigh
 from pyhue.observe.conditional import ConditionalLocations, ConditionalMaps, Spread, conditional_locations
 from pyhue.observe.energy import EnergyMaps, energy_maps
 from pyhue.observe.hue_histogram import HueHistograms, hue_histograms
@@ -21,6 +21,7 @@ __all__ = [
     "MatchLocations",
     "Matches",
     "Spread",
+    "class_share",
     "conditional_locations",
     "energy_maps",
     "find_matches",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,34 @@ def directions(sums: NDArray[Any], weights: NDArray[Any], groups: NDArray[Any], 
         angle = np.where(weight > 0, np.arctan2(total[:, 1], total[:, 0]), np.nan)
         image_length = resultant / images
     return Directions(angle, length, image_length, rayleigh(image_length, images), images)
+
+
+def class_share(vectors: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """How much of the variance of the images' angles their classes explain.
+
+    The angles are points on the unit circle; the share is the sum of squares between the classes' means over
+    that about the common mean. A direction that all classes have in common does not count.
+
+    Args:
+        vectors: (images, 2), the angle of each is its image's; images with a zero vector are left out.
+        labels: (images,), the class of each image.
+
+    Returns:
+        The share, 0 to 1, and what labels dealt out at random have on average,
+        (classes - 1) / (images - 1). NaN with fewer than two images or without variance.
+    """
+    norms = np.hypot(*vectors.T)
+    pointing = norms > 1e-9
+    units = vectors[pointing] / norms[pointing, None]
+    if len(units) < 2:
+        return math.nan, math.nan
+    _, groups, counts = np.unique(labels[pointing], return_inverse=True, return_counts=True)
+    sums = np.stack([np.bincount(groups, column) for column in units.T], axis=-1)
+    mean = units.mean(axis=0)
+    between = (counts[:, None] * (sums / counts[:, None] - mean) ** 2).sum()
+    total = ((units - mean) ** 2).sum()
+    share = float(between / total) if total > 0 else math.nan
+    return share, (len(counts) - 1) / (len(units) - 1)
 
 
 def rayleigh(length: Any, n: Any) -> NDArray[np.float64]:

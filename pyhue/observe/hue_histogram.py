@@ -24,6 +24,7 @@ class HueHistograms(NamedTuple):
     counts: NDArray[np.int64]  #: (num_classes,), vectors that have a hue
     directions: Directions  #: of each class
     overall_directions: Directions  #: of all vectors, one group
+    image_vectors: NDArray[np.float64]  #: (images, 2), sum of the unit vectors at an image's hues
 
 
 def hue_histograms(feature_maps: Any, labels: Any, bins: int = 36) -> HueHistograms:
@@ -63,4 +64,5 @@ def hue_histograms(feature_maps: Any, labels: Any, bins: int = 36) -> HueHistogr
             counts,
             directions(sums, weights, classes, num_classes),
             directions(sums, weights, np.zeros_like(classes), 1),
+            sums,
         )

@@ -20,6 +20,7 @@ class LocationMaps(NamedTuple):
     counts: NDArray[np.int64]  #: matches of each class, (num_classes,)
     directions: Directions  #: of each class's matches, from the centre of the map
     overall_directions: Directions  #: of all of them, one group
+    image_vectors: NDArray[np.float64]  #: (images, 2), sum of the unit vectors towards an image's matches
 
 
 class MatchLocations(NamedTuple):
@@ -86,4 +87,5 @@ def _maps(
             counts,
             directions(sums, weights, classes, num_classes),
             directions(sums, weights, np.zeros_like(classes), 1),
+            sums,
         )

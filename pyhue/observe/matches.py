@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +48,22 @@ def find_matches(feature_maps: Any, k: int = 10, progress: bool = False) -> Matc
         (3, 4, 5)
     """
     maps = checked_maps(feature_maps)
-    k = positive_integer(k, "k")
+    found = np.empty((len(maps), 2, maps.shape[2] * maps.shape[3], positive_integer(k, "k")), np.int32)
+    with tqdm(total=len(maps), desc="matches", unit="image", disable=None if progress else True) as bar:
+        for start, part in match_batches(maps, k):
+            found[start : start + len(part)] = part
+            bar.update(len(part))
+    return Matches(found[:, 0], found[:, 1])
+
+
+def match_batches(
+    maps: NDArray[np.floating[Any]], k: int, first: int = 0
+) -> Iterator[tuple[int, NDArray[np.int32]]]:
+    """The matches of the images from `first` on, some images at a time.
+
+    Yields:
+        The first image, and int32 (images, 2, H * W, k): image and location of each match.
+    """
     images, channels, pixels = len(maps), maps.shape[1], maps.shape[2] * maps.shape[3]
     memory = PixelMemory(channels)
     filled = np.empty((images, pixels), bool)
@@ -56,23 +72,24 @@ def find_matches(feature_maps: Any, k: int = 10, progress: bool = False) -> Matc
         filled[batch] = (vectors != 0).any(axis=-1)
         memory.add(vectors[filled[batch]][:, None], np.zeros(filled[batch].sum(), np.int64))
     stored = np.flatnonzero(filled)  # image * pixels + pixel of every row of the memory
-    found = np.full((2, images, pixels, k), -1, np.int32)
-    batches = image_batches(images, max(1, _QUERIES // pixels)) if len(memory) else []
-    for batch in tqdm(batches, desc="matches", unit="batch", disable=not progress):
+    size = max(1, _QUERIES // pixels)
+    for start in range(first, images, size):
+        batch = slice(start, start + size)
         asked = filled[batch]
-        own = np.broadcast_to(np.arange(batch.start, batch.stop)[:, None], asked.shape)[asked]
-        indices = memory.search(pixel_vectors(maps[batch])[asked], k + pixels).indices
-        places = np.where(indices >= 0, stored[indices], -1)
-        found[:, batch][:, asked] = _of_other_images(places, own, pixels, k)
-    return Matches(*found)
+        found = np.full((len(asked), pixels, 2, k), -1, np.int32)
+        if asked.any():
+            own = np.broadcast_to(np.arange(start, start + len(asked))[:, None], asked.shape)[asked]
+            indices = memory.search(pixel_vectors(maps[batch])[asked], k + pixels).indices
+            places = np.where(indices >= 0, stored[indices], -1)
+            found[asked] = _of_other_images(places, own, pixels, k)
+        yield start, found.swapaxes(1, 2)
 
 
 def _of_other_images(
     places: NDArray[np.int64], own: NDArray[np.int64], pixels: int, k: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Image and pixel (n, k) of the first k of `places` (n, more) outside the image `own` (n,)."""
-    image = places // pixels
-    wanted = (places >= 0) & (image != own[:, None])
+) -> NDArray[np.int64]:
+    """Image and pixel (n, 2, k) of the first k of `places` (n, more) outside the image `own` (n,)."""
+    wanted = (places >= 0) & (places // pixels != own[:, None])
     order = np.argsort(~wanted, axis=1, kind="stable")[:, :k]
     chosen = np.take_along_axis(np.where(wanted, places, -1), order, axis=1)
-    return np.where(chosen >= 0, chosen // pixels, -1), np.where(chosen >= 0, chosen % pixels, -1)
+    return np.where(chosen[:, None] >= 0, np.stack((chosen // pixels, chosen % pixels), axis=1), -1)
