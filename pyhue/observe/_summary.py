@@ -12,6 +12,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from pyhue._arrays import positive_integer
 from pyhue._resumable import ResumableFile, safetensors_header
 from pyhue.features import Features
 from pyhue.observe.circular import Directions, class_share
@@ -71,7 +72,7 @@ def summary(found: Observations, labels: NDArray[np.int64]) -> dict[str, Any]:
 def _kept_matches(features: Features, k: int, path: Path) -> Matches:
     maps = features.activations
     source = {"features": features.source, "shape": maps.shape, "k": k}
-    shape = (len(maps), 2, maps.shape[2] * maps.shape[3], k)
+    shape = (len(maps), 2, maps.shape[2] * maps.shape[3], positive_integer(k, "k"))
     row = 4 * math.prod(shape[1:])
     header = safetensors_header(
         {"format": "pyhue.matches", "source": json.dumps(source)}, {"matches": ("I32", shape)}
