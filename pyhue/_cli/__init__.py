@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 
 import pyhue
-from pyhue._cli import demo, features, info, observe
+from pyhue._cli import demo, descriptors, features, info, observe
 
-_COMMANDS = {"info": info, "demo": demo, "features": features, "observe": observe}
+_COMMANDS = {"info": info, "demo": demo, "features": features, "observe": observe, "descriptors": descriptors}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

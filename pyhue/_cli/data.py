@@ -19,7 +19,7 @@ def add_image_options(parser: argparse.ArgumentParser, needed: bool) -> None:
     names = "resnet18, timm:NAME, torchvision:NAME, MODULE:FACTORY or FILE.py:FACTORY"
     parser.add_argument("--backbone", required=needed, metavar="NAME", help=f"network: {names}")
     parser.add_argument("--pretrained", action="store_true", help="timm's or torchvision's weights")
-    parser.add_argument("--seed", type=count, default=0, metavar="N", help="of weights that are random")
+    parser.add_argument("--seed", type=count, default=0, metavar="N", help="of whatever is random")
     parser.add_argument("--image-size", type=int, default=224, metavar="PX", help="side of the images")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="images at once")
     parser.add_argument("--device", default="cpu", help="of torch: cpu, cuda, ...")
