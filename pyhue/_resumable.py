@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pyhue._files import sync
+
 
 class ResumableFile:
     """Writes `path`, which appears when it is whole, or goes on with what a killed process left.
@@ -59,7 +61,7 @@ class ResumableFile:
         """Gives the whole file its name."""
         if self.part.exists() and not self.path.exists():
             os.replace(self.part, self.path)
-            _sync(self.path.parent)
+            sync(self.path.parent)
         self.note.unlink(missing_ok=True)
 
     def _begin(self, header: bytes) -> None:
@@ -86,6 +88,7 @@ class ResumableFile:
         return int(note["done"])
 
     def _write_note(self) -> None:
+        """Always by way of the same file, so that being killed does not leave one after another."""
         fresh = self.note.with_name(self.note.name + ".tmp")
         with open(fresh, "w") as file:
             json.dump({"done": self.done, "source": self.source}, file)
@@ -109,26 +112,3 @@ def safetensors_header(metadata: dict[str, str], arrays: dict[str, tuple[str, tu
     text = json.dumps(content).encode()
     text += b" " * (-len(text) % 8)  # data begins at a multiple of 8
     return len(text).to_bytes(8, "little") + text
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a small file so that `path` holds either what it held before or all of `content`."""
-    fresh = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(fresh, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

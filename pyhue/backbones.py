@@ -15,10 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from pyhue._resnet import ResNet18
+from pyhue.training.config import TrainConfig
 
 __all__ = ["Backbone", "load_backbone"]
 
-_NAMES = "resnet18[-3x3][-wWIDTH], torchvision:NAME, timm:NAME, MODULE:FACTORY or FILE.py:FACTORY"
+_NAMES = (
+    "resnet18[-3x3][-wWIDTH], a folder RUN/seed-S/fold-F of pyhue train, torchvision:NAME, timm:NAME, "
+    "MODULE:FACTORY or FILE.py:FACTORY"
+)
+_TRAINED = "model.pt"  # weights that `pyhue train` leaves in the folder of a fold
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, red, green, blue
 _POOLING = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Dropout, nn.Flatten, nn.Linear)
 
@@ -91,6 +96,7 @@ def load_backbone(name: str, pretrained: bool = False, image_size: int = 224) ->
               convolution instead of a 7 x 7 of stride 2 and a pooling, for images below 100 pixels;
               `"resnet18-w16"` has 16 channels instead of 64 in the first stage, and so on in the others;
               `"resnet18-3x3-w16"` is both.
+            - a folder `RUN/seed-S/fold-F` of `pyhue train`: the trained backbone.
             - `"torchvision:NAME"`, `"timm:NAME"`: a network of these packages, without its pooling and
               classifier.
             - `"MODULE:FACTORY"`, `"FILE.py:FACTORY"`: what the function FACTORY of the module, which may be
@@ -102,7 +108,7 @@ def load_backbone(name: str, pretrained: bool = False, image_size: int = 224) ->
         The network; see :class:`Backbone`.
 
     Raises:
-        ValueError: the name is unknown, or the network does not give feature maps.
+        ValueError: the name is unknown, the folder is damaged, or the network does not give feature maps.
         ImportError: the package or module cannot be imported.
 
     Example:
@@ -111,6 +117,8 @@ def load_backbone(name: str, pretrained: bool = False, image_size: int = 224) ->
         >>> backbone.channels, backbone(torch.rand(2, 3, 32, 32)).shape
         (64, torch.Size([2, 64, 4, 4]))
     """
+    if (Path(name) / _TRAINED).is_file():
+        return _from_run(Path(name))
     source, _, rest = name.rpartition(":")
     if source in ("torchvision", "timm"):
         body = (_torchvision if source == "torchvision" else _timm)(rest, pretrained)
@@ -123,6 +131,19 @@ def load_backbone(name: str, pretrained: bool = False, image_size: int = 224) ->
     if not match:
         raise ValueError(f"backbone: expected {_NAMES}, got {name!r}")
     return Backbone(ResNet18(small_stem=bool(match[1]), width=int(match[2] or 64)), image_size)
+
+
+def _from_run(folder: Path) -> Backbone:
+    options = folder.resolve().parents[1] / "config.json"
+    try:
+        config = TrainConfig.from_json(options.read_text())
+        state = torch.load(folder / _TRAINED, map_location="cpu", weights_only=True)
+        backbone = load_backbone(config.backbone, image_size=config.image_size)
+        prefix = "backbone."
+        backbone.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
+    except Exception as error:  # what torch raises on a damaged file depends on the damage
+        raise ValueError(f"backbone: {folder} does not hold a trained network: {error}") from error
+    return backbone
 
 
 def _torchvision(name: str, pretrained: bool) -> nn.Module:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def add_image_options(parser: argparse.ArgumentParser, needed: bool) -> None:
     """Options that say how images become activations; `needed` where nothing else can be given."""
-    names = "resnet18, timm:NAME, torchvision:NAME, MODULE:FACTORY or FILE.py:FACTORY"
+    names = "resnet18, a trained RUN/seed-S/fold-F, timm:NAME, torchvision:NAME or FILE.py:FACTORY"
     parser.add_argument("--backbone", required=needed, metavar="NAME", help=f"network: {names}")
     parser.add_argument("--pretrained", action="store_true", help="timm's or torchvision's weights")
     parser.add_argument("--seed", type=count, default=0, metavar="N", help="of whatever is random")

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """Prints the tables and writes them to `descriptors.md` and `descriptors.csv`."""
     require("sklearn", "PIL")
     features = features_of(options, options.out)
-    from pyhue._resumable import write_whole
+    from pyhue._files import write_atomically
     from pyhue.descriptors import evaluate
     from pyhue.descriptors._rivals import rivals
     from pyhue.descriptors._tables import as_csv, as_markdown
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     others = ([], []) if options.exact_only else rivals(features, options.k, options.folds, options.seed)
     text = as_markdown(results, *others)
     options.out.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out / "descriptors.md", f"{text}\n".encode())
-    write_whole(options.out / "descriptors.csv", as_csv(results).encode())
+    write_atomically(options.out / "descriptors.md", f"{text}\n")
+    write_atomically(options.out / "descriptors.csv", as_csv(results))
     print(text)
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pyhue._resumable import write_whole
+from pyhue._files import write_atomically
 from pyhue.features import Features
 from pyhue.observe import plots
 from pyhue.observe._page import page
@@ -32,9 +32,9 @@ def write_report(features: Features, folder: Path, k: int) -> Path:
         "hue": _png(plots.plot_hue_histograms(found.hue, features.classes)),
     }
     for name, content in pictures.items():
-        write_whole(folder / f"{name}.png", content)
-    write_whole(folder / "observe.json", (json.dumps(numbers, indent=2) + "\n").encode())
-    write_whole(folder / "observe.html", page(features, found, numbers, pictures, k).encode())
+        write_atomically(folder / f"{name}.png", content)
+    write_atomically(folder / "observe.json", json.dumps(numbers, indent=2) + "\n")
+    write_atomically(folder / "observe.html", page(features, found, numbers, pictures, k))
     return folder / "observe.html"
 
 

@@ -62,7 +62,7 @@ def plot_match_locations(locations: MatchLocations, classes: Sequence[str]) -> F
     figure, left, right = _figure("Locations of the matches of pixel vectors, p(x, y)")
     panels = left.subplot_mosaic(
         [["same", "other"], ["polar", "polar"]],
-        height_ratios=(1, 1.7),
+        height_ratios=(1, 1.35),
         per_subplot_kw={"polar": {"projection": "polar"}},
     )
     same, other = locations.same, locations.other

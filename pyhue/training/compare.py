@@ -1,0 +1,204 @@
+"""The comparison of runs: accuracies with intervals, paired tests against the first run, budgets."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pyhue._files import write_atomically
+from pyhue.training.compare_plot import comparison_png
+from pyhue.training.config import EXTENSIBLE
+from pyhue.training.metrics import write_csv
+from pyhue.training.report import percent
+from pyhue.training.results import Run, load_run
+from pyhue.training.statistics import Estimate, estimate
+
+_SAME_PARAMETERS = 0.01  # relative; a hue layer adds less
+
+
+class Row(NamedTuple):
+    """One run beside the first; accuracies from 0 to 1, NaN where there are too few values."""
+
+    run: str
+    trainings: int
+    accuracy: float
+    margin: float  #: half of the 95 % interval over folds and seeds
+    pairs: int  #: seeds and folds that the first run has too
+    difference: float  #: accuracy minus that of the first run, mean over pairs
+    p_value: float  #: paired t test
+    corrected_margin: float  #: half of the 95 % interval of the difference, corrected for overlapping folds
+    corrected_p_value: float  #: corrected resampled t test
+    epochs: int
+    steps: int  #: of the optimiser in one training, mean
+    parameters: int
+    seconds: float  #: of one training, mean
+
+
+def compare(folders: Sequence[Path], out: Path) -> str:
+    """Compares finished runs, each with the first on the trainings that both have.
+
+    Writes `compare.md`, `compare.csv` and `compare.png` into the folder `out`.
+
+    Args:
+        folders: of two or more runs.
+        out: folder for the result; made where it is not there.
+
+    Returns:
+        The text of `compare.md` without its picture.
+
+    Raises:
+        ValueError: a folder is not that of a run or appears twice, a run has no result, two runs have no
+            training in common, or trained or measured on different images.
+        OSError: something cannot be read or written.
+    """
+    if len(folders) < 2:
+        raise ValueError(f"runs: expected at least 2 to compare, got {len(folders)}")
+    runs = [load_run(folder) for folder in folders]
+    names = _names(folders)
+    for run in runs:
+        if not run.results:
+            raise ValueError(f"{run.folder}: no training is finished yet")
+    for run in runs[1:]:
+        _check_pairs(runs[0], run)
+    rows = [_row(name, runs[0], run) for name, run in zip(names, runs, strict=True)]
+    text = "\n".join([_table(rows), "", *_notes(names, runs), "", _differences(names, runs)])
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(out / "compare.csv", rows)
+    write_atomically(out / "compare.png", comparison_png(rows))
+    write_atomically(
+        out / "compare.md", f"# Comparison\n\n{text}\n\n![Accuracies and differences](compare.png)\n"
+    )
+    return text
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    resolved = [folder.resolve() for folder in folders]
+    if len(set(resolved)) < len(resolved):
+        raise ValueError("runs: the same folder appears twice")
+    short = [path.name for path in resolved]
+    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+
+
+def _check_pairs(first: Run, run: Run) -> None:
+    both = first.results.keys() & run.results.keys()
+    if not both:
+        raise ValueError(f"{run.folder} and {first.folder} have no seed and fold in common")
+    for seed, fold in sorted(both):
+        a, b = first.results[seed, fold], run.results[seed, fold]
+        if (a.fingerprint, a.measured_on) != (b.fingerprint, b.measured_on):
+            raise ValueError(
+                f"{run.folder} and {first.folder} cannot be paired: in seed {seed}, fold {fold} they do not "
+                "train and measure on the same images"
+            )
+
+
+def _row(name: str, first: Run, run: Run) -> Row:
+    results = list(run.results.values())
+    accuracy = estimate([result.accuracy for result in results])
+    both = sorted(first.results.keys() & run.results.keys()) if run is not first else []
+    differences = [run.results[key].accuracy - first.results[key].accuracy for key in both]
+    plain, corrected = estimate(differences), estimate(differences, overlap(run))
+    return Row(
+        name,
+        len(results),
+        accuracy.mean,
+        accuracy.margin,
+        len(both),
+        plain.mean,
+        plain.p_value,
+        corrected.margin,
+        corrected.p_value,
+        results[0].epochs,
+        round(math.fsum(result.steps for result in results) / len(results)),
+        results[0].parameters,
+        round(math.fsum(result.seconds for result in results) / len(results), 1),
+    )
+
+
+def overlap(run: Run) -> float:
+    """Test images over training images of a cross-validation; 0 for data that are divided once.
+
+    Divided once, the trainings differ in their seed only and are independent: an interval then says how much
+    chance in training matters, nothing about other images.
+    """
+    results = list(run.results.values())
+    if len({result.fingerprint for result in results}) == 1:
+        return 0.0
+    return math.fsum(result.images / result.train_images for result in results) / len(results)
+
+
+def _table(rows: Sequence[Row]) -> str:
+    lines = [
+        "| run | trainings | accuracy | minus the first | p | p corrected | epochs | steps | parameters "
+        "| seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        accuracy = percent(Estimate(row.accuracy, row.margin, math.nan))
+        difference = (
+            "" if not row.pairs else percent(Estimate(row.difference, row.corrected_margin, math.nan))
+        )
+        tests = " | ".join(
+            "" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
+            for p in (row.p_value, row.corrected_p_value)
+        )
+        lines.append(
+            f"| {row.run} | {row.trainings} | {accuracy} | {difference} | {tests} | {row.epochs} | "
+            f"{row.steps:,} | {row.parameters:,} | {row.seconds:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def _notes(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
+    notes = [
+        "Accuracy: mean and 95 % interval of Student's t over folds and seeds. Minus the first: mean over "
+        "the trainings that both runs have, its interval corrected for folds that share training images "
+        "(Nadeau and Bengio, 2003). p: paired t test, which takes folds for independent; p corrected: with "
+        "the same correction. Intervals and p values are not adjusted for the number of runs compared.",
+    ]
+    if all(overlap(run) == 0 for run in runs):
+        notes.append("The data are divided once: intervals cover the seeds, not the choice of images.")
+    first = runs[0]
+    for name, run in zip(names[1:], runs[1:], strict=True):
+        if run.results.keys() != first.results.keys():
+            both = len(first.results.keys() & run.results.keys())
+            notes.append(f"{name}: {both} of {len(run.results)} trainings have a pair in {names[0]}.")
+        unequal = _budget_differences(first, run)
+        if unequal:
+            notes.append(f"Warning: {name} and {names[0]} had different budgets: {', '.join(unequal)}.")
+    return [line for note in notes for line in (textwrap.fill(note, 110), "")][:-1]
+
+
+def _budget_differences(first: Run, run: Run) -> list[str]:
+    """In what the cost of two runs differs, apart from chance and from the few weights of a hue layer."""
+    found = [
+        f"{name} {getattr(run.config, name)} against {getattr(first.config, name)}"
+        for name in ("backbone", "image_size", "epochs", "augment", "pretrained")
+        if getattr(run.config, name) != getattr(first.config, name)
+    ]
+    key = min(first.results.keys() & run.results.keys())
+    a, b = first.results[key], run.results[key]
+    if a.steps != b.steps:
+        found.append(f"steps {b.steps} against {a.steps}")
+    if abs(a.parameters - b.parameters) > _SAME_PARAMETERS * a.parameters:
+        found.append(f"parameters {b.parameters} against {a.parameters}")
+    return found
+
+
+def _differences(names: Sequence[str], runs: Sequence[Run]) -> str:
+    """A table of the options in which the runs differ."""
+    options = [field.name for field in dataclasses.fields(runs[0].config) if field.name not in EXTENSIBLE]
+    different = [name for name in options if len({getattr(run.config, name) for run in runs}) > 1]
+    if not different:
+        return "The options of the runs do not differ."
+    lines = [f"| run | {' | '.join(different)} |", "|---" * (len(different) + 1) + "|"]
+    for name, run in zip(names, runs, strict=True):
+        values = (
+            "" if value is None else str(value) for value in (getattr(run.config, o) for o in different)
+        )
+        lines.append(f"| {name} | {' | '.join(values)} |")
+    return "\n".join(lines)

@@ -1,0 +1,68 @@
+"""The network of a training and its loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from pyhue.backbones import load_backbone
+from pyhue.nn import HueCrossEntropyLoss, HueHead, hue_labels
+from pyhue.training.config import TrainConfig
+
+
+class Classifier(nn.Module):
+    """A backbone, the average of its feature maps, and linear layers.
+
+    Backbone and classifier start from the same weights whether there is a hue layer or not, because that
+    layer draws its weights last: runs that differ in their loss start equal.
+
+    Args:
+        config: options of the run.
+        num_classes: C.
+    """
+
+    def __init__(self, config: TrainConfig, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = load_backbone(config.backbone, config.pretrained, config.image_size)
+        channels = self.backbone.channels
+        hue = config.loss == "onehot+hue"
+        self.head = HueHead(channels, num_classes) if hue else nn.Linear(channels, num_classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits (n, C) and hue (n, 2), or None without a hue layer, of images (n, 3, H, W), 0 to 1."""
+        features = self.backbone(images).mean(dim=(2, 3))
+        if isinstance(self.head, HueHead):
+            logits, hue = self.head(features)
+            return logits, hue
+        return self.head(features), None
+
+
+class Loss(nn.Module):
+    """The loss of the options: one-hot cross-entropy, alone or with the hue term.
+
+    Args:
+        config: options of the run.
+        num_classes: C.
+        seed: of the hue labels.
+    """
+
+    def __init__(self, config: TrainConfig, num_classes: int, seed: int) -> None:
+        super().__init__()
+        self._smoothing = config.label_smoothing
+        labels = hue_labels(num_classes, config.hue_labels, torch.Generator().manual_seed(seed))
+        self._hue = HueCrossEntropyLoss(
+            num_classes,
+            labels=labels,
+            hue_weight=config.hue_weight,
+            hue_scale=config.hue_scale,
+            label_smoothing=config.label_smoothing,
+        )
+
+    def forward(self, logits: Tensor, hue: Tensor | None, target: Tensor) -> Tensor:
+        """The mean over the batch, float32."""
+        if hue is None:
+            return cross_entropy(logits.float(), target, label_smoothing=self._smoothing)
+        # The operators are the CPU's; from another device the logits, which are small, come over.
+        loss: Tensor = self._hue(logits.float().cpu(), hue.float().cpu(), target.cpu())
+        return loss.to(logits.device)

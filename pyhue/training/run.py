@@ -1,0 +1,86 @@
+"""All trainings of a run: for every seed, every fold."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from pyhue._files import remove_temporaries, write_atomically
+from pyhue.training.config import TrainConfig
+from pyhue.training.data import DataSet, Fold
+from pyhue.training.fold import train_fold
+from pyhue.training.report import summary, write_report
+from pyhue.training.results import CONFIG, RESULT, load_run
+from pyhue.training.workers import workers
+
+SKIPPED = "skipped.csv"
+
+
+def train(config: TrainConfig, out: Path) -> str:
+    """Trains what is not trained yet, and writes everything into the folder `out`.
+
+    Called again after it was killed, it goes on after the last whole epoch, and ends with the same numbers as
+    a run that was not: on the same kind of machine, with as many threads and processes.
+
+    Args:
+        config: options of the run.
+        out: folder of the run; made where it is not there.
+
+    Returns:
+        The report as text; empty in the processes that torchrun started beside the first.
+
+    Raises:
+        ValueError: an argument or the data are wrong, or `out` has a run with other options.
+        OSError: something cannot be read or written.
+    """
+    with workers(config.device) as team:
+        if config.batch_size < 2 * team.size:
+            raise ValueError(f"batch_size: expected at least 2 for each of {team.size} processes")
+        _check_options(config, out)
+        data = DataSet(config)
+        folds = data.folds(config)
+        pending = [fold for fold in folds if not _finished(fold, out)]
+        team.total(0.0)  # all have looked before anyone writes
+        if team.first:
+            _begin(config, data, out)
+        for fold in pending:
+            train_fold(config, data, fold, out, team)
+            if team.first:
+                write_report(load_run(out), len(folds), data.skipped)
+        if not team.first:
+            return ""
+        run = load_run(out)
+        write_report(run, len(folds), data.skipped)
+        return summary(run, len(folds), data.skipped)
+
+
+def _check_options(config: TrainConfig, out: Path) -> None:
+    if not (out / CONFIG).exists():
+        return
+    there = load_run(out).config
+    differences = [
+        f"{name} is {getattr(there, name)!r} there and {getattr(config, name)!r} here"
+        for name in there.differences(config)
+    ]
+    if differences:
+        raise ValueError(f"{out} has a run with other options: {'; '.join(differences)}; take another --out")
+
+
+def _finished(fold: Fold, out: Path) -> bool:
+    if not (fold.folder(out) / RESULT).exists():
+        return False
+    result = load_run(out).results[fold.seed, fold.number]
+    if result.fingerprint != fold.fingerprint:
+        raise ValueError(f"{fold.folder(out)}: was trained on other images than those of the data now")
+    return True
+
+
+def _begin(config: TrainConfig, data: DataSet, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(out)
+    write_atomically(out / CONFIG, config.to_json())
+    if data.skipped:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("file", "reason"), *data.skipped])
+        write_atomically(out / SKIPPED, text.getvalue())
