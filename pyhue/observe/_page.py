@@ -19,11 +19,17 @@ h2 { margin-top: 2.5rem; border-top: 1px solid #d5dae0; padding-top: 1.2rem }
 img { width: 100% }
 p.how { color: #5a626b; font-size: 0.92em }
 table { border-collapse: collapse; font: 13px/1.35 Helvetica, Arial, sans-serif; margin: 1rem 0 }
-th, td { padding: 0.15rem 0.7rem; text-align: right; border-bottom: 1px solid #e6e9ed }
+th, td { padding: 0.15rem 0.7rem; text-align: right; border-bottom: 1px solid #e6e9ed; white-space: nowrap }
 th { vertical-align: bottom; border-bottom: 1px solid #5a626b }
 th:first-child, td:first-child { text-align: left }
 thead { display: table-header-group }
-@media print { body { margin: 0; max-width: none } h2, img, tr { break-inside: avoid; break-after: auto } }
+@page { size: A4; margin: 1.5cm }
+@media print {
+  body { margin: 0; max-width: none; padding: 0; font-size: 11pt }
+  table { font-size: 7.5pt } th, td { padding: 0.1rem 0.35rem }
+  img, tr, table:has(+ img) { break-inside: avoid }
+  h2, p:has(+ table), table:has(+ img) { break-after: avoid }
+}
 """
 
 
@@ -75,7 +81,7 @@ def _energy(numbers: dict[str, Any]) -> tuple[str, str]:
     if not border:
         return "<p>At the border there is no energy.</p>", ""
     return (
-        f"<p>The mean energy is {centre:,.3g} at the centre of the map and {border:,.3g} along its border: "
+        f"<p>The mean energy is {centre:,.4g} at the centre of the map and {border:,.4g} along its border: "
         f"{centre / border:.2f} times as much.</p>",
         _how(
             "Energy is the squared norm of the pixel vector as the network gives it. Photographs mostly have "

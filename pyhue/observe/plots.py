@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -160,7 +161,8 @@ def plot_hue_histograms(histograms: HueHistograms, classes: Sequence[str]) -> Fi
 
 
 def _figure(title: str) -> tuple[Figure, SubFigure, SubFigure]:
-    figure = Figure(figsize=(12, 6.4), facecolor="white", layout="constrained")
+    engine = ConstrainedLayoutEngine(rect=(0.015, 0.01, 0.97, 0.98))
+    figure = Figure(figsize=(12, 6.4), facecolor="white", layout=engine)
     figure.suptitle(title, fontsize=13, fontweight="bold", color=_INK)
     halves = np.ravel(figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.75), wspace=0.04))
     return figure, halves[0], halves[1]
