@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -130,3 +135,19 @@ def test_few_and_equal_values():
     assert np.isnan(estimate([]).mean)
     assert estimate([0.0, 0.0]) == (0.0, 0.0, 1.0)
     assert estimate([0.1, 0.1]).p_value == 0
+
+
+def test_the_example_learns(tmp_path):
+    root = write_split_pictures(tmp_path, train=40, test=10)
+    script = Path(__file__).parents[1] / "examples" / "train_cifar.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(root), "6"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("epoch 6: loss ")
+    assert float(last.rsplit(" ", 1)[1].rstrip("%")) > 50  # chance is a third

@@ -68,7 +68,8 @@ def train_fold(config: TrainConfig, data: DataSet, fold: Fold, run: Path, worker
         folder.mkdir(parents=True, exist_ok=True)
         remove_temporaries(folder)
     gpus = [workers.device] if workers.device.type == "cuda" else []
-    with torch.random.fork_rng(gpus):
+    repeatable = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+    with torch.random.fork_rng(gpus), repeatable:
         training = _begin(config, data, fold, workers)
         saved = checkpoint.load(folder / CHECKPOINT, workers.device)
         history, seconds = _restore(training, saved, folder / CHECKPOINT)
