@@ -21,10 +21,13 @@ from pyhue.images import stratified_folds
 from pyhue.memory import _MAX_DIM, PixelMemory
 from pyhue.pixel_vectors import pixel_vectors
 
-#: From feature maps of the memory's images and of the queries to vectors of both, (images, vectors, dim).
-_Describe = Callable[
-    [NDArray[np.float16], NDArray[np.float16]], tuple[NDArray[np.floating], NDArray[np.floating]]
-]
+_Vectors = NDArray[np.float16] | NDArray[np.float32]  # (images, vectors, dim)
+#: From indices of the memory's images and of the queries to the vectors of both.
+_Describe = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[_Vectors, ...]]
+
+_BATCH = 256  # images pooled at once
+_WORDS = 16  # of the vocabulary for VLAD
+_COUNT = 7  # of the descriptors
 
 
 class Result(NamedTuple):
@@ -73,13 +76,12 @@ def evaluate(features: Features, k: int = 10, folds: int = 5, seed: int = 0) -> 
     maps, labels = features.activations, features.labels
     parts = stratified_folds(labels, folds, seed, features.classes)
     results = []
-    names = dict(_descriptors(seed))
-    with tqdm(total=len(names) * len(parts), desc="descriptors", unit="fold", disable=None) as bar:
-        for name, describe in names.items():
+    with tqdm(total=_COUNT * len(parts), desc="descriptors", unit="fold", disable=None) as bar:
+        for name, describe in _descriptors(maps, seed):
             correct = np.zeros(len(labels), bool)
             seconds = 0.0
             for memory, queries in parts:
-                stored, asked = describe(maps[memory], maps[queries])
+                stored, asked = describe(memory, queries)
                 predicted, spent = classify(stored, labels[memory], asked, k)
                 correct[queries] = predicted == labels[queries]
                 seconds += spent
@@ -119,31 +121,31 @@ def classify(
     return votes.argmax(axis=1), time.perf_counter() - start
 
 
-def _descriptors(seed: int) -> Iterator[tuple[str, _Describe]]:
-    yield "pixel vectors", lambda memory, queries: (pixel_vectors(memory), pixel_vectors(queries))
-    pooled: dict[str, Callable[[NDArray[np.float16]], NDArray[np.float32]]] = {
+def _descriptors(maps: NDArray[np.float16], seed: int) -> Iterator[tuple[str, _Describe]]:
+    """Names and functions, one after the other, so that one pooled set of vectors is held at a time."""
+    yield "pixel vectors", partial(_pixels, maps)
+    pools: dict[str, Callable[[NDArray[np.float16]], NDArray[np.float32]]] = {
         "flattened": flatten,
         "average": average,
         "GeM": gem,
         "maximum": maximum,
         "R-MAC": rmac,
     }
-    for name, pool in pooled.items():
-        yield name, partial(_pooled, pool)
-    yield "VLAD", lambda memory, queries: _vlad(memory, queries, seed)
+    for name, pool in pools.items():
+        starts = range(0, len(maps), _BATCH)
+        yield name, partial(_pooled, np.concatenate([pool(maps[at : at + _BATCH]) for at in starts])[:, None])
+    yield "VLAD", partial(_vlad, maps, seed)
 
 
-def _pooled(
-    pool: Callable[[NDArray[np.float16]], NDArray[np.float32]],
-    memory: NDArray[np.float16],
-    queries: NDArray[np.float16],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    return pool(memory)[:, None], pool(queries)[:, None]
+def _pixels(maps: NDArray[np.float16], *parts: NDArray[np.int64]) -> tuple[_Vectors, ...]:
+    return tuple(pixel_vectors(maps[part]) for part in parts)
 
 
-def _vlad(
-    memory: NDArray[np.float16], queries: NDArray[np.float16], seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    pixels = memory.shape[2] * memory.shape[3]
-    centres = vocabulary(memory, min(16, len(memory) * pixels), seed)
-    return vlad(memory, centres)[:, None], vlad(queries, centres)[:, None]
+def _pooled(vectors: NDArray[np.float32], *parts: NDArray[np.int64]) -> tuple[_Vectors, ...]:
+    return tuple(vectors[part] for part in parts)
+
+
+def _vlad(maps: NDArray[np.float16], seed: int, *parts: NDArray[np.int64]) -> tuple[_Vectors, ...]:
+    memory = maps[parts[0]]
+    centres = vocabulary(memory, min(_WORDS, len(memory) * memory.shape[2] * memory.shape[3]), seed)
+    return tuple(vlad(maps[part], centres)[:, None] for part in parts)
