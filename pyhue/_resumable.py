@@ -41,11 +41,12 @@ class ResumableFile:
                 if file.read(len(header)) != header:
                     raise ValueError(f"{self.path}: exists already, made from something else")
             self.done = size
-        elif self.note.exists() and self.part.exists():
-            self.done = self._resume()
         else:
-            self.done = 0
-            self._begin(header)
+            rest = self._rest(len(header) + size)
+            if rest is None:
+                self._begin(header)
+            self.done = rest or 0
+            self._write_note()
 
     def append(self, piece: bytes) -> None:
         """Writes the next bytes and notes them when they are on disk."""
@@ -76,16 +77,18 @@ class ResumableFile:
             self.part.unlink(missing_ok=True)
             size = (len(header) + self.size) / 1e6
             raise OSError(error.errno, f"{error.strerror}: {size:,.0f} MB needed", str(self.path)) from error
-        self._write_note()
 
-    def _resume(self) -> int:
+    def _rest(self, whole: int) -> int | None:
+        """Bytes that an earlier run noted as done; None without such a run."""
+        if not (self.note.exists() and self.part.exists()):
+            return None
         note = json.loads(self.note.read_text())
         if note["source"] != self.source:
             keys = [key for key in self.source if note["source"].get(key) != self.source[key]]
             raise ValueError(
                 f"{self.part}: the rest of another run ({', '.join(keys)} differ); delete it to start anew"
             )
-        return int(note["done"])
+        return int(note["done"]) if self.part.stat().st_size == whole else None
 
     def _write_note(self) -> None:
         """Always by way of the same file, so that being killed does not leave one after another."""

@@ -110,7 +110,10 @@ def extract_features(
     image_size = positive_integer(image_size, "image_size")
     batch_size = positive_integer(batch_size, "batch_size")
     names = [os.path.relpath(path, root) for path in images.paths]
-    backbone = backbone.eval().to(device)
+    try:
+        backbone = backbone.eval().to(device)
+    except (RuntimeError, AssertionError) as error:  # an unknown device, or one that torch was built without
+        raise ValueError(f"device: {device!r} cannot be used: {error}") from error
     source = source | {
         "weights": _weights_digest(backbone),
         "image_size": image_size,

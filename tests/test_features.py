@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,22 @@ def test_a_killed_run_goes_on_to_the_same_file(folder, tmp_path):
     written = killed.stat().st_mtime_ns
     assert run(killed, KILL_AT="3") == 0  # nothing is left to do
     assert killed.stat().st_mtime_ns == written
+
+
+def test_a_rest_that_lost_its_end_is_begun_anew(folder, tmp_path):
+    arguments = ["features", str(folder), *OPTIONS, "--out"]
+    assert _cli.main([*arguments, str(tmp_path / "whole")]) == 0
+    shutil.copy(tmp_path / "whole", tmp_path / "f.part")
+    os.truncate(tmp_path / "f.part", 100)
+    source = load_features(tmp_path / "whole").source
+    (tmp_path / "f.part.json").write_text(json.dumps({"done": 1024, "source": source}))
+    assert _cli.main([*arguments, str(tmp_path / "f")]) == 0
+    assert (tmp_path / "f").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_device_that_is_not_there_is_named(folder, tmp_path, capsys):
+    line = failure(["features", folder, "--out", tmp_path / "f", *OPTIONS, "--device", "warp"], capsys)
+    assert "device: 'warp' cannot be used" in line
 
 
 def test_what_another_run_left_is_refused(folder, tmp_path, capsys, monkeypatch):
