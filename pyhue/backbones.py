@@ -117,14 +117,14 @@ def load_backbone(name: str, pretrained: bool = False, image_size: int = 224) ->
         >>> backbone.channels, backbone(torch.rand(2, 3, 32, 32)).shape
         (64, torch.Size([2, 64, 4, 4]))
     """
-    if (Path(name) / _TRAINED).is_file():
-        return _from_run(Path(name))
     source, _, rest = name.rpartition(":")
     if source in ("torchvision", "timm"):
         body = (_torchvision if source == "torchvision" else _timm)(rest, pretrained)
         return Backbone(body, image_size)
     if pretrained:
         raise ValueError(f"pretrained: there are no pretrained weights of {name!r}")
+    if (Path(name) / _TRAINED).is_file():
+        return _from_run(Path(name))
     if source:
         return Backbone(_from_factory(source, rest), image_size)
     match = re.fullmatch(r"resnet18(-3x3)?(?:-w([1-9]\d{0,3}))?", name)

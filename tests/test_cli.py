@@ -20,8 +20,7 @@ def test_help_names_the_commands(capsys):
         _cli.main(["--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    assert "demo" in text
-    assert "info" in text
+    assert all(f"    {name} " in text for name in ("info", "demo", "train", "compare"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["demo", "--seed", "-1"], ["demo", "--epochs", "few"]])

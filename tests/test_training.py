@@ -126,6 +126,7 @@ def test_seeds_and_folds_can_be_added_later(data, tmp_path):
     train(TrainConfig(**config, folds_run=1), tmp_path)
     first = numbers(tmp_path)
     train(TrainConfig(**config, folds_run=2, seeds=(0, 5)), tmp_path)
+    assert "4 of 4 trainings" in train(TrainConfig(**config, folds_run=1, seeds=(5,)), tmp_path)
     both = numbers(tmp_path)
     names = sorted(str(path.parent) for path in both if path.name == "result.json")
     assert names == ["seed-0/fold-0", "seed-0/fold-1", "seed-5/fold-0", "seed-5/fold-1"]
@@ -226,17 +227,25 @@ def test_killed_in_the_middle_and_started_again_it_ends_the_same(divided, tmp_pa
     assert not list(out.rglob("*.tmp"))
 
 
-def test_two_processes_train_together(divided, tmp_path):
-    pytest.importorskip("torch.distributed.run")
-    if not torch.distributed.is_gloo_available():
-        pytest.skip("this torch has no gloo")
-    out = tmp_path / "run"
+PLAIN = """
+from torch import nn
+def make():  # no batch statistics, which each process takes for itself
+    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2), nn.ReLU())
+"""
+
+
+def test_two_processes_take_the_steps_of_one(divided, tmp_path):
+    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+        pytest.skip("this torch cannot join processes on the CPU")
+    (tmp_path / "plain.py").write_text(PLAIN)
+    options = {"epochs": 5, "lr": 0.01, "image_size": 16, "batch_size": 7, "clip_grad_norm": 0.5}
+    options["backbone"] = f"{tmp_path / 'plain.py'}:make"
     script = tmp_path / "main.py"
     script.write_text("import sys\nfrom pyhue._cli import main\nsys.exit(main())\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(script), "train", str(divided), "--out", str(out), "--epochs", "3", "--lr", "1e-3"]
+    command += [str(script), "train", str(divided), "--out", str(tmp_path / "two"), "--no-augment"]
     done = subprocess.run(
-        [*command, *flags(TINY)],
+        [*command, *flags(options)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -244,8 +253,14 @@ def test_two_processes_train_together(divided, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("accuracy (test)") == 1
-    result = json.loads((out / "seed-0" / "fold-0" / "result.json").read_text())
-    assert (result["processes"], result["images"], result["steps"]) == (2, 12, 9)
+    train(TrainConfig(str(divided), augment=False, **options), tmp_path / "one")
+    one, two = (tmp_path / name / "seed-0" / "fold-0" for name in ("one", "two"))
+    for a, b in zip(read_csv(one / "metrics.csv"), read_csv(two / "metrics.csv"), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    results = [json.loads((folder / "result.json").read_text()) for folder in (one, two)]
+    assert [result["processes"] for result in results] == [1, 2]
+    assert results[0]["loss"] == pytest.approx(results[1]["loss"], rel=1e-4)
+    assert results[0]["steps"] == results[1]["steps"] == 5 * 4
 
 
 def test_bfloat16_clipping_and_no_augmentation_train(data, tmp_path):

@@ -176,3 +176,16 @@ def test_options_survive_json():
     assert TrainConfig.from_json(config.to_json()) == config
     with pytest.raises(ValueError, match="not the options"):
         TrainConfig.from_json(json.dumps({"data": "x", "colour": 3}))
+
+
+def test_without_torch_the_command_says_what_to_install(tmp_path, run_python):
+    code = (
+        "import importlib.util, sys\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name: None if name in ('torch', 'PIL') else find(name)\n"
+        "from pyhue._cli import main\n"
+        f"sys.exit(main(['train', {str(tmp_path)!r}, '--out', {str(tmp_path / 'run')!r}]))"
+    )
+    done = run_python(code)
+    assert done.returncode == 1
+    assert done.stderr == "pyhue train: needs torch, pillow; install with: pip install torch pillow\n"

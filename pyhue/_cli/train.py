@@ -55,11 +55,14 @@ def _add_option(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], 
     several = hint == tuple[int, ...]
     kind = get_args(hint)[0] if several or isinstance(hint, types.UnionType) else hint
     choices = field.metadata["choices"]
+    default: Any = field.default
+    if several:
+        text += f" (default: {' '.join(map(str, default))})"
     parser.add_argument(
         name,
         type=kind,
         nargs="+" if several else None,
-        default=argparse.SUPPRESS if field.default is None else field.default,
+        default=argparse.SUPPRESS if several or default is None else default,
         choices=choices,
         metavar=None if choices else {int: "N", float: "X", str: "NAME"}[kind],
         help=text,

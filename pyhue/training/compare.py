@@ -132,33 +132,39 @@ def overlap(run: Run) -> float:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    lines = [
-        "| run | trainings | accuracy | minus the first | p | p corrected | epochs | steps | parameters "
-        "| seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["run", "trainings", "accuracy", "minus the first", "p", "p corrected"]
+    lines = [[*head, "epochs", "steps", "parameters", "seconds"]]
     for row in rows:
         accuracy = percent(Estimate(row.accuracy, row.margin, math.nan))
-        difference = (
-            "" if not row.pairs else percent(Estimate(row.difference, row.corrected_margin, math.nan))
-        )
-        tests = " | ".join(
-            "" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
-            for p in (row.p_value, row.corrected_p_value)
-        )
-        lines.append(
-            f"| {row.run} | {row.trainings} | {accuracy} | {difference} | {tests} | {row.epochs} | "
-            f"{row.steps:,} | {row.parameters:,} | {row.seconds:,.0f} |"
-        )
-    return "\n".join(lines)
+        lines.append([row.run, str(row.trainings), accuracy, _difference(row)])
+        for p in (row.p_value, row.corrected_p_value):
+            lines[-1].append("" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001")
+        lines[-1] += [str(row.epochs), f"{row.steps:,}", f"{row.parameters:,}", f"{row.seconds:,.0f}"]
+    return _markdown(lines)
+
+
+def _difference(row: Row) -> str:
+    if not row.pairs:
+        return ""
+    margin = "" if math.isnan(row.corrected_margin) else f" ± {100 * row.corrected_margin:.2f}"
+    return f"{100 * row.difference:+.2f}{margin}"
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table with a head, in columns of equal width for those who read it as text."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = [" | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in lines]
+    rule = " | ".join("-" * max(width, 3) for width in widths)
+    return "\n".join(f"| {line} |" for line in (padded[0], rule, *padded[1:]))
 
 
 def _notes(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
     notes = [
-        "Accuracy: mean and 95 % interval of Student's t over folds and seeds. Minus the first: mean over "
-        "the trainings that both runs have, its interval corrected for folds that share training images "
-        "(Nadeau and Bengio, 2003). p: paired t test, which takes folds for independent; p corrected: with "
-        "the same correction. Intervals and p values are not adjusted for the number of runs compared.",
+        "Accuracy: mean and 95 % interval of Student's t over folds and seeds. Minus the first: "
+        "percentage points, mean over the trainings that both runs have, its interval corrected for folds "
+        "that share training images (Nadeau and Bengio, 2003). p: paired t test, which takes folds for "
+        "independent; p corrected: with the same correction. Intervals and p values are not adjusted for "
+        "the number of runs compared.",
     ]
     if all(overlap(run) == 0 for run in runs):
         notes.append("The data are divided once: intervals cover the seeds, not the choice of images.")
@@ -195,10 +201,8 @@ def _differences(names: Sequence[str], runs: Sequence[Run]) -> str:
     different = [name for name in options if len({getattr(run.config, name) for run in runs}) > 1]
     if not different:
         return "The options of the runs do not differ."
-    lines = [f"| run | {' | '.join(different)} |", "|---" * (len(different) + 1) + "|"]
+    lines = [["run", *different]]
     for name, run in zip(names, runs, strict=True):
-        values = (
-            "" if value is None else str(value) for value in (getattr(run.config, o) for o in different)
-        )
-        lines.append(f"| {name} | {' | '.join(values)} |")
-    return "\n".join(lines)
+        values = (getattr(run.config, option) for option in different)
+        lines.append([name, *("" if value is None else str(value) for value in values)])
+    return _markdown(lines)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyhue.training.report_plot import HELD_OUT, INK, TRAIN, to_png
+from pyhue.training.report_plot import INK, TEST, TRAIN, to_png
 
 if TYPE_CHECKING:
     from pyhue.training.compare import Row
@@ -22,7 +22,7 @@ def comparison_png(rows: Sequence[Row]) -> bytes:
     left, right = figure.subplots(1, 2, sharey=True)
     _draw(left, [(100 * row.accuracy, 100 * row.margin) for row in rows], TRAIN)
     differences = [(100 * row.difference, 100 * row.corrected_margin) for row in rows]
-    _draw(right, [(math.nan, math.nan), *differences[1:]], HELD_OUT)  # of the first there is only the line
+    _draw(right, [(math.nan, math.nan), *differences[1:]], TEST)  # of the first there is only the line
     left.set_yticks(range(len(rows)), [row.run for row in rows])
     left.set_ylim(len(rows) - 0.4, -0.6)
     left.set_xlabel("accuracy in %, 95 % interval over folds and seeds")

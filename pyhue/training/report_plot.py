@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from pyhue.training.results import Run
 from pyhue.training.statistics import estimate
 
-TRAIN, HELD_OUT, INK = "#3b6ea5", "#d1495b", "#30363d"
+TRAIN, VAL, TEST, INK = "#3b6ea5", "#d98a29", "#d1495b", "#30363d"
 
 
 def curves_png(run: Run) -> bytes:
@@ -21,10 +21,12 @@ def curves_png(run: Run) -> bytes:
     figure = Figure(figsize=(11, 4.2), facecolor="white", layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
-        _draw_curves(axes, run, f"train_{quantity}", "training", TRAIN)
-        _draw_curves(axes, run, f"val_{quantity}", "validation", HELD_OUT)
+        minimised, measured = (", minimised", ", cross-entropy") if quantity == "loss" else ("", "")
+        _draw_curves(axes, run, f"train_{quantity}", "training" + minimised, TRAIN)
+        _draw_curves(axes, run, f"val_{quantity}", "validation" + measured, VAL)
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(0.5, run.config.epochs + 0.5)
         axes.grid(color="#e6e8eb", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -66,5 +68,5 @@ def _draw_final(axes: Axes, run: Run) -> None:
     final = estimate(values)
     margin = "" if math.isnan(final.margin) else f" ± {100 * final.margin:.1f}"
     label = f"{results[0].measured_on}, at the end: {100 * final.mean:.1f}{margin} %"
-    axes.axhline(final.mean, color=HELD_OUT, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
-    axes.plot([result.epochs for result in results], values, "o", color=HELD_OUT, markersize=5, alpha=0.7)
+    axes.axhline(final.mean, color=TEST, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
+    axes.plot([result.epochs for result in results], values, "o", color=TEST, markersize=5, alpha=0.7)

@@ -47,12 +47,16 @@ def train(config: TrainConfig, out: Path) -> str:
         for fold in pending:
             train_fold(config, data, fold, out, team)
             if team.first:
-                write_report(load_run(out), len(folds), data.skipped)
-        if not team.first:
-            return ""
-        run = load_run(out)
-        write_report(run, len(folds), data.skipped)
-        return summary(run, len(folds), data.skipped)
+                _report(data, folds, out)
+        return _report(data, folds, out) if team.first else ""
+
+
+def _report(data: DataSet, folds: list[Fold], out: Path) -> str:
+    """Writes the report of what is trained so far, earlier seeds and folds with it; returns its summary."""
+    run = load_run(out)
+    expected = len(run.results.keys() | {(fold.seed, fold.number) for fold in folds})
+    write_report(run, expected, data.skipped)
+    return summary(run, expected, data.skipped)
 
 
 def _check_options(config: TrainConfig, out: Path) -> None:
