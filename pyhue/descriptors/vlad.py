@@ -12,6 +12,7 @@ from sklearn.metrics import pairwise_distances_argmin
 from pyhue._arrays import floating, positive_integer, vector_rows
 from pyhue.pixel_vectors import pixel_vectors
 
+_BATCH = 64  # images at once
 _SAMPLE = 20_000  # pixel vectors that the vocabulary is learned from
 
 
@@ -61,11 +62,12 @@ def vlad(feature_maps: Any, centres: NDArray[np.float32]) -> NDArray[np.float32]
             f"got {maps.shape}"
         )
     result = np.zeros((len(maps), *centres.shape), np.float32)
-    for image in range(len(maps)):
-        rows = pixel_vectors(maps[image : image + 1])[0]
-        vectors = vector_rows(rows, "feature_maps", normalize=True)
-        words = pairwise_distances_argmin(vectors, centres)
-        np.add.at(result[image], words, vectors - centres[words])
+    for start in range(0, len(maps), _BATCH):
+        vectors = pixel_vectors(maps[start : start + _BATCH])
+        images, pixels, channels = vectors.shape
+        rows = vector_rows(vectors.reshape(-1, channels), "feature_maps", normalize=True)
+        words = pairwise_distances_argmin(rows, centres)
+        np.add.at(result, (start + np.repeat(np.arange(images), pixels), words), rows - centres[words])
     norms = np.linalg.norm(result, axis=2, keepdims=True)
     np.divide(result, norms, out=result, where=norms > 0)
     return result.reshape(len(maps), -1)
