@@ -92,7 +92,8 @@ format: $(VENV)/.lint
 # An environment of its own, without torch: it also shows that retrieval needs NumPy only. Left out are
 # the tests that need torch or no kernel at all.
 SANITIZE_TESTS ?= $(filter-out tests/test_nn% tests/test_hue% tests/test_demo% tests/test_cli% \
-    tests/test_build% tests/test_images% tests/test_backbones% tests/test_training% tests/test_compare%, $(wildcard tests/test_*.py))
+    tests/test_build% tests/test_images% tests/test_backbones% tests/test_training% tests/test_compare% \
+    tests/test_features% tests/test_descriptors% tests/test_observe_command%, $(wildcard tests/test_*.py))
 # The interpreter is not instrumented, so the runtimes are loaded first; libstdc++ with them, for the
 # interceptor of C++ exceptions.
 RUNTIMES = $(shell for name in libasan.so libubsan.so libstdc++.so; do \

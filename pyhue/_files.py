@@ -28,7 +28,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-        _sync(target.parent)  # the new name, too, has to reach the disk
+        sync(target.parent)  # the new name, too, has to reach the disk
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -43,7 +43,8 @@ def remove_temporaries(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
+    """Waits until the names of the files in a folder are on disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -12,9 +12,17 @@ import sys
 from collections.abc import Sequence
 
 import pyhue
-from pyhue._cli import compare, demo, info, train
+from pyhue._cli import compare, demo, descriptors, features, info, observe, train
 
-_COMMANDS = {"info": info, "demo": demo, "train": train, "compare": compare}
+_COMMANDS = {
+    "info": info,
+    "demo": demo,
+    "train": train,
+    "compare": compare,
+    "features": features,
+    "observe": observe,
+    "descriptors": descriptors,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,86 @@
+"""Where the commands on activations get them: from a folder of images and a backbone, or from a file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyhue._cli.common import count, require
+
+if TYPE_CHECKING:
+    from pyhue.features import Features
+    from pyhue.images import Images
+
+
+def add_image_options(parser: argparse.ArgumentParser, needed: bool) -> None:
+    """Options that say how images become activations; `needed` where nothing else can be given."""
+    names = "resnet18, a trained RUN/seed-S/fold-F, timm:NAME, torchvision:NAME or FILE.py:FACTORY"
+    parser.add_argument("--backbone", required=needed, metavar="NAME", help=f"network: {names}")
+    parser.add_argument("--pretrained", action="store_true", help="timm's or torchvision's weights")
+    parser.add_argument("--seed", type=count, default=0, metavar="N", help="of whatever is random")
+    parser.add_argument("--image-size", type=int, default=224, metavar="PX", help="side of the images")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="images at once")
+    parser.add_argument("--device", default="cpu", help="of torch: cpu, cuda, ...")
+    parser.add_argument(
+        "--on-error", choices=("raise", "skip"), default="raise", help="what an unreadable image does"
+    )
+
+
+def extract(options: argparse.Namespace, out: Path) -> Features:
+    """Activations of the folder `options.data`, written to `out` or read from there when it is whole."""
+    require("torch", "PIL")
+    import torch
+
+    from pyhue.backbones import load_backbone
+    from pyhue.features import extract_features
+
+    images = _all_images(options.data, options.on_error)
+    torch.manual_seed(options.seed)
+    backbone = load_backbone(options.backbone, options.pretrained, options.image_size)
+    return extract_features(
+        images,
+        options.data,
+        backbone,
+        out,
+        {"backbone": options.backbone},
+        options.image_size,
+        options.batch_size,
+        options.device,
+    )
+
+
+def features_of(options: argparse.Namespace, folder: Path) -> Features:
+    """Activations for `options.data`, a file of `pyhue features` or a folder of images.
+
+    Those of a folder are kept in `folder`, so that a second run does not need the network.
+    """
+    if options.data.is_dir():
+        if not options.backbone:
+            raise ValueError(f"{options.data}: a folder of images needs --backbone")
+        return extract(options, folder / "features.safetensors")
+    from pyhue.features import load_features
+
+    features = load_features(options.data)
+    if options.backbone and options.backbone != features.source["backbone"]:
+        raise ValueError(f"--backbone: {options.data} was made with {features.source['backbone']}")
+    return features
+
+
+def _all_images(root: Path, on_error: str) -> Images:
+    """The images of `train`, `val` and `test` together where the data set is divided."""
+    import numpy as np
+
+    from pyhue.images import splits
+
+    parts = [part for part in splits(root, on_error) if part is not None]
+    skipped = [entry for part in parts for entry in part.skipped]
+    for path, reason in skipped:
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    if skipped:
+        print(f"skipped {len(skipped)} of the files", file=sys.stderr)
+    paths = [path for part in parts for path in part.paths]
+    return parts[0]._replace(
+        paths=paths, labels=np.concatenate([part.labels for part in parts]), skipped=skipped
+    )

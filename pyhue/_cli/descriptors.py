@@ -1,0 +1,45 @@
+"""`pyhue descriptors`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pyhue._cli.common import Commands, add_command, require
+from pyhue._cli.data import add_image_options, features_of
+
+
+def add_parser(commands: Commands) -> None:
+    """Declares the command and its options."""
+    parser = add_command(
+        commands,
+        "descriptors",
+        "classify images by their neighbours, with pixel vectors and with descriptors",
+    )
+    parser.add_argument(
+        "data", type=Path, metavar="DATA", help="folder with one folder for each class, or a features file"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the tables go")
+    parser.add_argument("-k", type=int, default=10, metavar="K", help="neighbours of each vector")
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="parts that take turns as queries")
+    parser.add_argument("--exact-only", action="store_true", help="leave out FAISS's and Annoy's indexes")
+    add_image_options(parser, needed=False)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the tables and writes them to `descriptors.md` and `descriptors.csv`."""
+    require("sklearn", "PIL")
+    features = features_of(options, options.out)
+    from pyhue._files import write_atomically
+    from pyhue.descriptors import evaluate
+    from pyhue.descriptors._rivals import rivals
+    from pyhue.descriptors._tables import as_csv, as_markdown
+
+    results = evaluate(features, options.k, options.folds, options.seed)
+    others = ([], []) if options.exact_only else rivals(features, options.k, options.folds, options.seed)
+    text = as_markdown(results, *others)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_atomically(options.out / "descriptors.md", f"{text}\n")
+    write_atomically(options.out / "descriptors.csv", as_csv(results))
+    print(text)
+    return 0

@@ -1,0 +1,30 @@
+"""`pyhue features`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pyhue._cli.common import Commands, add_command
+from pyhue._cli.data import add_image_options, extract
+
+
+def add_parser(commands: Commands) -> None:
+    """Declares the command and its options."""
+    parser = add_command(
+        commands, "features", "write a network's activations of a folder of images; resumes when run again"
+    )
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder with one folder for each class")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
+    add_image_options(parser, needed=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Writes the file and prints what is in it."""
+    features = extract(options, options.out)
+    images, channels, height, width = features.activations.shape
+    print(
+        f"{images:,} images of {len(features.classes)} classes, {channels} x {height} x {width} activations"
+    )
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:,.0f} MB")
+    return 0

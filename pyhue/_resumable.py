@@ -1,0 +1,117 @@
+"""A file of known size that is written piece by piece and survives being killed at any time."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from pyhue._files import sync
+
+
+class ResumableFile:
+    """Writes `path`, which appears when it is whole, or goes on with what a killed process left.
+
+    The pieces go to `path` + ".part". How much of it is on disk, and what it is made from, stands in
+    `path` + ".part.json", which is replaced as a whole after every piece.
+
+    Attributes:
+        done: bytes behind the header that are on disk.
+
+    Args:
+        path: the file.
+        source: what it is made from, a JSON object: a rest of something else is refused.
+        header: what the file begins with; holds `source`, so that a whole file says what it was made from.
+        size: bytes that follow.
+
+    Raises:
+        OSError: there is no room for the whole file, or it cannot be written.
+        ValueError: `path` exists with another header, or the rest of another run is in the way.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], source: dict[str, Any], header: bytes, size: int):
+        self.path = Path(path)
+        self.part = self.path.with_name(self.path.name + ".part")
+        self.note = self.path.with_name(self.path.name + ".part.json")
+        self.source, self.offset, self.size = source, len(header), size
+        if self.path.exists():
+            with open(self.path, "rb") as file:
+                if file.read(len(header)) != header:
+                    raise ValueError(f"{self.path}: exists already, made from something else")
+            self.done = size
+        else:
+            rest = self._rest(len(header) + size)
+            if rest is None:
+                self._begin(header)
+            self.done = rest or 0
+            self._write_note()
+
+    def append(self, piece: bytes) -> None:
+        """Writes the next bytes and notes them when they are on disk."""
+        with open(self.part, "r+b") as file:
+            file.seek(self.offset + self.done)
+            file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        self.done += len(piece)
+        self._write_note()
+
+    def finish(self) -> None:
+        """Gives the whole file its name."""
+        if self.part.exists() and not self.path.exists():
+            os.replace(self.part, self.path)
+            sync(self.path.parent)
+        self.note.unlink(missing_ok=True)
+
+    def _begin(self, header: bytes) -> None:
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(self.part, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, len(header) + self.size)  # a full disk shows now
+                file.write(header)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            self.part.unlink(missing_ok=True)
+            size = (len(header) + self.size) / 1e6
+            raise OSError(error.errno, f"{error.strerror}: {size:,.0f} MB needed", str(self.path)) from error
+
+    def _rest(self, whole: int) -> int | None:
+        """Bytes that an earlier run noted as done; None without such a run."""
+        if not (self.note.exists() and self.part.exists()):
+            return None
+        note = json.loads(self.note.read_text())
+        if note["source"] != self.source:
+            keys = [key for key in self.source if note["source"].get(key) != self.source[key]]
+            raise ValueError(
+                f"{self.part}: the rest of another run ({', '.join(keys)} differ); delete it to start anew"
+            )
+        return int(note["done"]) if self.part.stat().st_size == whole else None
+
+    def _write_note(self) -> None:
+        """Always by way of the same file, so that being killed does not leave one after another."""
+        fresh = self.note.with_name(self.note.name + ".tmp")
+        with open(fresh, "w") as file:
+            json.dump({"done": self.done, "source": self.source}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, self.note)
+
+
+def safetensors_header(metadata: dict[str, str], arrays: dict[str, tuple[str, tuple[int, ...]]]) -> bytes:
+    """What a safetensors file begins with: the length of a JSON object, and the object.
+
+    Args:
+        metadata: texts to keep.
+        arrays: dtype, in safetensors' words, and shape of each array, in the order of the data.
+    """
+    content: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, (dtype, shape) in arrays.items():
+        begin, end = end, end + math.prod(shape) * int(dtype[1:]) // 8
+        content[name] = {"dtype": dtype, "shape": shape, "data_offsets": (begin, end)}
+    text = json.dumps(content).encode()
+    text += b" " * (-len(text) % 8)  # data begins at a multiple of 8
+    return len(text).to_bytes(8, "little") + text

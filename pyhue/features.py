@@ -1,0 +1,165 @@
+"""Activations of a folder of images, in one file that other commands map instead of running the network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from pyhue._arrays import positive_integer
+from pyhue._resumable import ResumableFile, safetensors_header
+
+if TYPE_CHECKING:
+    from pyhue.backbones import Backbone
+    from pyhue.images import Images
+
+__all__ = ["Features", "extract_features", "load_features"]
+
+_FORMAT = "pyhue.features"
+_VERSION = "1"
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+class Features(NamedTuple):
+    """What a file of features holds."""
+
+    activations: NDArray[np.float16]  #: (images, channels, H, W), mapped from the file, read-only
+    labels: NDArray[np.int64]  #: (images,), indices into `classes`
+    classes: list[str]  #: names
+    names: list[str]  #: path of each image, relative to the folder
+    source: dict[str, Any]  #: what they were made from: backbone, weights, image_size, ...
+
+
+def load_features(path: str | os.PathLike[str]) -> Features:
+    """Maps a file that `extract_features` or `pyhue features` wrote.
+
+    The file is a safetensors file: activations float16 (images, channels, H, W), labels int64 (images,), and
+    the rest as JSON in its metadata.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is truncated, foreign, of another version, or its parts disagree.
+    """
+    path = Path(path)
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        try:
+            with safetensors.safe_open(os.fspath(path), framework="numpy") as checked:
+                metadata = checked.metadata() or {}
+                if (metadata.get("format"), metadata.get("version")) != (_FORMAT, _VERSION):
+                    raise ValueError(f"{path}: expected a file of `pyhue features`, version {_VERSION}")
+                labels = checked.get_tensor("labels")
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{path}: not a whole file of `pyhue features`: {error}") from error
+        entry = json.loads(file.read(size))["activations"]
+    shape = tuple(entry["shape"])
+    activations: NDArray[np.float16] = np.memmap(
+        path, np.float16, "r", offset=8 + size + entry["data_offsets"][0], shape=shape
+    )
+    classes, names, source = (json.loads(metadata[key]) for key in ("classes", "names", "source"))
+    if len(shape) != 4 or entry["dtype"] != "F16" or labels.shape != (len(names),) != shape[:1]:
+        raise ValueError(f"{path}: expected activations, labels and names of the same images")
+    if not 0 <= labels.min() <= labels.max() < len(classes):
+        raise ValueError(f"{path}: expected labels from 0 to {len(classes) - 1}")
+    return Features(activations, labels, classes, names, source)
+
+
+def extract_features(
+    images: Images,
+    root: str | os.PathLike[str],
+    backbone: Backbone,
+    out: str | os.PathLike[str],
+    source: dict[str, Any],
+    image_size: int = 224,
+    batch_size: int = 16,
+    device: str = "cpu",
+) -> Features:
+    """Writes the activations of images to a file, a batch at a time, and goes on where a killed run stopped.
+
+    Until it is whole, the file is called `out` + ".part", with all of its space taken at the start; what is
+    done is noted beside it after each batch is on disk. A file `out` made from the same is returned as it is.
+
+    Args:
+        images: from `pyhue.images`.
+        root: the folder that their names are relative to.
+        backbone: from `load_backbone`; evaluated in float32, without gradients.
+        out: the file.
+        source: what to record about the backbone, JSON: its name, for example. The digest of its weights,
+            `image_size`, `batch_size` and a digest of the list of images are added.
+        image_size: side of the square that images are scaled and cropped to, in pixels. Default 224.
+        batch_size: images at once. Default 16.
+        device: of torch. Default "cpu".
+
+    Raises:
+        OSError: the disk is full, or a file cannot be read or written.
+        ValueError: `out`, or what a killed run left, was made from something else; an image cannot be read;
+            an activation is NaN or above what float16 holds.
+    """
+    import torch
+
+    from pyhue.images import load_image
+
+    image_size = positive_integer(image_size, "image_size")
+    batch_size = positive_integer(batch_size, "batch_size")
+    names = [os.path.relpath(path, root) for path in images.paths]
+    try:
+        backbone = backbone.eval().to(device)
+    except (RuntimeError, AssertionError) as error:  # an unknown device, or one that torch was built without
+        raise ValueError(f"device: {device!r} cannot be used: {error}") from error
+    source = source | {
+        "weights": _weights_digest(backbone),
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "images": _images_digest(images, names),
+    }
+    with torch.no_grad():
+        maps = backbone(torch.zeros(1, 3, image_size, image_size, device=device)).shape[1:]
+        header = _header(images, names, (len(names), *maps), source)
+        file = ResumableFile(out, source, header + images.labels.tobytes(), 2 * len(names) * maps.numel())
+        first = file.done // (2 * maps.numel())
+        with tqdm(total=len(names), initial=first, desc="features", unit="image", disable=None) as bar:
+            for start in range(first, len(names), batch_size):
+                batch = slice(start, start + batch_size)
+                prepared = np.stack([load_image(path, image_size) for path in images.paths[batch]])
+                found = backbone(torch.from_numpy(prepared).to(device)).cpu().numpy()
+                _require_finite(found, names[batch])
+                file.append(found.astype(np.float16).tobytes())
+                bar.update(len(found))
+    file.finish()
+    return load_features(out)
+
+
+def _header(images: Images, names: list[str], shape: tuple[int, ...], source: dict[str, Any]) -> bytes:
+    lists = {"classes": images.classes, "names": names, "source": source}
+    metadata = {"format": _FORMAT, "version": _VERSION} | {k: json.dumps(v) for k, v in lists.items()}
+    return safetensors_header(metadata, {"labels": ("I64", shape[:1]), "activations": ("F16", shape)})
+
+
+def _weights_digest(backbone: Backbone) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(backbone.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _images_digest(images: Images, names: Sequence[str]) -> str:
+    """Of names, classes and sizes of files: enough to see that another set of images is meant."""
+    digest = hashlib.sha256(json.dumps(images.classes).encode())
+    for name, label, path in zip(names, images.labels, images.paths, strict=True):
+        digest.update(f"{name} {label} {path.stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def _require_finite(maps: NDArray[Any], names: Sequence[str]) -> None:
+    good = (np.abs(maps) <= _LARGEST).all(axis=(1, 2, 3))
+    if not good.all():
+        raise ValueError(f"{names[good.argmin()]}: an activation is NaN or above what float16 holds")

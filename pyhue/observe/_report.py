@@ -1,0 +1,44 @@
+"""What `pyhue observe` does: compute the observations, write pictures, numbers and the page."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from pyhue._files import write_atomically
+from pyhue.features import Features
+from pyhue.observe import plots
+from pyhue.observe._page import page
+from pyhue.observe._summary import observations, summary
+
+
+def write_report(features: Features, folder: Path, k: int) -> Path:
+    """Writes `observe.html`, four PNG files and `observe.json` to `folder`; returns the page's path.
+
+    The same features and k give the same files, whether or not an earlier run was killed on the way.
+
+    Raises:
+        OSError: a file cannot be written; those written before stay.
+    """
+    found = observations(features, k, folder)
+    numbers = summary(found, features.labels)
+    pictures = {
+        "energy": _png(plots.plot_energy_maps(found.energy, features.classes)),
+        "locations": _png(plots.plot_match_locations(found.locations, features.classes)),
+        "conditional": _png(plots.plot_conditional_locations(found.conditional)),
+        "hue": _png(plots.plot_hue_histograms(found.hue, features.classes)),
+    }
+    for name, content in pictures.items():
+        write_atomically(folder / f"{name}.png", content)
+    write_atomically(folder / "observe.json", json.dumps(numbers, indent=2) + "\n")
+    write_atomically(folder / "observe.html", page(features, found, numbers, pictures, k))
+    return folder / "observe.html"
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

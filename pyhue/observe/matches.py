@@ -1,0 +1,95 @@
+"""The nearest pixel vectors of other images, which observations 3 and 4 are about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from pyhue._arrays import positive_integer
+from pyhue.memory import PixelMemory
+from pyhue.observe._check import checked_maps, image_batches
+from pyhue.pixel_vectors import pixel_vectors
+
+_QUERIES = 4096  # at once
+
+
+class Matches(NamedTuple):
+    """Nearest neighbours of every pixel vector among those of the other images, nearest first."""
+
+    images: NDArray[np.int32]  #: (images, H * W, k), image of the neighbour; -1 where there is none
+    pixels: NDArray[np.int32]  #: (images, H * W, k), its location, row * W + column; -1 where there is none
+
+
+def find_matches(feature_maps: Any, k: int = 10, progress: bool = False) -> Matches:
+    """The k nearest pixel vectors, of images other than its own, of every pixel vector.
+
+    Vectors are scaled to unit length and searched exactly by `PixelMemory`: an image has H * W vectors, so
+    the k nearest of other images are among the k + H * W nearest of all. All-zero vectors, which say nothing,
+    have no matches and are nobody's.
+
+    Args:
+        feature_maps: activations (images, channels, H, W), floating, of two or more images.
+        k: matches of each vector, at least 1. Default 10.
+        progress: show a progress bar on stderr. Default False.
+
+    Returns:
+        `Matches`, -1 where fewer than k vectors of other images exist.
+
+    Raises:
+        TypeError, ValueError: a dtype, shape or `k` is wrong, or a value is NaN or infinite.
+
+    Example:
+        >>> maps = np.random.default_rng(0).random((3, 8, 2, 2))
+        >>> find_matches(maps, k=5).images.shape
+        (3, 4, 5)
+    """
+    maps = checked_maps(feature_maps)
+    found = np.empty((len(maps), 2, maps.shape[2] * maps.shape[3], positive_integer(k, "k")), np.int32)
+    with tqdm(total=len(maps), desc="matches", unit="image", disable=None if progress else True) as bar:
+        for start, part in match_batches(maps, k):
+            found[start : start + len(part)] = part
+            bar.update(len(part))
+    return Matches(found[:, 0], found[:, 1])
+
+
+def match_batches(
+    maps: NDArray[np.floating[Any]], k: int, first: int = 0
+) -> Iterator[tuple[int, NDArray[np.int32]]]:
+    """The matches of the images from `first` on, some images at a time.
+
+    Yields:
+        The first image, and int32 (images, 2, H * W, k): image and location of each match.
+    """
+    images, channels, pixels = len(maps), maps.shape[1], maps.shape[2] * maps.shape[3]
+    memory = PixelMemory(channels)
+    filled = np.empty((images, pixels), bool)
+    for batch in image_batches(images):
+        vectors = pixel_vectors(maps[batch])
+        filled[batch] = (vectors != 0).any(axis=-1)
+        memory.add(vectors[filled[batch]][:, None], np.zeros(filled[batch].sum(), np.int64))
+    stored = np.flatnonzero(filled)  # image * pixels + pixel of every row of the memory
+    size = max(1, _QUERIES // pixels)
+    for start in range(first, images, size):
+        batch = slice(start, start + size)
+        asked = filled[batch]
+        found = np.full((len(asked), pixels, 2, k), -1, np.int32)
+        if asked.any():
+            own = np.broadcast_to(np.arange(start, start + len(asked))[:, None], asked.shape)[asked]
+            indices = memory.search(pixel_vectors(maps[batch])[asked], k + pixels).indices
+            places = np.where(indices >= 0, stored[indices], -1)
+            found[asked] = _of_other_images(places, own, pixels, k)
+        yield start, found.swapaxes(1, 2)
+
+
+def _of_other_images(
+    places: NDArray[np.int64], own: NDArray[np.int64], pixels: int, k: int
+) -> NDArray[np.int64]:
+    """Image and pixel (n, 2, k) of the first k of `places` (n, more) outside the image `own` (n,)."""
+    wanted = (places >= 0) & (places // pixels != own[:, None])
+    order = np.argsort(~wanted, axis=1, kind="stable")[:, :k]
+    chosen = np.take_along_axis(np.where(wanted, places, -1), order, axis=1)
+    return np.where(chosen[:, None] >= 0, np.stack((chosen // pixels, chosen % pixels), axis=1), -1)
