@@ -8,6 +8,7 @@
 #include "core/isa.h"
 #include "core/kernels.h"
 #include "core/neighbors.h"
+#include "core/screening.h"
 
 namespace pyhue {
 namespace {
@@ -20,16 +21,6 @@ constexpr int64_t kItemsPerWorker = 8;       // enough work items that nobody wa
 template <class Vector>
 auto& at(Vector& vector, int64_t i) {
   return vector[static_cast<size_t>(i)];
-}
-
-// The smallest value of a bound that a vector of computed distance <= `distance` can have.
-float screening_threshold(double squared_norm, float distance, int dim) {
-  if (distance == kInfinity) return -kInfinity;
-  // The computed distance is at least (1 - (dim / 32 + 8) 2^-24) of the exact one, less what underflowed.
-  const double farthest = (distance + dim * 1e-37) * (1 + std::ldexp(dim / 16.0 + 16, -24));
-  const double threshold = (squared_norm - farthest) / 2;
-  const double rounding = 1e-12 * (squared_norm + farthest) + dim * 1e-37;
-  return std::nextafterf(static_cast<float>(threshold - rounding), -kInfinity);
 }
 
 // The two filters: a tile against a block, a query against a row.

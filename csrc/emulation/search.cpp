@@ -1,0 +1,1 @@
+#include "cuda/search.cu"  // NOLINT: compiled for the CPU
