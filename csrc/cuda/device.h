@@ -67,7 +67,7 @@ __device__ inline void multiply_matrices(float (&d)[4], const uint32_t (&a)[4], 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// kernel<<<grid, block, dynamic_bytes, stream>>>(arguments...), checked.
+// Launches the kernel, checked. (clang-format would break the <<< >>> of a launch.)
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_bytes, cudaStream_t stream,
             const Arguments&... arguments) {
@@ -75,16 +75,20 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic
     PYHUE_CUDA_CHECK(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(dynamic_bytes)));
   }
-  kernel<<<grid, block, dynamic_bytes, stream> > >(arguments...);
-  PYHUE_CUDA_CHECK(cudaGetLastError());
+  const cudaLaunchConfig_t config{grid, block, dynamic_bytes, stream, nullptr, 0};
+  PYHUE_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
 }
 
-inline int multiprocessors() {
-  int device, count;
+inline int device_attribute(cudaDeviceAttr attribute) {
+  int device, value;
   PYHUE_CUDA_CHECK(cudaGetDevice(&device));
-  PYHUE_CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-  return count;
+  PYHUE_CUDA_CHECK(cudaDeviceGetAttribute(&value, attribute, device));
+  return value;
 }
+
+inline int multiprocessors() { return device_attribute(cudaDevAttrMultiProcessorCount); }
+// Bytes of shared memory that a block may have.
+inline int64_t shared_limit() { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
 
 }  // namespace pyhue::cuda
 

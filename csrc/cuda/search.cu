@@ -46,18 +46,42 @@ unsigned blocks_for(int64_t items, int64_t of_block) {
   return static_cast<unsigned>((items + of_block - 1) / of_block);
 }
 
-void search_chunk(const Pass& pass, int64_t begin, int64_t end, int processors, cudaStream_t stream) {
+Pass pass_of(const Memory& memory, const float* queries, int64_t count, int64_t k, const Scratch& at, void* scratch) {
+  unsigned char* bytes = static_cast<unsigned char*>(scratch);
+  return {memory,
+          queries,
+          static_cast<int>(count),
+          static_cast<int>(round_up_to(count, tile_queries(count))),
+          static_cast<int>(round_up_to(memory.dim, kSlab)),
+          static_cast<int>(k),
+          static_cast<int>(best_length(k)),
+          static_cast<int>(list_length(k)),
+          static_cast<int>(sort_length(k)),
+          reinterpret_cast<uint16_t*>(bytes + at.coordinates),
+          reinterpret_cast<ScreenQuery*>(bytes + at.bounds),
+          reinterpret_cast<double*>(bytes + at.squared_norms),
+          reinterpret_cast<Key*>(bytes + at.best),
+          reinterpret_cast<Key*>(bytes + at.lists),
+          reinterpret_cast<int*>(bytes + at.counts)};
+}
+
+void prepare_pass(const Pass& pass, cudaStream_t stream) {
+  launch(prepare, dim3(blocks_for(pass.padded, kWarps)), dim3(kThreads), 0, stream, pass);
+}
+
+void screen_chunk(const Pass& pass, int64_t begin, int64_t end, cudaStream_t stream) {
   const int tile = tile_queries(pass.count);
   const auto kernel = tile == kSmallTile ? screen<kSmallTile> : screen<kLargeTile>;
   const unsigned tiles = blocks_for(end - begin, kTileVectors) * static_cast<unsigned>(pass.padded / tile);
   launch(kernel, dim3(tiles), dim3(kThreads), static_cast<size_t>(screen_bytes(tile)), stream, pass, begin, end);
-  // Blocks beyond what fills the chip find short lists; few queries share it out.
+}
+
+// The candidates of a chunk into the k best.
+void merge_chunk(const Pass& pass, int64_t begin, int64_t end, int processors, cudaStream_t stream) {
+  // A list is shared by as many blocks as fill the chip; those that find nothing end at once.
   const int parts = std::clamp(8 * processors / pass.count, 1, pass.list_length / kWarps);
-  constexpr int kMostRows = 65535;
-  for (int query = 0; query < pass.count; query += kMostRows) {
-    const unsigned rows = static_cast<unsigned>(std::min(kMostRows, pass.count - query));
-    launch(refine, dim3(static_cast<unsigned>(parts), rows), dim3(kThreads), 0, stream, pass, query);
-  }
+  launch(refine, dim3(static_cast<unsigned>(parts), static_cast<unsigned>(pass.count)), dim3(kThreads), 0, stream,
+         pass);
   launch(merge, dim3(static_cast<unsigned>(pass.count)), dim3(kThreads), static_cast<size_t>(pass.sort_length) * 8,
          stream, pass, begin, end);
 }
@@ -78,28 +102,15 @@ void search(const Memory& memory, const float* queries, int64_t count, int64_t k
   if (memory.n >= int64_t{1} << 31) throw std::invalid_argument("search: the memory has 2^31 vectors or more");
   const int processors = multiprocessors();
   const Scratch at = scratch_of(count, k, memory.dim);
-  unsigned char* bytes = static_cast<unsigned char*>(scratch);
   const int64_t batch = batch_queries(count, k);
   for (int64_t first = 0; first < count; first += batch) {
     const int64_t size = std::min(batch, count - first);
-    const Pass pass{memory,
-                    queries + first * memory.dim,
-                    static_cast<int>(size),
-                    static_cast<int>(round_up_to(size, tile_queries(size))),
-                    static_cast<int>(round_up_to(memory.dim, kSlab)),
-                    static_cast<int>(k),
-                    static_cast<int>(best_length(k)),
-                    static_cast<int>(list_length(k)),
-                    static_cast<int>(sort_length(k)),
-                    reinterpret_cast<uint16_t*>(bytes + at.coordinates),
-                    reinterpret_cast<ScreenQuery*>(bytes + at.bounds),
-                    reinterpret_cast<double*>(bytes + at.squared_norms),
-                    reinterpret_cast<Key*>(bytes + at.best),
-                    reinterpret_cast<Key*>(bytes + at.lists),
-                    reinterpret_cast<int*>(bytes + at.counts)};
-    launch(prepare, dim3(blocks_for(pass.padded, kWarps)), dim3(kThreads), 0, stream, pass);
-    for (int64_t begin = 0; begin < memory.n; begin = chunk_end(begin, memory.n, k)) {
-      search_chunk(pass, begin, chunk_end(begin, memory.n, k), processors, stream);
+    const Pass pass = pass_of(memory, queries + first * memory.dim, size, k, at, scratch);
+    prepare_pass(pass, stream);
+    for (int64_t begin = 0, end; begin < memory.n; begin = end) {
+      end = chunk_end(begin, memory.n, k);
+      screen_chunk(pass, begin, end, stream);
+      merge_chunk(pass, begin, end, processors, stream);
     }
     launch(write_results, dim3(blocks_for(size * k, kThreads)), dim3(kThreads), 0, stream, pass, distances + first * k,
            indices + first * k);

@@ -117,8 +117,8 @@ __device__ inline Key neighbor(const Pass& pass, int query, int64_t index, int l
 }
 
 // Replaces the indices in a query's list by keys; blocks of a row of the grid share the list. A warp for each.
-__global__ void __launch_bounds__(kThreads) refine(Pass pass, int first_query) {
-  const int query = first_query + static_cast<int>(blockIdx.y);
+__global__ void __launch_bounds__(kThreads) refine(Pass pass) {
+  const int query = static_cast<int>(blockIdx.y);
   const int count = pass.counts[query], lane = static_cast<int>(threadIdx.x) % 32;
   if (count > pass.list_length) return;
   Key* list = pass.lists + static_cast<int64_t>(query) * pass.list_length;

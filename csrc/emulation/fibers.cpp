@@ -112,8 +112,10 @@ void run_block(int threads, std::vector<Meeting>& warps, Meeting& block) {
     prepare(fiber, i, warps[static_cast<size_t>(i / kWarp)], block);
     runnable.push_back(&fiber);
   }
+  std::shuffle(runnable.begin(), runnable.end(), random_numbers);
+  const bool race = random_numbers() % 2;  // a warp runs ahead as far as barriers let it
   while (!runnable.empty()) {
-    std::swap(runnable[random_numbers() % runnable.size()], runnable.back());
+    if (!race) std::swap(runnable[random_numbers() % runnable.size()], runnable.back());
     Fiber* next = runnable.back();
     runnable.pop_back();
     resume(*next);

@@ -1,8 +1,9 @@
 // The threads of one CUDA block as fibers of one CPU thread.
 //
-// A fiber runs until it meets the others of its warp or block at a barrier; which one goes on then is drawn at
-// random, so that code that lacks a barrier gives wrong results sooner or later. A thread that waits for one which
-// has returned, or which waits elsewhere, is an error here, where a GPU would hang or go on with garbage.
+// A fiber runs until it meets the others of its warp or block at a barrier. Which one goes on then is drawn at random,
+// or, in a block in two, is one of those that were released last, so that a warp runs ahead: code that lacks a barrier
+// gives wrong results sooner or later. A thread that waits for one which has returned, or which waits elsewhere, is an
+// error here, where a GPU would hang or go on with garbage.
 #pragma once
 
 #include <cstddef>
