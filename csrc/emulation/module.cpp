@@ -7,7 +7,9 @@
 #include <optional>
 #include <vector>
 
+#include "cuda/density.h"
 #include "cuda/hue_cross_entropy.h"
+#include "cuda/rows.h"
 #include "cuda/search_plan.h"
 #include "emulation/search.h"
 
@@ -54,6 +56,23 @@ Array<uint8_t> screen_audit_arrays(const py::array& vectors, const Array<double>
   Array<uint8_t> kept({queries.shape(0), vectors.shape(0)});
   cuda::screen_audit(packed.memory, queries.data(), queries.shape(0), distances.data(), kept.mutable_data());
   return kept;
+}
+
+template <class Value>
+Array<float> store_rows_arrays(const Array<Value>& from, bool normalize) {
+  Array<float> to({from.shape(0), from.shape(1)});
+  cuda::store_rows(from.data(), from.shape(0), static_cast<int>(from.shape(1)), normalize, to.mutable_data(), nullptr);
+  return to;
+}
+
+Array<double> density_arrays(const Array<float>& distances, const Array<int64_t>& labels,
+                             const Array<int64_t>& class_counts, double eps) {
+  const int64_t images = distances.shape(0), classes = class_counts.shape(0);
+  Array<double> out({images, classes});
+  std::vector<double> exponents(static_cast<size_t>(distances.size()), -1e30);
+  cuda::density(distances.data(), labels.data(), class_counts.data(), images, distances.shape(1), distances.shape(2),
+                classes, eps, exponents.data(), out.mutable_data(), nullptr);
+  return out;
 }
 
 // The ends of the chunks of a search.
@@ -103,6 +122,9 @@ void hue_cross_entropy_arrays(int type, const py::array& input, const py::array&
 PYBIND11_MODULE(_emulation, m) {
   m.def("search", &search_arrays);
   m.def("screen_audit", &screen_audit_arrays);
+  m.def("store_rows", &store_rows_arrays<float>);
+  m.def("store_rows", &store_rows_arrays<double>);
+  m.def("density", &density_arrays);
   m.def("hue_cross_entropy", &hue_cross_entropy_arrays);
   m.def("chunk_ends", [](int64_t n, int64_t k) { return py::tuple(py::cast(chunk_ends(n, k))); });
   m.def("list_length", &cuda::list_length);
