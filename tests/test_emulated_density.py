@@ -21,7 +21,9 @@ def test_rows_to_the_bit(family, normalize):
                 rows[3] *= 1e-250 if normalize else 1
             expected, bad = _core.store_rows(rows, normalize)
             assert bad == -1
-            np.testing.assert_array_equal(emulation.store_rows(rows, normalize).view(np.uint32), expected.view(np.uint32))
+            np.testing.assert_array_equal(
+                emulation.store_rows(rows, normalize).view(np.uint32), expected.view(np.uint32)
+            )
 
 
 def test_rows_that_are_not_finite():

@@ -117,7 +117,9 @@ def test_agrees_with_reference(dtype, classes):
         )
 
 
-@pytest.mark.parametrize(("classes", "dtype"), [(9001, torch.float32), (5000, torch.float64), (20001, torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("classes", "dtype"), [(9001, torch.float32), (5000, torch.float64), (20001, torch.bfloat16)]
+)
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_rows_that_shared_memory_does_not_hold(classes, dtype, label_smoothing):
     arguments = example(2, classes, dtype, offset=3)

@@ -65,7 +65,7 @@ def test_several_batches_of_queries():
 
 
 def test_lists_that_overflow():
-    # Vectors come nearer and nearer, and lie far from their mean, which blinds the screen: whole chunks survive.
+    # Vectors come nearer and nearer, and lie far from their mean, which blinds the screen: chunks survive.
     n, dim = 9000, 8
     scale = np.linspace(2, 1, n, dtype=np.float32)[:, None]
     vectors = 1000 + scale * np.random.default_rng(0).standard_normal((n, dim)).astype(np.float32)

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "cuda/density.h"
+#include "cuda/device.h"
 
 namespace pyhue::cuda {
 namespace {

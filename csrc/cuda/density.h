@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "cuda/device.h"
+#include "cuda/stream.h"
 
 namespace pyhue::cuda {
 

@@ -14,7 +14,7 @@
 #include <cstdint>
 
 #include "core/hue_cross_entropy.h"
-#include "cuda/device.h"
+#include "cuda/stream.h"
 
 namespace pyhue::cuda {
 

@@ -1,5 +1,6 @@
 #include <limits>
 
+#include "cuda/device.h"
 #include "cuda/rows.h"
 
 namespace pyhue::cuda {

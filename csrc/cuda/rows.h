@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "cuda/device.h"
+#include "cuda/stream.h"
 
 namespace pyhue::cuda {
 

@@ -16,7 +16,8 @@
 
 #include <cstdint>
 
-#include "cuda/device.h"
+#include "core/search_kernel_types.h"
+#include "cuda/stream.h"
 
 namespace pyhue::cuda {
 

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <tuple>
 
+#include "cuda/stream.h"
 #include "emulation/fibers.h"
 
 #define __global__
@@ -24,7 +25,6 @@
 #define gridDim (::pyhue::emulation::grid_size)
 
 using dim3 = pyhue::emulation::Index;
-using cudaStream_t = void*;
 struct alignas(16) uint4 {
   uint32_t x, y, z, w;
 };

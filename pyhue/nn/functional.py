@@ -101,7 +101,8 @@ def hue_cross_entropy(
     Raises:
         TypeError: an argument has the wrong type.
         ValueError: an argument has the wrong shape or value.
-        IndexError: a target is neither a class nor ``ignore_index``.
+        IndexError: a target is neither a class nor ``ignore_index``. Nothing waits for a GPU: there the loss
+            and the gradients of that row are NaN.
 
     Example:
         >>> import torch
@@ -113,7 +114,7 @@ def hue_cross_entropy(
     check_hue_cross_entropy(
         input, hue, target, labels, weight, hue_scale, ignore_index, reduction, label_smoothing
     )
-    if torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled(input.device.type):
         input = input.to(torch.float32)
     dims, per_class = input.dim(), hue.dim() > input.dim()
     probabilities = target.dim() == dims
