@@ -35,7 +35,7 @@ add_library(pyhue_cuda STATIC
 target_include_directories(pyhue_cuda PUBLIC csrc)
 target_compile_options(pyhue_cuda PRIVATE --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra)
 if(PYHUE_WERROR)
-  target_compile_options(pyhue_cuda PRIVATE -Werror=all-warnings -Xcompiler=-Werror)
+  target_compile_options(pyhue_cuda PRIVATE -Werror=all-warnings -Xcompiler=-Werror -Xptxas=-v)
 endif()
 message(STATUS "pyhue: building the CUDA kernels for ${CMAKE_CUDA_ARCHITECTURES}")
 

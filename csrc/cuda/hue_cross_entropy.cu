@@ -53,10 +53,13 @@ void launch_rows(const HueCrossEntropy& loss, const Work& work, cudaStream_t str
 
 template <class Element, bool kSoft, bool kPerClass>
 void launch_rows(const HueCrossEntropy& loss, const Work& work, cudaStream_t stream) {
-  const int64_t bytes = loss.classes * static_cast<int64_t>(sizeof(Element));
   if (loss.classes <= kWarpClasses) return launch_rows<Element, kSoft, kPerClass, 32>(loss, work, stream);
-  if (bytes <= kSmallRowBytes) return launch_rows<Element, kSoft, kPerClass, kThreads>(loss, work, stream);
-  launch_rows<Element, kSoft, kPerClass, kLargeTeam>(loss, work, stream);
+  // The rare forms do without a kernel of their own for long rows.
+  if constexpr (sizeof(Element) < 8 && !kPerClass) {
+    const int64_t bytes = loss.classes * static_cast<int64_t>(sizeof(Element));
+    if (bytes > kSmallRowBytes) return launch_rows<Element, kSoft, kPerClass, kLargeTeam>(loss, work, stream);
+  }
+  launch_rows<Element, kSoft, kPerClass, kThreads>(loss, work, stream);
 }
 
 template <class Real>
