@@ -1,7 +1,7 @@
 """Prints what each CUDA kernel takes, from what ptxas -v said: python cuda_resources.py BUILD_LOG.
 
-Columns: target, registers of a thread, bytes of a thread that spill (stores, loads), bytes of a block's static
-shared memory, kernel.
+Columns: target, registers of a thread, bytes of a thread that spill (stores, loads), bytes of a block's
+static shared memory, kernel.
 """
 
 import re

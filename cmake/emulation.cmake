@@ -11,8 +11,8 @@ add_library(pyhue_emulation OBJECT
   csrc/emulation/search.cpp)
 target_include_directories(pyhue_emulation PUBLIC csrc)
 target_link_libraries(pyhue_emulation PUBLIC pyhue_flags)
-# Fibers jump between stacks, which fortified longjmp takes for an attack; and CUDA's pragmas are not GCC's.
-target_compile_options(pyhue_emulation PRIVATE -U_FORTIFY_SOURCE -Wno-unknown-pragmas)
+# CUDA's pragmas are not GCC's.
+target_compile_options(pyhue_emulation PRIVATE -Wno-unknown-pragmas)
 
 pybind11_add_module(_emulation csrc/emulation/module.cpp)
 target_link_libraries(_emulation PRIVATE pyhue_emulation)

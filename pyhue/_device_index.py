@@ -72,6 +72,8 @@ class DeviceIndex:
             total += self._vectors[start : start + _MEAN_ROWS].sum(0, dtype=torch.float64)
         self._center = total / len(stored)  # whatever it is, search is exact
         self._blocks, self._terms = ops.pack_vectors(self._vectors, self._center)
+        if device.type == "cuda":  # whatever stream searches next
+            torch.cuda.current_stream(device).synchronize()
 
     def __len__(self) -> int:
         """How many vectors it holds."""

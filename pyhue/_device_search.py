@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +123,8 @@ class DeviceSearch:
         memory._require_vectors()
         with self._copying:
             if self._index is None or len(self._index) != len(memory):
+                if self._index is not None and self.device.type == "cuda":
+                    sys.modules["torch"].cuda.synchronize(self.device)  # other streams may be reading it
                 self._index = None  # its memory is needed for the next one
                 labels, counts = np.asarray(memory.labels), np.asarray(memory.class_counts)
                 self._index = DeviceIndex(memory._stored, labels, counts, self.device, self._ops)

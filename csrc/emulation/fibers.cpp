@@ -1,6 +1,5 @@
 #include "emulation/fibers.h"
 
-#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -25,14 +24,21 @@ namespace {
 
 constexpr size_t kStack = 256 * 1024;
 
+// Where to go on. GCC's own jumps: those of the C library are checked (_FORTIFY_SOURCE) or, under the address
+// sanitizer, slow, and swapcontext would save the signal mask, a system call. Contexts only start fibers.
+using Place = void* [5];
+
+// Opaque, so that the compiler expects every call of it to come back to the caller's own place.
+[[gnu::noipa]] void go_to(Place& place) { __builtin_longjmp(place, 1); }
+
 struct Fiber : Thread {
   ucontext_t context;
-  jmp_buf place;
+  Place place;
   bool started = false;
   std::unique_ptr<char[]> stack = std::make_unique_for_overwrite<char[]>(kStack);
 };
 
-jmp_buf scheduler;
+Place scheduler;
 const void* scheduler_stack;
 size_t scheduler_size;
 std::deque<Fiber> fibers;  // kept from launch to launch
@@ -47,7 +53,6 @@ std::minstd_rand random_numbers;
   std::abort();
 }
 
-// swapcontext would save the signal mask, a system call: contexts only start fibers, jumps switch between them.
 void start_switch([[maybe_unused]] void** fake, [[maybe_unused]] const void* stack, [[maybe_unused]] size_t size) {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_start_switch_fiber(fake, stack, size);
@@ -65,26 +70,26 @@ void enter() {
   if (!current->copies.empty()) fail("a thread returned before its asynchronous copies were waited for");
   ++finished;
   start_switch(nullptr, scheduler_stack, scheduler_size);
-  _longjmp(scheduler, 1);
+  go_to(scheduler);
 }
 
-void resume(Fiber& fiber) {
+[[gnu::noinline]] void resume(Fiber& fiber) {
   current = &fiber;
   void* fake = nullptr;
   start_switch(&fake, fiber.stack.get(), kStack);
-  if (_setjmp(scheduler) == 0) {
-    if (fiber.started) _longjmp(fiber.place, 1);
+  if (__builtin_setjmp(scheduler) == 0) {
+    if (fiber.started) go_to(fiber.place);
     fiber.started = true;
     setcontext(&fiber.context);
   }
   finish_switch(fake, nullptr, nullptr);
 }
 
-void yield() {
+[[gnu::noinline]] void yield() {
   Fiber& fiber = *static_cast<Fiber*>(current);
   void* fake = nullptr;
   start_switch(&fake, scheduler_stack, scheduler_size);
-  if (_setjmp(fiber.place) == 0) _longjmp(scheduler, 1);
+  if (__builtin_setjmp(fiber.place) == 0) go_to(scheduler);
   finish_switch(fake, &scheduler_stack, &scheduler_size);
 }
 

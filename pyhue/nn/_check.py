@@ -24,6 +24,7 @@ def check_hue_cross_entropy(
         raise TypeError(f"input: expected float32, float64, bfloat16 or float16, got {input.dtype}")
     if input.dim() == 0:
         raise ValueError("input: expected shape (C,), (N, C) or (N, C, d1, ..., dk), got a scalar")
+    _check_devices(input, hue=hue, target=target, labels=labels, weight=weight)
     class_dim = 0 if input.dim() == 1 else 1
     classes = input.shape[class_dim]
     batch, extra = input.shape[:class_dim], input.shape[class_dim + 1 :]
@@ -57,6 +58,12 @@ def check_hue_cross_entropy(
         raise ValueError(f"hue_scale: expected a finite number of at least 0, got {hue_scale}")
 
 
+def _check_devices(input: Tensor, **others: Tensor | None) -> None:
+    for name, tensor in others.items():
+        if tensor is not None and tensor.device != input.device:
+            raise ValueError(f"{name}: expected {input.device} as input is on, got {tensor.device}")
+
+
 def _check_floating(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     if tensor.dtype not in _FLOATING:
         raise TypeError(f"{name}: expected float32, float64, bfloat16 or float16, got {tensor.dtype}")
@@ -83,6 +90,7 @@ def check_linear_hue_cross_entropy(
             f"input, linear_weight: expected shapes (N, F) and (C, F), "
             f"got {tuple(input.shape)} and {tuple(linear_weight.shape)}"
         )
+    _check_devices(input, linear_weight=linear_weight, target=target, labels=labels, weight=weight)
     (rows, features), classes = input.shape, len(linear_weight)
     expected = {
         "linear_weight": (linear_weight, (classes, features)),

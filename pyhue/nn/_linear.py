@@ -92,7 +92,7 @@ def _operator(
     )
     options = Options(hue_weight, hue_scale, ignore_index, reduction, label_smoothing, False, False)
     try:
-        with torch.autocast(features.device.type, enabled=False):
+        with torch.autocast("cuda" if features.is_cuda else "cpu", enabled=False):
             loss = _loss(linears, target, labels, class_weight, options, outputs)
     except RuntimeError as error:
         raise as_in_torch(error) from None

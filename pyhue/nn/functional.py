@@ -114,7 +114,7 @@ def hue_cross_entropy(
     check_hue_cross_entropy(
         input, hue, target, labels, weight, hue_scale, ignore_index, reduction, label_smoothing
     )
-    if torch.is_autocast_enabled(input.device.type):
+    if torch.is_autocast_enabled("cuda" if input.is_cuda else "cpu"):
         input = input.to(torch.float32)
     dims, per_class = input.dim(), hue.dim() > input.dim()
     probabilities = target.dim() == dims
