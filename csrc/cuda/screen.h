@@ -68,7 +68,7 @@ __device__ inline void append_survivors(const Pass& pass, const float (&sums)[kR
 // A block: kQueries queries against kTileVectors vectors of begin .. end-1; blocks that share vectors are neighbours,
 // so that the second-level cache serves all but one of them. Warps: 2 x 4, each kQueries / 2 x 32 sums.
 template <int kQueries>
-__global__ void __launch_bounds__(kThreads) screen(Pass pass, int64_t begin, int64_t end) {
+__global__ void __launch_bounds__(kThreads, 2) screen(Pass pass, int64_t begin, int64_t end) {
   constexpr int kRows = kQueries / 32;  // fragments of a warp, of 16 queries
   constexpr int64_t kStageBytes = (kQueries + 2 * kSlab) * kRowBytes;
   const int query_tiles = pass.padded / kQueries;
