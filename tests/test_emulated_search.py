@@ -31,9 +31,9 @@ def assert_same(memory, queries, k):
 
 
 @pytest.mark.parametrize("dim", [1, 3, 63, 64, 65, 200])
-@pytest.mark.parametrize("n", [1, 31, 33, 127, 128, 129, 600])
+@pytest.mark.parametrize("n", [1, 31, 33, 129, 600])
 def test_odd_sizes(n, dim):
-    for queries in (1, 63, 65):
+    for queries in (1, 65):
         assert_same(memory_of(draw("normal", n, dim)), draw("normal", queries, dim, 1), 10)
 
 
@@ -92,6 +92,18 @@ def test_the_screen_keeps_little_more_than_the_certified_filter_of_the_cpu(queri
     assert not (neighbors & ~kept).any()
     stages, _ = memory._index.audit(memory._stored, rows, np.ascontiguousarray(distances[:, -1]))
     assert kept.sum() <= 1.3 * (stages == 2).sum() + 3
+
+
+@pytest.mark.parametrize("dim", [512, 2048])
+def test_the_certificate_covers_the_rounding_of_tensor_cores(dim):
+    # Numbers that bfloat16 holds, norms far above distances: nothing is left to hide in but the sums' own
+    # rounding, of which the emulation has as much as the coarsest GPU.
+    vectors, queries = draw("bfloat16", 300, dim), draw("bfloat16", 5, dim, 1)
+    distances = memory_of(vectors).search(queries, 300).distances
+    for k in (0, 10, 100):
+        kept = emulation.screen_audit(vectors, np.zeros(dim), queries, np.ascontiguousarray(distances[:, k]))
+        indices = memory_of(vectors).search(queries, k + 1).indices
+        assert np.take_along_axis(kept, indices, axis=1).all()
 
 
 def test_ties_go_to_the_lower_index_whatever_the_order_of_candidates():

@@ -48,7 +48,8 @@ __device__ inline double sum_warp(double value) {
 
 // The rounding of a dot product on tensor cores, relative to |z_q| |z_x|. They add a block of at least 4 products and
 // the sum so far, each cut off at 23 bits or more below the largest (Fasi, Higham, Mikaitis, Pranesh, "Numerical
-// behavior of NVIDIA tensor cores", 2021): at most (4 + 1 + 1) / 4 dims 2^-23; taken twice. The rest as in tiles.cpp.
+// behavior of NVIDIA tensor cores", 2021, for V100 and A100; Khattak, Mikaitis, arXiv 2512.07004, also for H100): at
+// most (4 + 1 + 1) / 4 dims 2^-23; taken twice. The rest as in tiles.cpp.
 __device__ inline double tensor_core_rounding(int dims) { return 1.02 * (3 * dims + 64) * 0x1p-23 + 0x1p-19; }
 
 // One warp for each query: its coordinates and the terms of its bound; empties its lists.

@@ -149,6 +149,23 @@ void load_matrices(uint32_t (&to)[4], const void* row) {
   std::copy_n(load.words, 4, to);
 }
 
+// d plus four products as the coarsest tensor cores add them (V100; later ones keep more): each term is cut off 23 bits
+// below the largest, and so is the sum.
+inline float add_products(float d, const float* a, const float (*b)[8], int column) {
+  double terms[5] = {d}, largest = std::fabs(terms[0]), total = 0;
+  for (int k = 0; k < 4; ++k) {
+    terms[k + 1] = double{a[k]} * b[k][column];
+    largest = std::max(largest, std::fabs(terms[k + 1]));
+  }
+  if (!(largest > 1e-30 && largest < 1e300)) {
+    return static_cast<float>(terms[0] + terms[1] + terms[2] + terms[3] + terms[4]);
+  }
+  constexpr uint64_t kExponent = uint64_t{0x7ff} << 52;
+  const double unit = std::bit_cast<double>((std::bit_cast<uint64_t>(largest) & kExponent) - (uint64_t{23} << 52));
+  for (const double term : terms) total += static_cast<double>(static_cast<int64_t>(term / unit)) * unit;
+  return static_cast<float>(std::bit_cast<double>(std::bit_cast<uint64_t>(total) & ~((uint64_t{1} << 29) - 1)));
+}
+
 // d += a b, 16 x 16 times 16 x 8 of bfloat16, in the fragments of mma.m16n8k16 (PTX ISA 9.7.14.5.8).
 inline void multiply_matrices(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   struct Multiply {
@@ -170,7 +187,9 @@ inline void multiply_matrices(float (&d)[4], const uint32_t (&a)[4], uint32_t b0
     for (int lane = 0; lane < 32; ++lane) {
       for (int i = 0; i < 4; ++i) {
         const int row = lane / 4 + 8 * (i / 2), column = 2 * (lane % 4) + i % 2;
-        for (int k = 0; k < 16; ++k) lanes(lane).d[i] += left[row][k] * right[k][column];
+        for (int k = 0; k < 16; k += 4) {
+          lanes(lane).d[i] = add_products(lanes(lane).d[i], left[row] + k, right + k, column);
+        }
       }
     }
   });
