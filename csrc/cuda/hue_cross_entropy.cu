@@ -10,7 +10,9 @@ namespace {
 constexpr int64_t kWarpClasses = 512;           // rows up to this length take a warp
 constexpr int64_t kSmallRowBytes = 32 * 1024;   // rows up to this a small block
 constexpr int64_t kMostHeldBytes = 160 * 1024;  // of a row in shared memory; sm_80 has 163 KiB for a block
-constexpr int kLargeTeam = 1024;
+// Threads for long rows; soft targets need more than the 64 registers that 1,024 threads leave to each.
+template <bool kSoft>
+constexpr int kLargeTeam = kSoft ? 512 : 1024;
 
 unsigned blocks_for(int64_t items, int64_t of_block) {
   return static_cast<unsigned>((items + of_block - 1) / of_block);
@@ -57,7 +59,7 @@ void launch_rows(const HueCrossEntropy& loss, const Work& work, cudaStream_t str
   // The rare forms do without a kernel of their own for long rows.
   if constexpr (sizeof(Element) < 8 && !kPerClass) {
     const int64_t bytes = loss.classes * static_cast<int64_t>(sizeof(Element));
-    if (bytes > kSmallRowBytes) return launch_rows<Element, kSoft, kPerClass, kLargeTeam>(loss, work, stream);
+    if (bytes > kSmallRowBytes) return launch_rows<Element, kSoft, kPerClass, kLargeTeam<kSoft>>(loss, work, stream);
   }
   launch_rows<Element, kSoft, kPerClass, kThreads>(loss, work, stream);
 }
