@@ -19,17 +19,22 @@ BUILD_INPUTS := CMakeLists.txt $(wildcard cmake/*.cmake) $(NATIVE) $(CUDA)
 # stand in for whatever the system has.
 BUILD_TOOLS := "cmake>=3.28" "ninja>=1.11"
 INSTALL := install --no-build-isolation
+# The CUDA kernels for the CPU: for tests, and not in a plain `pip install`.
+EMULATION := -C cmake.define.PYHUE_EMULATION=ON
 # Prints requirements from pyproject.toml, so that they are written once:
 # $(call requirements,['build-system']['requires']).
 requirements = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))$(1))"
 extra = $(call requirements,['project']['optional-dependencies']['$(1)'])
 
-.PHONY: help setup demo test bench lint format sanitize clean
+.PHONY: help setup demo test test-gpu bench bench-gpu cuda lint format sanitize clean
 
 help:
 	@echo "make demo      set up, build, run the demo"
 	@echo "make test      set up, build, run the tests"
 	@echo "make bench     run the benchmarks and print their tables"
+	@echo "make test-gpu  the tests of CUDA on a machine with a GPU, nothing downloaded"
+	@echo "make bench-gpu the benchmarks of CUDA, likewise"
+	@echo "make cuda      compile the CUDA kernels for every target, warnings as errors; print their registers"
 	@echo "make lint      ruff, clang-format and mypy, changing nothing"
 	@echo "make format    apply ruff's and clang-format's formatting"
 	@echo "make sanitize  the retrieval tests under the address and undefined-behaviour sanitizers"
@@ -53,7 +58,7 @@ $(VENV)/.build-tools: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.build-tools $(BUILD_INPUTS)
-	$(PIP) $(INSTALL) --editable ".[demo,train,test]"
+	$(PIP) $(INSTALL) --editable ".[demo,train,test]" $(EMULATION)
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.installed
@@ -78,6 +83,32 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m pytest bench --benchmark-only --benchmark-group-by=group -s \
 	    -o python_files='bench_*.py test_*.py'
 
+# ---- CUDA ------------------------------------------------------------------------------------------
+
+# For the GPU the interpreter's own torch, pytest, CMake, Ninja, pybind11 and scikit-build-core are used as they are;
+# pyhue alone is installed, beside them.
+GPU := build/gpu
+GPU_PYTHON = PYTHONPATH=$(GPU)/site $(PYTHON) -P
+
+$(GPU)/.installed: pyproject.toml $(BUILD_INPUTS) $(wildcard pyhue/*.py pyhue/nn/*.py)
+	$(PYTHON) -m pip $(INSTALL) --no-deps --upgrade --target $(GPU)/site . $(EMULATION) -C build-dir=$(GPU)/cmake
+	touch $@
+
+test-gpu: $(GPU)/.installed
+	$(GPU_PYTHON) -m pytest -p no:cacheprovider -rs tests/test_gpu.py $(wildcard tests/test_emulated_*.py)
+
+bench-gpu: $(GPU)/.installed
+	$(GPU_PYTHON) bench/bench_cuda_search.py
+	$(GPU_PYTHON) bench/bench_cuda_hue.py
+
+cuda: $(VENV)/.installed
+	$(BIN)/cmake -S . -B build/cuda -G Ninja -DPYHUE_CUDA=ON -DPYHUE_WERROR=ON \
+	    -DPython_EXECUTABLE="$$($(BIN)/python -c 'import sys; print(sys.executable)')" \
+	    -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" -DCMAKE_MAKE_PROGRAM="$$(realpath $(BIN)/ninja)"
+	$(BIN)/cmake --build build/cuda --target pyhue_cuda pyhue_torch_cuda > build/cuda/build.log 2>&1 || \
+	    { cat build/cuda/build.log; exit 1; }
+	$(BIN)/python cmake/cuda_resources.py build/cuda/build.log
+
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -91,7 +122,7 @@ format: $(VENV)/.lint
 
 # An environment of its own, without torch: it also shows that retrieval needs NumPy only. Left out are
 # the tests that need torch or no kernel at all.
-SANITIZE_TESTS ?= $(filter-out tests/test_nn% tests/test_hue% tests/test_demo% tests/test_cli% \
+SANITIZE_TESTS ?= $(filter-out tests/test_nn% tests/test_hue% tests/test_emulated_hue% tests/test_demo% tests/test_cli% \
     tests/test_build% tests/test_images% tests/test_backbones% tests/test_training% tests/test_compare% \
     tests/test_features% tests/test_descriptors% tests/test_observe_command%, $(wildcard tests/test_*.py))
 # The interpreter is not instrumented, so the runtimes are loaded first; libstdc++ with them, for the
@@ -104,7 +135,7 @@ $(SANITIZE)/.installed: pyproject.toml $(BUILD_INPUTS)
 	$(SANITIZE)/venv/bin/python -m pip install $(BUILD_TOOLS) \
 	    $$($(subst $(BIN),$(SANITIZE)/venv/bin,$(call requirements,['build-system']['requires'])))
 	$(SANITIZE)/venv/bin/python -m pip $(INSTALL) --editable ".[test]" \
-	    -C build-dir=$(SANITIZE)/cmake -C cmake.define.PYHUE_SANITIZE=ON -C cmake.define.PYHUE_TORCH=OFF
+	    -C build-dir=$(SANITIZE)/cmake $(EMULATION) -C cmake.define.PYHUE_SANITIZE=ON -C cmake.define.PYHUE_TORCH=OFF
 	touch $@
 
 sanitize: $(SANITIZE)/.installed

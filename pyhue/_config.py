@@ -38,10 +38,15 @@ def config() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch,
-        "torch ops": "built" if importlib.util.find_spec("pyhue._torch") else "not built",
+        "torch ops": _built("pyhue._torch"),
+        "CUDA ops": _built("pyhue._torch_cuda"),
         "instruction set": f"{_core.isa()} (available: {', '.join(_core.available_isas())})",
         "threads": str(get_num_threads()),
     }
+
+
+def _built(module: str) -> str:
+    return "built" if importlib.util.find_spec(module) else "not built"
 
 
 def show_config() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pyhue import _core, _storage
 from pyhue._arrays import floating, integers, like, positive_integer, vector_rows
+from pyhue._device_search import DeviceSearch, device_search
 from pyhue._growing import GrowingArray
 from pyhue._index import Index
 from pyhue._optimize import optimized, unoptimized
@@ -57,8 +58,9 @@ class PixelMemory:
             exact with respect to the stored values. Default "float32".
 
     Inputs are NumPy arrays or torch CPU tensors of float16, bfloat16 (torch), float32 or float64, with any
-    strides; results are of the same kind. Wrong input raises TypeError or ValueError naming the argument,
-    and leaves the memory as it was. Several threads may search at once; adding needs the memory to itself.
+    strides, after `to("cuda")` also CUDA tensors; results are of the same kind. Wrong input raises TypeError
+    or ValueError naming the argument, and leaves the memory as it was. Several threads may search at once;
+    adding needs the memory to itself.
 
     Example:
         >>> activations = np.random.default_rng(0).random((6, 49, 32))    # images, pixels, channels
@@ -81,6 +83,7 @@ class PixelMemory:
         self._class_counts = np.zeros(0, np.int64)
         self._num_images = 0
         self._index: Index | None = None
+        self._on_gpu: DeviceSearch | None = None
 
     def __len__(self) -> int:
         """How many vectors are stored."""
@@ -134,6 +137,8 @@ class PixelMemory:
             ValueError: a shape is wrong, a value is NaN or infinite (the message names the row, counting
                 pixel vectors), a label is negative, or there are more or fewer labels than images.
         """
+        if self._on_gpu:
+            activations, labels = self._on_gpu.to_host(activations), self._on_gpu.to_host(labels)
         vectors = self._pixel_vectors(activations)
         images, pixels = vectors.shape[:2]
         classes = integers(labels, "labels")
@@ -171,6 +176,25 @@ class PixelMemory:
         self._class_counts = counts
         self._num_images += images
 
+    def to(self, device: Any) -> PixelMemory:
+        """Moves searching to a GPU, or back to the CPU; returns the memory itself.
+
+        The vectors stay on the CPU too; the first search after something was added copies them. Results are
+        the same bits as on the CPU. Where queries are CUDA tensors, results are too, computed on the current
+        stream, and nothing waits for the GPU: its values are not checked, and a query that holds NaN or Inf
+        gives distances and log-likelihoods of NaN, and indices -1. There `k` is at most 1024.
+
+        Args:
+            device: "cpu", "cuda", "cuda:1" or a torch.device.
+
+        Raises:
+            ValueError: another kind of device.
+            RuntimeError: torch has no such device.
+            ImportError: pyhue was built without CUDA.
+        """
+        self._on_gpu = device_search(device)
+        return self
+
     def search(self, vectors: Any, k: int = 10) -> SearchResult:
         """The k stored vectors nearest to each query vector.
 
@@ -187,6 +211,8 @@ class PixelMemory:
             TypeError: a dtype is wrong.
             ValueError: the memory is empty, the last dimension is not `dim`, or a value is not finite.
         """
+        if self._on_gpu:
+            return SearchResult(*self._on_gpu.search(self, vectors, k))
         queries = floating(vectors, "vectors")
         if queries.ndim < 1 or queries.shape[-1] != self.dim:
             raise ValueError(f"vectors: expected shape (..., {self.dim}), got {queries.shape}")
@@ -210,10 +236,14 @@ class PixelMemory:
         Raises:
             TypeError, ValueError: as `search`.
         """
+        if self._on_gpu:
+            return self._on_gpu.log_likelihood(self, activations, k, eps)
         return like(self._log_likelihood(activations, k, eps), activations)
 
     def predict(self, activations: Any, k: int = 10, eps: float = 1e-8) -> Any:
         """The most likely class of each image, int64 (images,); arguments as for `log_likelihood`."""
+        if self._on_gpu:
+            return self._on_gpu.predict(self, activations, k, eps)
         return like(np.argmax(self._log_likelihood(activations, k, eps), axis=1), activations)
 
     def optimize(self) -> None:

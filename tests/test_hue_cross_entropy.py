@@ -262,6 +262,7 @@ def test_backward_twice_and_shared_inputs():
         ({"input": torch.zeros(3, 5, dtype=torch.int64)}, TypeError, "input: expected float32"),
         ({"input": torch.zeros(())}, ValueError, "input: expected shape"),
         ({"input": torch.zeros(3, 0)}, ValueError, "input: expected at least 1 class"),
+        ({"hue": torch.zeros(3, 2, device="meta")}, ValueError, "hue: expected cpu as input is on, got meta"),
         ({"hue": torch.zeros(3, 3)}, ValueError, r"hue: expected shape \(3, 2\), got \(3, 3\)"),
         ({"hue": torch.zeros(3, 4, 2)}, ValueError, r"hue .*expected shape \(3, 5, 2\), got \(3, 4, 2\)"),
         ({"labels": torch.zeros(4, 2)}, ValueError, r"labels: expected shape \(5, 2\), got \(4, 2\)"),

@@ -1,6 +1,6 @@
 #include "core/pack.h"
 
-#include "core/bfloat16.h"
+#include "core/screening.h"
 #include "core/search_kernel_types.h"
 
 namespace pyhue {
@@ -38,16 +38,14 @@ void pack(const Layout& layout, const Coordinates& c, int64_t first, const Packe
       const int64_t position = first + row, block = position / kBlock, lane = position % kBlock;
       const double* values = c.values + row * layout.dims();
       const double squared_norm = c.squared_norms[row];
-      const bool huge = !(squared_norm <= kLargestNorm * kLargestNorm);
+      const bool huge = is_huge(squared_norm);
       Squares squares;
       round(values, layout.block_dims, layout.padded_block_dims(), huge,
             to.blocks + block * layout.padded_block_dims() * kBlock + lane, kBlock, squares);
       float* terms = to.bounds + block * kBoundTerms * kBlock + lane;
-      // (1 - 2^-20): the rounding of the bound's own float32 operations, see tiles.cpp.
-      terms[kHalfNorm * kBlock] = huge ? 0 : -round_up(-squared_norm / 2 * (1 - std::ldexp(1, -20)));
-      terms[kNorm * kBlock] =
-          huge ? std::numeric_limits<float>::infinity() : round_up(std::sqrt(squared_norm) * kUp * (1 + eta));
-      terms[kError * kBlock] = round_up(std::sqrt(squares.error) * kUp);
+      terms[kHalfNorm * kBlock] = half_norm_term(squared_norm);
+      terms[kNorm * kBlock] = norm_term(squared_norm, eta);
+      terms[kError * kBlock] = error_term(squares.error);
       terms[kTail * kBlock] = huge ? 0 : round_up(tail_norm(squared_norm, squares.exact, eta));
       if (layout.row_dims == 0) continue;
       for (int part = 0; part < kRowParts; ++part) {
@@ -55,7 +53,7 @@ void pack(const Layout& layout, const Coordinates& c, int64_t first, const Packe
         round(values + layout.block_dims + begin, std::max(0, layout.row_dims - begin), end - begin, huge,
               to.rows + position * layout.padded_row_dims() + begin, 1, squares);
         float* bound = to.row_bounds + 2 * (position * kRowParts + part);
-        bound[0] = round_up(std::sqrt(squares.error) * kUp);
+        bound[0] = error_term(squares.error);
         bound[1] = huge ? 0 : round_up(tail_norm(squared_norm, squares.exact, eta));
       }
     }

@@ -45,12 +45,6 @@ struct Coordinates {
   double orthogonality_error;  // eta: | |R z|^2 - |z|^2 | <= eta |z|^2
 };
 
-// Norms above this are treated as infinite: products of two stay below the largest float32.
-constexpr double kLargestNorm = 1e18;
-// Widens a double result by more than the rounding of the operations that gave it, the sums of up to 4,096
-// squares included.
-constexpr double kUp = 1 + 1e-11;
-
 // Upper bound of the norm of what is left of `squared_norm` without `squared_part`.
 double tail_norm(double squared_norm, double squared_part, double orthogonality_error);
 

@@ -8,6 +8,7 @@
 #include "core/isa.h"
 #include "core/kernels.h"
 #include "core/neighbors.h"
+#include "core/screening.h"
 
 namespace pyhue {
 namespace {
@@ -21,24 +22,6 @@ template <class Vector>
 auto& at(Vector& vector, int64_t i) {
   return vector[static_cast<size_t>(i)];
 }
-
-// The smallest value of a bound that a vector of computed distance <= `distance` can have.
-class ScreeningThreshold {
- public:
-  explicit ScreeningThreshold(int dim) : underflow_(dim * 1e-37), farther_(1 + std::ldexp(dim / 16.0 + 16, -24)) {}
-
-  float operator()(double squared_norm, float distance) const {
-    if (distance == kInfinity) return -kInfinity;
-    // The computed distance is at least (1 - (dim / 32 + 8) 2^-24) of the exact one, less what underflowed.
-    const double farthest = (distance + underflow_) * farther_;
-    const double threshold = (squared_norm - farthest) / 2;
-    const double rounding = 1e-12 * (squared_norm + farthest) + underflow_;
-    return static_cast<float>(threshold - rounding - 0x1p-23 * std::abs(threshold));
-  }
-
- private:
-  double underflow_, farther_;
-};
 
 // The two filters: a tile against a block, a query against a row.
 class Screen {
@@ -105,7 +88,6 @@ class Pass {
         kernels_(kernels()),
         tiles_(queries, first, count, memory.layout, kernels_, executor),
         screen_(memory, tiles_),
-        threshold_(memory.dim),
         shared_(static_cast<size_t>(count)),
         storage_(static_cast<size_t>(executor.workers * count * k)),
         workers_(static_cast<size_t>(executor.workers)),
@@ -257,7 +239,7 @@ class Pass {
     if (!(distance < at(worker.distances, place))) return;
     at(worker.distances, place) = distance;
     const double squared_norm = queries_.coordinates.squared_norms[at(tiles_.order(), place)];
-    at(worker.bounds, place).threshold = threshold_(squared_norm, distance);
+    at(worker.bounds, place).threshold = screening_threshold(squared_norm, distance, memory_.dim);
   }
 
   const Memory& memory_;
@@ -267,7 +249,6 @@ class Pass {
   const Kernels& kernels_;
   Tiles tiles_;
   Screen screen_;
-  ScreeningThreshold threshold_;
   std::vector<std::atomic<float>> shared_;  // each query's k-th distance so far, the best of all workers
   std::vector<Neighbor> storage_;
   std::vector<Worker> workers_;
@@ -293,11 +274,11 @@ double audit(const Memory& memory, const Queries& queries, int64_t count, const 
   std::fill(stages, stages + count * memory.n, uint8_t{0});
   const Tiles tiles(queries, 0, count, memory.layout, kernels(), executor);
   const Screen screen(memory, tiles);
-  const ScreeningThreshold threshold(memory.dim);
   std::vector<QueryBound> bounds = tiles.bounds();
   for (int64_t place = 0; place < count; ++place) {
     const int64_t query = at(tiles.order(), place);
-    at(bounds, place).threshold = threshold(queries.coordinates.squared_norms[query], distances[query]);
+    at(bounds, place).threshold =
+        screening_threshold(queries.coordinates.squared_norms[query], distances[query], memory.dim);
   }
   std::vector<Survivor> survivors(static_cast<size_t>(kernels().tile_queries) * kBlock);
   for (int64_t t = 0; t < tiles.size(); ++t) {

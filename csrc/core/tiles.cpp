@@ -4,7 +4,7 @@
 #include <cstring>
 #include <numeric>
 
-#include "core/bfloat16.h"
+#include "core/screening.h"
 
 namespace pyhue {
 namespace {
@@ -15,8 +15,6 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // pair in two steps), |error| <= 2 dims 2^-24 |u| |v| with |u| |v| <= 1.01 |z_x| |z_q|; and adding up a bound
 // takes five more roundings of terms that sum to less than 5 |z_x| |z_q| + half_norm.
 double rounding(int dims) { return 1.02 * std::ldexp(dims + 32.0, -23) + std::ldexp(1, -19); }
-
-bool is_huge(double squared_norm) { return !(squared_norm <= kLargestNorm * kLargestNorm); }
 
 // The dimensions that a tile reads: dropped from the smallest on until a query's share is used up.
 std::vector<int32_t> chosen_dims(const Queries& queries, const std::vector<int64_t>& order, const Tile& tile,
@@ -112,9 +110,8 @@ void Tiles::fill(const Queries& queries, const Kernels& kernels, Tile& tile) {
     const double eta = queries.coordinates.orthogonality_error;
     const double omitted = count < static_cast<size_t>(layout_.block_dims) ? tail_norm(stored, read, 0) : 0;
     bounds_[static_cast<size_t>(place)] = {
-        round_up(std::sqrt(error) * kUp + omitted +
-                 (rounding(layout_.block_dims) + eta) * std::sqrt(squared_norm) * kUp),
-        round_up(std::sqrt(rounded) * kUp), round_up(tail_norm(squared_norm, stored, eta)), -kInfinity};
+        norm_factor(squared_norm, error, rounding(layout_.block_dims) + eta, omitted), error_term(rounded),
+        round_up(tail_norm(squared_norm, stored, eta)), -kInfinity};
     if (layout_.row_dims > 0) fill_rows(queries, place, omitted, rounded, error, stored);
   }
 }
@@ -135,8 +132,8 @@ void Tiles::fill_rows(const Queries& queries, int64_t place, double omitted, dou
       error += (values[k] - back) * (values[k] - back);
     }
     row_bounds_[static_cast<size_t>(place * kRowParts + part)] = {
-        round_up(std::sqrt(error) * kUp + omitted + (rounding(layout_.dims()) + eta) * std::sqrt(squared_norm) * kUp),
-        round_up(std::sqrt(rounded) * kUp), round_up(tail_norm(squared_norm, read, eta)), 0};
+        norm_factor(squared_norm, error, rounding(layout_.dims()) + eta, omitted), error_term(rounded),
+        round_up(tail_norm(squared_norm, read, eta)), 0};
   }
 }
 

@@ -20,6 +20,7 @@ def check_hue_cross_entropy(
     shape = input.shape
     if not shape:
         raise ValueError("input: expected shape (C,), (N, C) or (N, C, d1, ..., dk), got a scalar")
+    _check_devices(input, hue=hue, target=target, labels=labels, weight=weight)
     (*batch, classes), extra = shape[:2], shape[2:]
     if classes == 0:
         raise ValueError("input: expected at least 1 class, got 0")
@@ -51,6 +52,7 @@ def check_linear_hue_cross_entropy(
             f"input, linear_weight: expected shapes (N, F) and (C, F), "
             f"got {tuple(input.shape)} and {tuple(linear_weight.shape)}"
         )
+    _check_devices(input, linear_weight=linear_weight, target=target, labels=labels, weight=weight)
     (rows, features), classes = input.shape, len(linear_weight)
     if classes == 0:
         raise ValueError("linear_weight: expected at least 1 class, got 0")
@@ -73,6 +75,12 @@ def check_linear_hue_cross_entropy(
     _check_classes(target, (rows,))
     if reduction == "none":
         raise ValueError("reduction: expected 'mean' or 'sum', got 'none'")
+
+
+def _check_devices(input: Tensor, **others: Tensor | None) -> None:
+    for name, tensor in others.items():
+        if tensor is not None and tensor.device != input.device:
+            raise ValueError(f"{name}: expected {input.device} as input is on, got {tensor.device}")
 
 
 def _check_floating(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

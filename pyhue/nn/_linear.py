@@ -28,10 +28,10 @@ def _total(target: Tensor, class_weight: Tensor | None, options: Options) -> Ten
     if options.reduction == REDUCTIONS["sum"]:
         return 1.0
     counted = target != options.ignore_index
-    try:
-        return (counted if class_weight is None else class_weight[target[counted]]).sum()
-    except IndexError:
-        return 1.0  # the kernel says which target is out of bounds
+    if class_weight is None:
+        return counted.sum()
+    # The kernel says which target is out of bounds.
+    return class_weight[target.clamp(0, len(class_weight) - 1)].where(counted, 0).sum()
 
 
 def _loss(
@@ -97,7 +97,7 @@ def _operator(
     )
     options = Options(hue_weight, hue_scale, ignore_index, reduction, label_smoothing, False, False)
     try:
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast("cuda" if features.is_cuda else "cpu", enabled=False):
             loss = _loss(linears, target, labels, class_weight, options, outputs)
     except RuntimeError as error:
         raise as_in_torch(error) from None

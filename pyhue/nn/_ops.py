@@ -22,6 +22,9 @@ def _load() -> None:
         )
     load_library: Callable[[str], None] = torch.ops.load_library
     load_library(spec.origin)
+    gpu = find_spec("pyhue._torch_cuda") if torch.version.cuda else None
+    if gpu is not None and gpu.origin is not None:
+        load_library(gpu.origin)
 
 
 _load()

@@ -103,7 +103,8 @@ def hue_cross_entropy(
     Raises:
         TypeError: an argument has the wrong type.
         ValueError: an argument has the wrong shape or value.
-        IndexError: a target is neither a class nor ``ignore_index``.
+        IndexError: a target is neither a class nor ``ignore_index``. Nothing waits for a GPU: there the loss
+            and the gradients of that row are NaN.
 
     Example:
         >>> import torch

@@ -1,0 +1,61 @@
+"""The hue loss on a GPU, forward and backward, against torch: python bench/bench_cuda_hue.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from cuda_timing import copy_bandwidth, medians, record
+from torch import Tensor
+
+from pyhue.nn.functional import hue_cross_entropy, hue_labels
+
+
+def eager(input: Tensor, hue: Tensor, target: Tensor, labels: Tensor) -> Tensor:
+    """The loss as the README states it."""
+    return F.cross_entropy(input, target) + F.cross_entropy(
+        -torch.cdist(hue, labels) / (2 * len(labels)), target
+    )
+
+
+def main() -> None:
+    """Measures two shapes in two dtypes."""
+    bandwidth, rows = copy_bandwidth(), []
+    compiled = torch.compile(F.cross_entropy)
+    for (n, classes), dtype in [
+        (s, d) for s in ((8192, 1000), (4096, 100_000)) for d in (torch.bfloat16, torch.float32)
+    ]:
+        torch.manual_seed(0)
+        input = torch.randn(n, classes, device="cuda", dtype=dtype, requires_grad=True)
+        hue = torch.randn(n, 2, device="cuda", requires_grad=True)
+        target = torch.randint(classes, (n,), device="cuda")
+        labels = hue_labels(classes).cuda()
+
+        def both(loss: Callable[[], Tensor], *leaves: Tensor) -> Callable[[], object]:
+            return lambda: torch.autograd.grad(loss(), leaves)
+
+        arguments = (input, hue, target, labels)
+        ours, theirs = hue_cross_entropy(*arguments), eager(input.float(), hue, target, labels)
+        torch.testing.assert_close(ours.float(), theirs, rtol=1e-2, atol=1e-3)
+        functions = {
+            "pyhue": both(lambda a=arguments: hue_cross_entropy(*a), input, hue),
+            "cross_entropy": both(lambda x=input, t=target: F.cross_entropy(x, t), input),
+            "compiled": both(lambda x=input, t=target: compiled(x, t), input),
+            "eager hue": both(lambda a=arguments: eager(*a), input, hue),
+        }
+        times = medians(functions)
+        floor = 2 * input.nbytes / bandwidth * 1e3
+        row = {
+            "n": n,
+            "classes": classes,
+            "dtype": str(dtype),
+            "floor ms": floor,
+            "of floor": floor / times["pyhue"],
+        }
+        rows.append(row | {f"{name} ms": ms for name, ms in times.items()})
+    record("cuda_hue", rows, bandwidth=bandwidth)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+// The hue loss and its gradients on the GPU: what csrc/core/hue_cross_entropy.h computes, from device memory.
+//
+// A warp or a block takes a row: it reads the logits once, keeps as many as fit in shared memory and the rest of them
+// in the second-level cache, has one online pass for both softmaxes, and writes each gradient once. Distances to the
+// hue labels stay in registers.
+//
+// There are no atomics: rows are independent and sums over rows run in a fixed order, so that results are the same for
+// every run. Nothing waits for the device: a target that is neither a class nor ignore_index cannot be an error here;
+// the loss and the gradients of its row are NaN.
+//
+// Cost: 2 x rows x classes elements of memory traffic, 4 exponentials and roots for each logit.
+#pragma once
+
+#include <cstdint>
+
+#include "core/hue_cross_entropy.h"
+#include "cuda/stream.h"
+
+namespace pyhue::cuda {
+
+int64_t hue_cross_entropy_scratch_bytes(const HueCrossEntropy& loss);
+
+void hue_cross_entropy(const HueCrossEntropy& loss, void* scratch, cudaStream_t stream);
+
+}  // namespace pyhue::cuda

@@ -1,0 +1,1 @@
+#include "cuda/density.cu"  // NOLINT: compiled for the CPU

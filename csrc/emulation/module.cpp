@@ -1,0 +1,134 @@
+// pyhue._emulation: the CUDA kernels on the CPU, for tests. Arrays lie in memory of just their size, so that the
+// address sanitizer sees every access beyond them.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <vector>
+
+#include "cuda/density.h"
+#include "cuda/hue_cross_entropy.h"
+#include "cuda/rows.h"
+#include "cuda/search_plan.h"
+#include "emulation/search.h"
+
+namespace py = pybind11;
+
+namespace pyhue {
+namespace {
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+// Vectors as the kernels take them, packed by the kernel.
+struct Packed {
+  Packed(const py::array& vectors, const Array<double>& center)
+      : blocks(static_cast<size_t>((vectors.shape(0) + kBlock - 1) / kBlock * vectors.shape(1) * kBlock), 0x7fff),
+        terms(static_cast<size_t>((vectors.shape(0) + kBlock - 1) / kBlock * cuda::kPackedTerms * kBlock), -1e30f),
+        memory{vectors.data(),   vectors.itemsize() == 2,
+               vectors.shape(0), static_cast<int>(vectors.shape(1)),
+               blocks.data(),    terms.data(),
+               center.data()} {
+    cuda::pack(memory, blocks.data(), terms.data(), nullptr);
+  }
+
+  std::vector<uint16_t> blocks;
+  std::vector<float> terms;
+  cuda::Memory memory;
+};
+
+py::tuple search_arrays(const py::array& vectors, const Array<double>& center, const Array<float>& queries, int64_t k) {
+  const Packed packed(vectors, center);
+  const int64_t count = queries.shape(0);
+  std::vector<unsigned char> scratch(
+      static_cast<size_t>(cuda::search_scratch_bytes(count, k, static_cast<int>(vectors.shape(1)))), 0xff);
+  Array<float> distances({count, k});
+  Array<int64_t> indices({count, k});
+  cuda::search(packed.memory, queries.data(), count, k, distances.mutable_data(), indices.mutable_data(),
+               scratch.data(), nullptr);
+  return py::make_tuple(distances, indices);
+}
+
+Array<uint8_t> screen_audit_arrays(const py::array& vectors, const Array<double>& center, const Array<float>& queries,
+                                   const Array<float>& distances) {
+  const Packed packed(vectors, center);
+  Array<uint8_t> kept({queries.shape(0), vectors.shape(0)});
+  cuda::screen_audit(packed.memory, queries.data(), queries.shape(0), distances.data(), kept.mutable_data());
+  return kept;
+}
+
+template <class Value>
+Array<float> store_rows_arrays(const Array<Value>& from, bool normalize) {
+  Array<float> to({from.shape(0), from.shape(1)});
+  cuda::store_rows(from.data(), from.shape(0), static_cast<int>(from.shape(1)), normalize, to.mutable_data(), nullptr);
+  return to;
+}
+
+Array<double> density_arrays(const Array<float>& distances, const Array<int64_t>& labels,
+                             const Array<int64_t>& class_counts, double eps) {
+  const int64_t images = distances.shape(0), classes = class_counts.shape(0);
+  Array<double> out({images, classes});
+  std::vector<double> exponents(static_cast<size_t>(distances.size()), -1e30);
+  cuda::density(distances.data(), labels.data(), class_counts.data(), images, distances.shape(1), distances.shape(2),
+                classes, eps, exponents.data(), out.mutable_data(), nullptr);
+  return out;
+}
+
+// The ends of the chunks of a search.
+std::vector<int64_t> chunk_ends(int64_t n, int64_t k) {
+  std::vector<int64_t> ends;
+  for (int64_t begin = 0; begin < n; begin = ends.back()) ends.push_back(cuda::chunk_end(begin, n, k));
+  return ends;
+}
+
+using Given = std::optional<py::array>;
+
+const void* data(const Given& array) { return array ? array->data() : nullptr; }
+void* output(Given& array) { return array ? array->mutable_data() : nullptr; }
+
+// pyhue::cuda::hue_cross_entropy. `type` is an ElementType; 16-bit elements come as uint16. Outputs are written.
+void hue_cross_entropy_arrays(int type, const py::array& input, const py::array& hue, const Given& target,
+                              const Given& probabilities, const py::array& labels, const Given& weight,
+                              const Given& row_weight, double hue_weight, double hue_scale, int64_t ignore_index,
+                              int reduction, double label_smoothing, py::array loss, Given grad_input, Given grad_hue,
+                              Given grad_labels) {
+  const HueCrossEntropy arguments{.type = static_cast<ElementType>(type),
+                                  .rows = input.shape(0),
+                                  .classes = input.shape(1),
+                                  .input = input.data(),
+                                  .hue = hue.data(),
+                                  .per_class = hue.ndim() == 3,
+                                  .target = static_cast<const int64_t*>(data(target)),
+                                  .probabilities = data(probabilities),
+                                  .labels = labels.data(),
+                                  .weight = data(weight),
+                                  .row_weight = data(row_weight),
+                                  .hue_weight = hue_weight,
+                                  .hue_scale = hue_scale,
+                                  .ignore_index = ignore_index,
+                                  .reduction = static_cast<Reduction>(reduction),
+                                  .label_smoothing = label_smoothing,
+                                  .loss = loss.mutable_data(),
+                                  .grad_input = output(grad_input),
+                                  .grad_hue = output(grad_hue),
+                                  .grad_labels = output(grad_labels)};
+  std::vector<unsigned char> scratch(static_cast<size_t>(cuda::hue_cross_entropy_scratch_bytes(arguments)), 0xff);
+  cuda::hue_cross_entropy(arguments, scratch.data(), nullptr);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_emulation, m) {
+  m.def("search", &search_arrays);
+  m.def("screen_audit", &screen_audit_arrays);
+  m.def("store_rows", &store_rows_arrays<float>);
+  m.def("store_rows", &store_rows_arrays<double>);
+  m.def("density", &density_arrays);
+  m.def("hue_cross_entropy", &hue_cross_entropy_arrays);
+  m.def("chunk_ends", [](int64_t n, int64_t k) { return py::tuple(py::cast(chunk_ends(n, k))); });
+  m.def("list_length", &cuda::list_length);
+  m.def("search_scratch_bytes", &cuda::search_scratch_bytes);
+}
+
+}  // namespace pyhue

@@ -1,0 +1,1 @@
+#include "cuda/rows.cu"  // NOLINT: compiled for the CPU

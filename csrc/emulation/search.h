@@ -1,0 +1,11 @@
+// What the tests ask of the search kernels beyond cuda/search.h.
+#pragma once
+
+#include "cuda/search.h"
+
+namespace pyhue::cuda {
+
+// How often the screen lists each vector when the k-th distance of query q is distances[q]: (queries, n), 0 or 1.
+void screen_audit(const Memory& memory, const float* queries, int64_t count, const float* distances, uint8_t* kept);
+
+}  // namespace pyhue::cuda

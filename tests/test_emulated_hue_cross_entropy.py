@@ -1,0 +1,217 @@
+"""The CUDA kernels of the hue loss, run on the CPU, against plain torch in float64."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hue_reference import reference_hue_cross_entropy
+
+from pyhue.nn.functional import hue_labels
+
+emulation = pytest.importorskip("pyhue._emulation", reason="pyhue was built without PYHUE_EMULATION")
+
+TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}  # ElementType
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-11, torch.bfloat16: 1e-2, torch.float16: 1.5e-3}
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def real_type(dtype):
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def bits(tensor):
+    """The memory of a tensor as a NumPy array that shares it."""
+    return (tensor.view(torch.int16) if tensor.element_size() == 2 else tensor).detach().numpy()
+
+
+def emulated(
+    input,
+    hue,
+    target,
+    labels,
+    weight=None,
+    row_weight=None,
+    hue_weight=1.0,
+    hue_scale=None,
+    ignore_index=-100,
+    reduction="mean",
+    label_smoothing=0.0,
+    gradients=True,
+    in_place=False,
+):
+    """Loss and gradients of input, hue and labels, of outputs that begin as NaN."""
+    real = real_type(input.dtype)
+    rows, classes = input.shape
+    loss = torch.full((rows,) if reduction == "none" else (), math.nan, dtype=real)
+    grads = [torch.full_like(t, math.nan) for t in (input, hue, labels)] if gradients else [None] * 3
+    if in_place:
+        grads[0] = input = input.clone()
+    probabilities = target.is_floating_point()
+    emulation.hue_cross_entropy(
+        TYPES[input.dtype],
+        bits(input),
+        bits(hue),
+        None if probabilities else bits(target),
+        bits(target) if probabilities else None,
+        bits(labels),
+        None if weight is None else bits(weight.to(real)),
+        None if row_weight is None else bits(row_weight.to(real)),
+        hue_weight,
+        1 / (2 * classes) if hue_scale is None else hue_scale,
+        ignore_index,
+        REDUCTIONS.index(reduction),
+        label_smoothing,
+        bits(loss),
+        *(None if grad is None else bits(grad) for grad in grads),
+    )
+    return loss, *grads
+
+
+def example(rows, classes, dtype=torch.float32, probabilities=False, per_class=False, offset=0):
+    """`offset`: elements by which the logits are shifted in memory."""
+    generator = torch.Generator().manual_seed(rows * classes)
+    real = real_type(dtype)
+    memory = (3 * torch.randn(rows * classes + offset, generator=generator)).to(dtype)
+    input = memory[offset:].view(rows, classes)
+    hue = torch.randn((rows, classes, 2) if per_class else (rows, 2), generator=generator, dtype=real)
+    labels = hue_labels(classes, generator=generator).to(real)
+    if probabilities:
+        return input, hue, torch.rand(rows, classes, generator=generator, dtype=real).softmax(1), labels
+    return input, hue, torch.randint(classes, (rows,), generator=generator), labels
+
+
+def assert_agrees(arguments, row_weight=None, **options):
+    input, hue, target, labels = arguments
+    exact = [t.double().clone().requires_grad_() for t in (input, hue, labels)]
+    expected = reference_hue_cross_entropy(exact[0], exact[1], target, exact[2], **options)
+    upstream = torch.ones_like(expected) if row_weight is None else row_weight.double()
+    expected = (expected.detach(), *torch.autograd.grad(expected, exact, upstream))
+    actual = emulated(*arguments, row_weight=row_weight, **options)
+    tolerance = TOLERANCE[input.dtype]
+    terms = 0.1 * options.get("hue_weight", 1.0) * (options.get("hue_scale") or 0.5)
+    for ours, theirs in zip(actual, expected, strict=True):
+        largest = theirs.abs().nan_to_num(0, 0, 0).max().item() if theirs.numel() else 0
+        atol = tolerance * max(largest, terms, 1e-2)
+        torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=atol, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("classes", [1, 2, 3, 7, 8, 33, 101, 512, 513, 1000])
+def test_agrees_with_reference(dtype, classes):
+    kinds = itertools.product([False, True], [False, True], [0.0, 0.1])
+    for number, (probabilities, per_class, label_smoothing) in enumerate(kinds):
+        rows = 9 if classes < 50 else 2
+        arguments = example(rows, classes, dtype, probabilities, per_class, offset=number % 5)
+        if not probabilities:
+            arguments[2][-1] = 0
+        assert_agrees(
+            arguments,
+            label_smoothing=label_smoothing,
+            reduction=REDUCTIONS[number % 3],
+            weight=torch.linspace(0.2, 2, classes) if number % 2 else None,
+            hue_scale=[None, 1.0, 50.0][number % 3],
+            hue_weight=[1.0, 30.0][number % 2],
+            ignore_index=-100 if probabilities else 0,
+        )
+
+
+@pytest.mark.parametrize(
+    ("classes", "dtype"), [(9001, torch.float32), (5000, torch.float64), (20001, torch.bfloat16)]
+)
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_rows_that_shared_memory_does_not_hold(classes, dtype, label_smoothing):
+    arguments = example(2, classes, dtype, offset=3)
+    assert_agrees(arguments, label_smoothing=label_smoothing, hue_weight=float(classes))
+
+
+def test_weights_of_rows():
+    for per_class, dtype in itertools.product([False, True], TYPES):
+        arguments = example(5, 19, dtype, per_class=per_class)
+        assert_agrees(arguments, row_weight=torch.linspace(-1, 2, 5), reduction="none", label_smoothing=0.2)
+
+
+def test_many_rows():
+    assert_agrees(example(20_000, 2, torch.float64), reduction="mean", label_smoothing=0.1)
+
+
+def test_gradient_in_place_of_the_logits():
+    for classes in (30, 700, 9001):
+        arguments = example(3, classes)
+        apart, in_place = emulated(*arguments), emulated(*arguments, in_place=True)
+        for ours, theirs in zip(in_place, apart, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_the_loss_alone():
+    for smoothing, reduction in itertools.product([0.0, 0.1], REDUCTIONS):
+        options = {"label_smoothing": smoothing, "reduction": reduction}
+        arguments = example(7, 33, torch.bfloat16)
+        alone = emulated(*arguments, gradients=False, **options)[0]
+        assert torch.equal(alone, emulated(*arguments, **options)[0])
+
+
+def test_runs_are_bit_identical():
+    arguments = example(300, 40)
+    first, second = (emulated(*arguments, label_smoothing=0.1) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [math.inf, 0, 1],
+        [-math.inf, 0, 1],
+        [0, -math.inf, 1],
+        [-math.inf, -math.inf, -math.inf],
+        [math.nan, 0, 1],
+        [math.nan, -math.inf, -math.inf],
+        [math.inf, -math.inf, 0],
+        [6e4, -6e4, 0],
+    ],
+)
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_infinite_nan_and_huge_logits_as_torch(row, label_smoothing):
+    labels = torch.zeros(3, 2)
+    hue = torch.tensor([[0.3, 0.4], [0.0, 1.0]])
+    for dtype in TYPES:
+        input = torch.tensor([row, [0.0, 1.0, 2.0]], dtype=dtype)
+        real = real_type(dtype)
+        arguments = (input, hue.to(real), torch.tensor([0, 2]), labels.to(real))
+        options = {"label_smoothing": label_smoothing, "reduction": "none"}
+        loss, gradient, *_ = emulated(*arguments, **options)
+        exact = input.double().requires_grad_()
+        theirs = torch.nn.functional.cross_entropy(exact, arguments[2], **options)
+        tolerance = TOLERANCE[dtype]
+        torch.testing.assert_close(
+            loss.double() - math.log(3), theirs.detach(), rtol=tolerance, atol=10 * tolerance, equal_nan=True
+        )
+        theirs = torch.autograd.grad(theirs.sum(), exact)[0]
+        torch.testing.assert_close(gradient.double(), theirs, rtol=0, atol=tolerance, equal_nan=True)
+
+
+@pytest.mark.parametrize("hue", [[math.nan, 0.0], [1.0, 0.0], [0.0, 0.0], [1e-15, 0.0], [1e3, -1e3]])
+def test_ugly_hue(hue):
+    labels = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
+    arguments = (torch.zeros(1, 3), torch.tensor([hue]), torch.tensor([0]), labels)
+    assert_agrees(arguments, hue_scale=1.0)
+
+
+def test_empty_and_ignored_batches():
+    input, hue, _, labels = example(3, 5)
+    for target in (torch.full((3,), -100), torch.empty(0, dtype=torch.int64)):
+        for reduction in REDUCTIONS:
+            assert_agrees((input[: len(target)], hue[: len(target)], target, labels), reduction=reduction)
+
+
+@pytest.mark.parametrize("bad", [5, -1])
+def test_a_target_out_of_bounds_makes_its_row_nan(bad):
+    input, hue, target, labels = example(3, 5)
+    target[1] = bad
+    loss, grad_input, grad_hue, _ = emulated(input, hue, target, labels, reduction="none")
+    assert np.isnan(bits(loss)).tolist() == [False, True, False]
+    assert np.isnan(bits(grad_input)).all(1).tolist() == [False, True, False]
+    assert np.isnan(bits(grad_hue)).all(1).tolist() == [False, True, False]
+    assert emulated(input, hue, target, labels)[0].isnan()

@@ -1,0 +1,140 @@
+"""The CUDA search kernels, run on the CPU, against the CPU's own: the same bits."""
+
+import numpy as np
+import pytest
+from families import FAMILIES, draw
+
+import pyhue
+from pyhue._arrays import vector_rows
+from pyhue._plan import mean
+
+emulation = pytest.importorskip("pyhue._emulation", reason="pyhue was built without PYHUE_EMULATION")
+
+
+def memory_of(vectors, normalize=False, dtype="float32"):
+    memory = pyhue.PixelMemory(vectors.shape[1], normalize=normalize, dtype=dtype)
+    memory.add(vectors[None], [0])
+    return memory
+
+
+def search(memory, queries, k):
+    stored = memory._stored
+    rows = vector_rows(queries, "queries", memory.normalize)
+    return emulation.search(stored.array, mean(stored), rows, k)
+
+
+def assert_same(memory, queries, k):
+    expected = memory.search(queries, k)
+    distances, indices = search(memory, queries, k)
+    np.testing.assert_array_equal(indices, expected.indices)
+    np.testing.assert_array_equal(distances.view(np.uint32), expected.distances.view(np.uint32))
+
+
+@pytest.mark.parametrize("dim", [1, 3, 63, 64, 65, 200])
+@pytest.mark.parametrize("n", [1, 31, 33, 129, 600])
+def test_odd_sizes(n, dim):
+    for queries in (1, 65):
+        assert_same(memory_of(draw("normal", n, dim)), draw("normal", queries, dim, 1), 10)
+
+
+@pytest.mark.parametrize(("n", "dim"), [(4097, 33), (2100, 1280), (500, 1920), (70, 4096)])
+def test_large_shapes(n, dim):
+    memory = memory_of(draw("relu60", n, dim), normalize=True)
+    assert_same(memory, draw("relu60", 3, dim, 1), 10)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families(family):
+    queries = draw(family, 9, 37, 2)
+    assert_same(memory_of(draw(family, 700, 37, 1)), queries, 10)
+    if "overflow" not in family and family != "huge 1e18":
+        assert_same(memory_of(draw(family, 300, 37, 1), dtype="bfloat16"), queries, 3)
+    assert_same(memory_of(draw(family, 300, 37, 1), normalize=True), queries, 5)
+
+
+@pytest.mark.parametrize("k", [1, 15, 16, 17, 100, 1023, 1024])
+def test_k(k):
+    memory = memory_of(draw("lattice", 1500, 9))
+    assert_same(memory, draw("lattice", 3, 9, 1), k)
+    assert_same(memory_of(draw("lattice", 20, 9)), draw("lattice", 3, 9, 1), k)
+
+
+def test_several_batches_of_queries():
+    k = 1024  # lists are long, so few queries fit a batch
+    assert_same(memory_of(draw("normal", 1100, 2)), draw("normal", 140, 2, 1), k)
+
+
+def test_lists_that_overflow():
+    # Vectors come nearer and nearer, and lie far from their mean, which blinds the screen: chunks survive.
+    n, dim = 9000, 8
+    scale = np.linspace(2, 1, n, dtype=np.float32)[:, None]
+    vectors = 1000 + scale * np.random.default_rng(0).standard_normal((n, dim)).astype(np.float32)
+    vectors[-1] = -2e7
+    assert emulation.chunk_ends(n, 10)[-1] - emulation.chunk_ends(n, 10)[-2] > emulation.list_length(10)
+    queries = np.concatenate((vectors[-4:-1], vectors[:2]))
+    kept = emulation.screen_audit(vectors, vectors.mean(0, dtype=np.float64), queries[:1], np.float32([1e-3]))
+    assert kept.sum() > emulation.list_length(10)
+    assert_same(memory_of(vectors), queries, 10)
+
+
+@pytest.mark.parametrize("queries", [5, 70])
+@pytest.mark.parametrize("dim", [40, 300])
+def test_the_screen_keeps_little_more_than_the_certified_filter_of_the_cpu(queries, dim):
+    memory = memory_of(draw("relu60", 1000, dim), normalize=True)
+    rows = vector_rows(draw("relu60", queries, dim, 1), "queries", True)
+    distances = memory.search(rows, 10).distances
+    kept = emulation.screen_audit(
+        memory.vectors, mean(memory._stored), rows, np.ascontiguousarray(distances[:, -1])
+    )
+    assert set(np.unique(kept)) == {0, 1}  # no vector is listed twice
+    neighbors = np.zeros_like(kept)
+    np.put_along_axis(neighbors, memory.search(rows, 10).indices, 1, axis=1)
+    assert not (neighbors & ~kept).any()
+    stages, _ = memory._index.audit(memory._stored, rows, np.ascontiguousarray(distances[:, -1]))
+    assert kept.sum() <= 1.3 * (stages == 2).sum() + 3
+
+
+@pytest.mark.parametrize("dim", [512, 2048])
+def test_the_certificate_covers_the_rounding_of_tensor_cores(dim):
+    # Numbers that bfloat16 holds, norms far above distances: nothing is left to hide in but the sums' own
+    # rounding, of which the emulation has as much as the coarsest GPU.
+    vectors, queries = draw("bfloat16", 300, dim), draw("bfloat16", 5, dim, 1)
+    distances = memory_of(vectors).search(queries, 300).distances
+    for k in (0, 10, 100):
+        kept = emulation.screen_audit(vectors, np.zeros(dim), queries, np.ascontiguousarray(distances[:, k]))
+        indices = memory_of(vectors).search(queries, k + 1).indices
+        assert np.take_along_axis(kept, indices, axis=1).all()
+
+
+def test_ties_go_to_the_lower_index_whatever_the_order_of_candidates():
+    vectors = np.tile(draw("normal", 4, 5), (300, 1))
+    for _ in range(3):  # the emulation orders blocks and threads at random
+        assert_same(memory_of(vectors), draw("normal", 3, 5, 1), 20)
+
+
+def test_queries_that_are_not_finite():
+    queries = draw("normal", 4, 5, 1)
+    queries[1, 2], queries[2, 0] = np.nan, -np.inf
+    vectors = draw("normal", 300, 5)
+    distances, indices = emulation.search(vectors, np.zeros(5), queries, 3)
+    assert np.isnan(distances[1:3]).all()
+    assert (indices[1:3] == -1).all()
+    expected = memory_of(vectors).search(queries[[0, 3]], 3)
+    np.testing.assert_array_equal(distances[[0, 3]], expected.distances)
+    np.testing.assert_array_equal(indices[[0, 3]], expected.indices)
+
+
+@pytest.mark.parametrize("k", [1, 10, 100, 1024])
+def test_chunks_cover_the_memory_and_their_candidates_fit(k):
+    for n in (1, 255, 256, 257, 100_000, 2**31 - 1):
+        ends = emulation.chunk_ends(n, k)
+        assert ends[-1] == n
+        assert ends == tuple(sorted(set(ends)))
+        assert ends[0] <= emulation.list_length(k)
+        assert len(ends) <= 10
+        assert all(end % 128 == 0 for end in ends[:-1])  # tiles do not straddle chunks
+
+
+def test_scratch_does_not_grow_with_the_queries_or_the_memory():
+    assert emulation.search_scratch_bytes(1_000_000, 10, 1280) < 200 << 20
+    assert emulation.search_scratch_bytes(1_000_000, 1024, 4096) < 200 << 20

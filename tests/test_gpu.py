@@ -1,0 +1,219 @@
+"""The memory and the operators on a GPU, and with the emulated kernels, which take CPU tensors."""
+
+import importlib.util
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from families import FAMILIES, draw
+
+import pyhue
+
+torch = pytest.importorskip("torch")
+pyhue_nn = pytest.importorskip("pyhue.nn")
+
+from pyhue._device_search import DeviceSearch  # noqa: E402
+
+
+class Gpu(NamedTuple):
+    device: torch.device
+    ops: Any
+
+
+@pytest.fixture(params=["emulated", "cuda"])
+def gpu(request):
+    """Where the kernels run, and their operators."""
+    if request.param == "cuda":
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+        return Gpu(torch.device("cuda"), torch.ops.pyhue)
+    spec = importlib.util.find_spec("pyhue._torch_emulation")
+    if spec is None:
+        pytest.skip("pyhue was built without PYHUE_EMULATION")
+    torch.ops.load_library(spec.origin)
+    return Gpu(torch.device("cpu"), torch.ops.pyhue_emulation)
+
+
+def moved(memory, gpu):
+    if gpu.device.type == "cuda":
+        return memory.to("cuda")
+    memory._on_gpu = DeviceSearch(gpu.device, gpu.ops)
+    return memory
+
+
+@pytest.fixture(params=["float32", "bfloat16"])
+def memories(request, gpu):
+    """The same memory on the CPU and on the GPU."""
+    rng = np.random.default_rng(0)
+    activations, labels = rng.random((30, 9, 40), dtype=np.float32), rng.integers(0, 5, 30)
+    both = [pyhue.PixelMemory(40, dtype=request.param) for _ in range(2)]
+    for memory in both:
+        memory.add(activations, labels)
+    return both[0], moved(both[1], gpu)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_tensors_on_the_device(memories, gpu, dtype):
+    queries = torch.rand(4, 9, 40, generator=torch.Generator().manual_seed(1)).to(dtype)
+    there, (cpu, on_gpu) = queries.to(gpu.device), memories
+    expected, found = cpu.search(queries, 7), on_gpu.search(there, 7)
+    assert found.distances.device.type == found.indices.device.type == gpu.device.type
+    assert torch.equal(found.distances.cpu(), expected.distances)
+    assert torch.equal(found.indices.cpu(), expected.indices)
+    found = on_gpu.log_likelihood(there)
+    torch.testing.assert_close(found.cpu(), cpu.log_likelihood(queries), rtol=1e-13, atol=0)
+    assert torch.equal(on_gpu.predict(there).cpu(), cpu.predict(queries))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_bits_as_on_the_cpu(gpu, family):
+    for n, dim, queries, k in [(1, 3, 2, 1), (33, 1, 5, 40), (700, 63, 65, 10)]:
+        memory = pyhue.PixelMemory(dim, normalize=False)
+        memory.add(draw(family, n, dim)[None], [0])
+        rows = draw(family, queries, dim, 1)
+        expected = memory.search(rows, k)
+        found = moved(memory, gpu).search(rows, k)
+        np.testing.assert_array_equal(found.distances, expected.distances)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+
+
+def test_no_queries(memories, gpu):
+    found = memories[1].search(torch.rand(2, 0, 40, device=gpu.device), 3)
+    assert found.distances.shape == found.indices.shape == (2, 0, 3)
+    assert memories[1].predict(torch.rand(0, 9, 40, device=gpu.device)).shape == (0,)
+
+
+def test_arrays_and_feature_maps(memories):
+    maps = np.random.default_rng(1).random((3, 40, 2, 3))
+    for name in ("log_likelihood", "predict"):
+        expected, found = (getattr(memory, name)(maps) for memory in memories)
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_allclose(found, expected, rtol=1e-14)
+    expected, found = (memory.search(maps[0, :, 0].T, 3) for memory in memories)
+    np.testing.assert_array_equal(found.distances, expected.distances)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+
+
+def test_vectors_that_are_added_later(memories, gpu):
+    queries, added = torch.rand(2, 9, 40), torch.rand(3, 9, 40)
+    labels = torch.tensor([7, 1, 0])
+    for memory in memories:
+        memory.search(queries)
+    memories[0].add(added, labels)
+    memories[1].add(added.to(gpu.device), labels.to(gpu.device))
+    expected, found = (memory.search(queries) for memory in memories)
+    assert torch.equal(found.indices, expected.indices)
+    assert memories[1].log_likelihood(queries).shape == (2, 8)
+
+
+def test_queries_that_are_not_finite(memories, gpu):
+    queries = torch.rand(2, 3, 40, device=gpu.device)
+    queries[1, 1, 5] = torch.nan
+    found = memories[1].search(queries, 4)
+    assert found.distances.isnan().all(2).tolist() == [[False] * 3, [False, True, False]]
+    assert (found.indices[1, 1] == -1).all()
+    assert memories[1].log_likelihood(queries).isnan().any(1).tolist() == [False, True]
+    with pytest.raises(ValueError, match="vectors: expected finite values, got NaN or Inf in row 4"):
+        memories[1].search(queries.cpu().numpy())
+
+
+def test_wrong_arguments(memories, gpu):
+    memory = memories[1]
+    with pytest.raises(ValueError, match="k: expected at most 1024 on a GPU, got 1025"):
+        memory.search(torch.rand(1, 40), 1025)
+    with pytest.raises(ValueError, match=r"vectors: expected shape \(..., 40\), got \(1, 39\)"):
+        memory.search(torch.rand(1, 39))
+    with pytest.raises(ValueError, match=r"activations: expected .* got \(1, 39\)"):
+        memory.predict(torch.rand(1, 39))
+    with pytest.raises(TypeError, match=r"expected a tensor of one of float16, .* got torch.int64"):
+        memory.search(torch.zeros(1, 40, dtype=torch.int64, device=gpu.device))
+    with pytest.raises(ValueError, match="got an empty memory"):
+        memory._on_gpu.search(pyhue.PixelMemory(3), torch.rand(1, 3), 1)
+    with pytest.raises(ValueError, match="device: expected 'cpu' or 'cuda', got 'meta'"):
+        memory.to("meta")
+    assert memory.to("cpu")._on_gpu is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch has CUDA")
+def test_no_cuda():
+    with pytest.raises(RuntimeError, match=r"device: .* torch has no CUDA"):
+        pyhue.PixelMemory(3).to("cuda")
+
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 4e-3, torch.float16: 4e-3}
+
+
+def example(rows, classes, dtype, probabilities, per_class):
+    generator = torch.Generator().manual_seed(0)
+    real = torch.float64 if dtype == torch.float64 else torch.float32
+    input = (3 * torch.randn(rows, classes, generator=generator)).to(dtype)
+    hue = torch.randn((rows, classes, 2) if per_class else (rows, 2), generator=generator, dtype=real)
+    labels = pyhue_nn.hue_labels(classes, generator=generator).to(real)
+    if probabilities:
+        return input, hue, torch.rand(rows, classes, generator=generator, dtype=real).softmax(1), labels
+    return input, hue, torch.randint(classes, (rows,), generator=generator), labels
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("probabilities", [False, True])
+@pytest.mark.parametrize("per_class", [False, True])
+def test_operators_of_the_hue_loss(gpu, dtype, probabilities, per_class):
+    here = example(6, 50, dtype, probabilities, per_class)
+    there = [tensor.to(gpu.device) for tensor in here]
+    tolerance = {"rtol": 0, "atol": TOLERANCE[dtype]}
+    for reduction in range(3):
+        options = (1.0, 0.5, -100, reduction, 0.1, True, True)
+        ours = gpu.ops.hue_cross_entropy(*there, None, None, *options)
+        theirs = torch.ops.pyhue.hue_cross_entropy(*here, None, None, *options)
+        for a, b in zip(ours, theirs, strict=True):
+            assert (a.dtype, a.shape) == (b.dtype, b.shape)
+            torch.testing.assert_close(a.cpu(), b, **tolerance)
+    results = []
+    for ops, arguments in ((gpu.ops, there), (torch.ops.pyhue, here)):
+        logits = arguments[0].clone()
+        options = (None, None, 1.0, 0.5, -100, 0.0)
+        loss, gradient = ops.hue_cross_entropy_(logits, *arguments[1:], *options)
+        results.append((logits, loss, gradient))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a.cpu(), b, **tolerance)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_loss_and_its_linear_form_with_autograd_on_cuda(dtype):
+    results = []
+    for device in ("cpu", "cuda"):
+        input, hue, target, labels = (t.to(device) for t in example(9, 1001, dtype, False, False))
+        leaves = [input.requires_grad_(), hue.requires_grad_(), labels.requires_grad_()]
+        loss = 2 * pyhue_nn.functional.hue_cross_entropy(*leaves[:2], target, labels)
+        results.append([loss, *torch.autograd.grad(loss, leaves)])
+        if dtype in (torch.float32, torch.float64):
+            torch.manual_seed(0)
+            layers = torch.nn.Linear(8, 1001, dtype=dtype), torch.nn.Linear(8, 2, dtype=dtype)
+            tensors = [t.detach().to(device).requires_grad_() for m in layers for t in (m.weight, m.bias)]
+            arguments = (torch.rand(9, 8, dtype=dtype).to(device), *tensors, target, labels.detach())
+            loss = pyhue_nn.functional.linear_hue_cross_entropy(*arguments)
+            results[-1] += [loss, *torch.autograd.grad(loss, tensors)]
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a.cpu(), b, rtol=0, atol=10 * TOLERANCE[dtype])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_cuda_graph_on_a_stream_of_its_own():
+    activations, labels = torch.rand(30, 9, 40), torch.arange(30) % 5
+    cpu, memory = pyhue.PixelMemory(40), pyhue.PixelMemory(40).to("cuda")
+    for each in (cpu, memory):
+        each.add(activations, labels)
+    queries = torch.rand(4, 9, 40, device="cuda")
+    memory.predict(queries)  # copies the memory, which a graph must not
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found, classes = memory.search(queries), memory.predict(queries)
+    for _ in range(2):
+        queries.copy_(torch.rand(4, 9, 40))
+        graph.replay()
+        expected = cpu.search(queries.cpu())
+        assert torch.equal(found.indices.cpu(), expected.indices)
+        assert torch.equal(found.distances.cpu(), expected.distances)
+        assert torch.equal(classes.cpu(), cpu.predict(queries.cpu()))
