@@ -210,7 +210,7 @@ void hue_cross_entropy_rows(const HueCrossEntropyRows& rows, int64_t begin, int6
 template <class Element>
 void hue_cross_entropy(const HueCrossEntropyRows& rows, int64_t begin, int64_t end, void* scratch) {
   const bool soft = rows.probabilities || rows.label_smoothing != 0;
-  const bool tiny = sizeof(RealOf<Element>) == 4 && rows.hue_scale * rows.label_radius <= 0x1p-8;
+  const bool tiny = sizeof(RealOf<Element>) == 4 && rows.hue_scale * rows.label_radius <= 0x1.6ap-8;  // 2^-7.5
   const auto kernel = rows.per_class ? (soft ? hue_cross_entropy_rows<true, false, true, Element>
                                              : hue_cross_entropy_rows<false, false, true, Element>)
                       : soft         ? (tiny ? hue_cross_entropy_rows<true, true, false, Element>

@@ -58,7 +58,7 @@ inline Vector<Real> hue_shift(HuePoint<Real> point, const Real* label_x, const R
 
 // Sums over classes: of e^t, t = scale (shift - distance), and of e^t times the unit vector; and of the same
 // with the soft targets q, without e.
-// kTiny: |t| <= 2^-8, where the series to t^2 is within 2^-26. As a polynomial of the distance d,
+// kTiny: |t| <= 2^-7.5, where the series to t^2 is within 2^-25. As a polynomial of the distance d,
 // e^t = constant + linear d + quadratic d^2, it needs no t: the sums of d and d^2 give that of e^t.
 template <class Real, bool kTiny>
 struct HueSums {

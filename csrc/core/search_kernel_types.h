@@ -55,8 +55,8 @@ struct RowPart {
   const QueryBound* query_bounds;  // (queries,): thresholds
 };
 
-// Adds the part's products to the survivors' dots, tightens their bounds and keeps those that the tighter bound does not exclude, in
-// place and in order; returns how many.
+// Adds the part's products to the survivors' dots, tightens their bounds and keeps those that the tighter bound does
+// not exclude, in place and in order; returns how many.
 using ScreenRows = int (*)(const RowPart& part, Survivor* survivors, int count);
 
 // sum (q_i - x_i)^2 in float32 and in a fixed order, the same at every level: 32 partial sums (element i goes
