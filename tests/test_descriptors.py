@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("sklearn")
 pytest.importorskip("PIL")
 
-from pyhue import _cli, descriptors
+from pyhue import PixelMemory, _cli, descriptors
 from pyhue.descriptors import _rivals, evaluate
 from pyhue.descriptors.evaluate import classify
 from pyhue.descriptors.pooling import regions
@@ -111,6 +111,19 @@ def test_long_vectors_are_classified_as_short_ones_are():
     np.testing.assert_array_equal(
         classify(np.pad(stored, padding), labels, np.pad(asked, padding), 5)[0], short
     )
+
+
+def test_zero_vectors_are_left_out():
+    """At distance 1 from everything they would be nearer than sparse vectors are to each other."""
+    axes = np.eye(12)
+    stored, asked = np.zeros((4, 3, 12)), np.zeros((2, 3, 12))
+    stored[:, 0], stored[:, 1] = axes[:4], axes[4:8]  # the third of each is zero
+    asked[0, 0], asked[1, 0] = axes[0] + 2 * axes[11], axes[3] + 2 * axes[10]
+    labels = np.array([2, 1, 1, 0])
+    np.testing.assert_array_equal(classify(stored, labels, asked, 1)[0], [2, 0])
+    memory = PixelMemory(12)
+    memory.add(stored, labels)
+    assert (memory.search(asked[:, 0], 1).indices % 3 == 2).all()  # as they are here
 
 
 def test_difference_is_paired(features):

@@ -10,12 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._arrays import vector_rows
 from pyhue._config import get_num_threads
-from pyhue.density import density
+from pyhue.descriptors._vote import directed, memory_of, vote
 from pyhue.features import Features
 from pyhue.images import stratified_folds
-from pyhue.memory import PixelMemory
 from pyhue.pixel_vectors import pixel_vectors
 
 #: Searches: float32 queries (n, dim) to squared distances and indices (n, k), -1 where none was found.
@@ -39,10 +37,9 @@ def rivals(features: Features, k: int, folds: int, seed: int) -> tuple[list[Riva
         The results, exact search first, and the packages that are not installed.
     """
     memory, queries = stratified_folds(features.labels, folds, seed, features.classes)[0]
-    stored, asked = (_rows(features, images) for images in (memory, queries))
-    pixels = features.activations.shape[2] * features.activations.shape[3]
-    classes = np.repeat(features.labels[memory], pixels)
-    counts = np.bincount(classes)
+    stored, filled = directed(pixel_vectors(features.activations[memory]))
+    asked, voting = directed(pixel_vectors(features.activations[queries]))
+    classes = np.repeat(features.labels[memory], filled.sum(axis=1))
     missing = [package for package in ("faiss", "annoy") if not importlib.util.find_spec(package)]
     builders = [_exact]
     builders += [] if "faiss" in missing else [_hnsw, _ivf]
@@ -53,10 +50,7 @@ def rivals(features: Features, k: int, folds: int, seed: int) -> tuple[list[Riva
         name, search = build(stored, k)
         middle = time.perf_counter()
         distances, indices = search(asked)
-        shape = (len(queries), pixels, indices.shape[1])
-        near = np.where(indices >= 0, classes[indices], -1).reshape(shape)
-        far = np.where(indices >= 0, np.maximum(distances, 0), np.inf).reshape(shape)
-        predicted = density(far, near, counts).argmax(axis=1)
+        predicted = vote(distances, indices, classes, voting)
         seconds = time.perf_counter() - middle
         exact = indices if build is _exact else exact
         correct = predicted == features.labels[queries]
@@ -65,20 +59,13 @@ def rivals(features: Features, k: int, folds: int, seed: int) -> tuple[list[Riva
     return found, missing
 
 
-def _rows(features: Features, images: NDArray[np.int64]) -> NDArray[np.float32]:
-    vectors = pixel_vectors(features.activations[images])
-    return vector_rows(vectors.reshape(-1, vectors.shape[2]), "activations", normalize=True)
-
-
 def _recall(indices: NDArray[np.int64], exact: NDArray[np.int64]) -> float:
     hits = sum(int((indices == column[:, None]).any(axis=1).sum()) for column in exact.T)
     return hits / exact.size
 
 
 def _exact(stored: NDArray[np.float32], k: int) -> tuple[str, _Search]:
-    memory = PixelMemory(stored.shape[1])
-    memory.add(stored[:, None], np.zeros(len(stored), np.int64))
-    memory.optimize()
+    memory = memory_of(stored)
     return "PixelMemory, exact", lambda queries: tuple(memory.search(queries, k))
 
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from tqdm import tqdm
 
-from pyhue._arrays import positive_integer, vector_rows
-from pyhue.density import density
+from pyhue._arrays import positive_integer
+from pyhue.descriptors._vote import directed, memory_of, vote
 from pyhue.descriptors.pooling import average, flatten, gem, maximum, rmac
 from pyhue.descriptors.vlad import vlad, vocabulary
 from pyhue.features import Features
 from pyhue.images import stratified_folds
-from pyhue.memory import _MAX_DIM, PixelMemory
+from pyhue.memory import _MAX_DIM
 from pyhue.pixel_vectors import pixel_vectors
 
 _Vectors = NDArray[np.float16] | NDArray[np.float32]  # (images, vectors, dim)
@@ -61,7 +61,7 @@ def evaluate(features: Features, k: int = 10, folds: int = 5, seed: int = 0) -> 
 
     Descriptors: pixel vectors, flattened map, average, GeM (p = 3), maximum, R-MAC (3 levels), VLAD (16
     words, learned from the memory's images). All vectors at unit length, k neighbours, `pyhue.density` with
-    its adaptive bandwidth. Searches are exact.
+    its adaptive bandwidth. Searches are exact. All-zero vectors are left out.
 
     Args:
         features: activations and classes of images.
@@ -97,28 +97,27 @@ def classify(
 ) -> tuple[NDArray[np.int64], float]:
     """Classes of images by the density over exact neighbours, and the seconds that search and density took.
 
+    All-zero vectors are neither stored nor have a vote: see `directed`.
+
     Args:
         stored: vectors of the memory's images (images, vectors, dim).
         labels: their classes (images,).
         asked: vectors of the images to classify (n, vectors, dim).
         k: neighbours of each vector.
     """
+    rows, filled = directed(stored)
+    queries, voting = directed(asked)
+    classes = np.repeat(labels, filled.sum(axis=1))
     if stored.shape[2] <= _MAX_DIM:
-        memory = PixelMemory(stored.shape[2])
-        memory.add(stored, labels)
-        memory.optimize()
-        start = time.perf_counter()
-        predicted: NDArray[np.int64] = memory.predict(asked, k)
-        return predicted, time.perf_counter() - start
-    rows = vector_rows(stored[:, 0], "stored", normalize=True)
-    queries = vector_rows(asked[:, 0], "asked", normalize=True)
-    search = NearestNeighbors(n_neighbors=min(k, len(rows)), algorithm="brute", metric="sqeuclidean").fit(
-        rows
-    )
+        search: Callable[..., tuple[NDArray[np.float32], NDArray[np.int64]]] = memory_of(rows).search
+        options = {"k": k}
+    else:
+        search = NearestNeighbors(algorithm="brute", metric="sqeuclidean").fit(rows).kneighbors
+        options = {"n_neighbors": min(k, len(rows))}
     start = time.perf_counter()
-    distances, indices = search.kneighbors(queries)
-    votes = density(distances[:, None], labels[indices][:, None], np.bincount(labels))
-    return votes.argmax(axis=1), time.perf_counter() - start
+    distances, indices = search(queries, **options)
+    predicted = vote(distances, indices, classes, voting)
+    return predicted, time.perf_counter() - start
 
 
 def _descriptors(maps: NDArray[np.float16], seed: int) -> Iterator[tuple[str, _Describe]]:
