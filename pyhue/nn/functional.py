@@ -192,7 +192,7 @@ def linear_hue_cross_entropy(
         hue_cross_entropy(logits, hue, target, labels, ...)
 
     Rows are taken in chunks, their gradients accumulated in the forward. Beyond the gradients themselves it
-    needs room for max(2^24, 16 C) logits (64 MiB in float32), whatever N is.
+    needs room for about 2^24 logits (64 to 96 MiB in float32), or 16 C, whatever N is.
 
     Args:
         input: features (N, F), float32 or float64; the other floating arguments have the same dtype. Under
