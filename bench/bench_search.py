@@ -7,6 +7,9 @@ Answers are asserted equal first: where indices differ, distances must tie.
 GF-eq is 2 x vectors x dim x queries / time, whatever was skipped.
 """
 
+import re
+from pathlib import Path
+
 import faiss
 import numpy as np
 import pytest
@@ -133,6 +136,27 @@ def test_real(real_memory, turns, report, fma_peak, net, count):
     compare(memory, images.reshape(-1, 1280)[:count], turns, report, fma_peak, f"real activations, {net}")
     if count == 490:
         report(f"    {memory.explain()}")
+
+
+def test_optimize(real_activations, benchmark, report):
+    """Seconds, and resident memory at the peak and afterwards, of the bytes of the vectors in float32."""
+    activations, labels = real_activations("int8")
+
+    def resident(name):
+        return 1024 * int(re.search(rf"{name}:\s*(\d+)", Path("/proc/self/status").read_text())[1])
+
+    memory = pyhue.PixelMemory(activations.shape[-1])
+    memory.add(activations[10:], labels[10:])
+    size = 4 * len(memory) * memory.dim
+    before = resident("RssAnon") - size
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    mapped = resident("RssFile")
+    benchmark.pedantic(memory.optimize, rounds=1)
+    peak, after = (resident("VmHWM") - mapped - before) / size, (resident("RssAnon") - before) / size
+    seconds = benchmark.stats.stats.mean
+    report(
+        f"optimize, {len(memory)} vectors: {seconds:.1f} s; memory {peak:.2f} at the peak, {after:.2f} after"
+    )
 
 
 @pytest.mark.parametrize("net", ["int8", "float"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -305,3 +306,28 @@ print(*outcomes - {"finished"})
 """)
     assert done.stdout.strip() in ("", "stopped"), done.stdout + done.stderr
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
+def test_workers_keep_off_the_callers_cpu_and_the_caller_stays_as_it_was():
+    code = """
+import os
+import numpy as np
+import pyhue
+cpus = os.sched_getaffinity(0)
+cpu = min(cpus)
+before = set(os.listdir("/proc/self/task"))
+pyhue.set_num_threads(2)
+memory = pyhue.PixelMemory(8)
+os.sched_setaffinity(0, {cpu})  # so that the caller is there
+os.sched_setaffinity(0, cpus)
+vectors = np.random.default_rng(0).random((5000, 1, 8), np.float32)
+memory.add(vectors, np.zeros(5000, int))
+memory.search(vectors[:, 0])
+workers = set(os.listdir("/proc/self/task")) - before
+masks = [os.sched_getaffinity(int(worker)) for worker in workers]
+assert os.sched_getaffinity(0) == cpus
+assert workers and all(mask <= cpus for mask in masks)
+assert len(cpus) == 1 or all(len(mask) == len(cpus) - 1 for mask in masks), masks
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
