@@ -1,6 +1,8 @@
 """The memory and the operators on a GPU, and with the emulated kernels, which take CPU tensors."""
 
+import functools
 import importlib.util
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +15,7 @@ torch = pytest.importorskip("torch")
 pyhue_nn = pytest.importorskip("pyhue.nn")
 
 from pyhue._device_search import DeviceSearch  # noqa: E402
+from pyhue.nn import _autograd, _hue_cross_entropy  # noqa: E402
 
 
 class Gpu(NamedTuple):
@@ -177,6 +180,51 @@ def test_operators_of_the_hue_loss(gpu, dtype, probabilities, per_class):
         results.append((logits, loss, gradient))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a.cpu(), b, **tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("factor", [1.0, 3.0, 0.0, -0.3, math.inf, math.nan])
+def test_scaled_gradients(gpu, dtype, factor):
+    real = torch.float64 if dtype == torch.float64 else torch.float32
+    generator = torch.Generator().manual_seed(0)
+    for offset, count in [(0, 1), (0, 8), (3, 5000), (1, 40_001)]:
+        memory = torch.randn(offset + count + 1, generator=generator).to(dtype)
+        memory[offset] = torch.nan
+        hue = torch.randn(7, 2, generator=generator, dtype=real)
+        expected, expected_hue = memory.clone(), hue * factor
+        inside = slice(offset, offset + count)
+        expected[inside] = (memory[inside].to(real) * torch.tensor(factor, dtype=real)).to(dtype)
+        there = memory.to(gpu.device), hue.to(gpu.device)
+        gradients = [there[0][inside], there[1], there[0][:0]]
+        gpu.ops.scale_gradients_(gradients, torch.tensor(factor, dtype=real, device=gpu.device))
+        torch.testing.assert_close(there[0].cpu(), expected, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(there[1].cpu(), expected_hue, rtol=0, atol=0, equal_nan=True)
+
+
+def test_wrong_arguments_of_scaled_gradients(gpu):
+    one = torch.ones((), device=gpu.device)
+    with pytest.raises(ValueError, match="expected 1 to 8 gradients"):
+        gpu.ops.scale_gradients_([], one)
+    with pytest.raises(ValueError, match="factor is not of the type"):
+        gpu.ops.scale_gradients_([one.double()], one)
+
+
+def test_a_backward_on_the_device(gpu, monkeypatch):
+    """Saved gradients are scaled where they lie, unless the graph is kept."""
+    scaled = functools.partial(_autograd.scaled, device_ops=gpu.ops)
+    monkeypatch.setattr(_hue_cross_entropy, "scaled", scaled)
+    input, hue, target, labels = (t.to(gpu.device) for t in example(9, 40, torch.bfloat16, False, False))
+    leaves = [input.requires_grad_(), hue.requires_grad_()]
+    for factor in (1.0, 4.0, math.nan):
+        loss = pyhue_nn.functional.hue_cross_entropy(*leaves, target, labels).float()
+        once = [g.clone() for g in torch.autograd.grad(loss, leaves, retain_graph=True)]
+        upstream = torch.tensor(factor, device=gpu.device)
+        kept = torch.autograd.grad(loss, leaves, upstream, retain_graph=True)
+        last = torch.autograd.grad(loss, leaves, upstream)
+        for a, b, c in zip(once, kept, last, strict=True):
+            assert b.data_ptr() != c.data_ptr()
+            torch.testing.assert_close(b, a * factor, rtol=0, atol=0, equal_nan=True)
+            torch.testing.assert_close(c, b, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

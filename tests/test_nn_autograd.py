@@ -1,5 +1,7 @@
 """The hue loss under automatic differentiation: operator checks, gradients, transforms, checkpoints."""
 
+import math
+
 import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -7,7 +9,7 @@ from hue_reference import reference_hue_cross_entropy, small_example
 from torch.utils.checkpoint import checkpoint
 
 import pyhue.nn as hue_nn
-from pyhue.nn.functional import hue_cross_entropy
+from pyhue.nn.functional import hue_cross_entropy, linear_hue_cross_entropy
 
 
 @pytest.mark.parametrize("gradients", [False, True])
@@ -161,3 +163,68 @@ def test_checkpointing():
         gradients.append(torch.autograd.grad(loss, list(head.parameters())))
     for plain, checkpointed in zip(*gradients, strict=True):
         assert torch.equal(plain, checkpointed)
+
+
+FACTORS = [1.0, 3.0, 0.0, -0.5, math.inf, math.nan]
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_a_kept_graph_gives_every_factor_its_own_gradients(linear):
+    loss, leaves, gradients = loss_and_gradients(linear)
+    for factor in (*FACTORS, *FACTORS):
+        found = torch.autograd.grad(loss, leaves, torch.tensor(factor), retain_graph=True)
+        for a, b in zip(found, gradients, strict=True):
+            torch.testing.assert_close(a, b * factor, rtol=0, atol=0, equal_nan=True)
+            a.fill_(7)  # the caller's own; no later backward sees it
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("linear", [False, True])
+def test_the_last_backward_overwrites_what_was_saved(linear, factor):
+    loss, leaves, gradients = loss_and_gradients(linear)
+    saved = [tensor.data_ptr() for tensor in loss.grad_fn.saved_tensors]
+    found = torch.autograd.grad(loss, leaves, torch.tensor(factor))
+    assert [tensor.data_ptr() for tensor in found] == saved
+    for a, b in zip(found, gradients, strict=True):
+        torch.testing.assert_close(a, b * factor, rtol=0, atol=0, equal_nan=True)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        loss.backward()
+
+
+def test_what_hooks_on_saved_tensors_hold_is_not_overwritten():
+    held = []
+
+    def pack(tensor):
+        held.append((tensor, tensor.clone()))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss, leaves, gradients = loss_and_gradients(False)
+    found = torch.autograd.grad(3 * loss, leaves)
+    for a, b in zip(found, gradients, strict=True):
+        torch.testing.assert_close(a, b * 3, rtol=0, atol=0)
+    assert held
+    assert all(torch.equal(tensor, before) for tensor, before in held)
+
+
+def test_a_backward_outside_of_the_engine_overwrites_nothing():
+    loss, _, gradients = loss_and_gradients(False)
+    for _ in range(2):
+        with torch.no_grad():
+            found = loss.grad_fn.apply(torch.tensor(2.0))
+        assert torch.equal(found[0], 2 * gradients[0])
+
+
+def loss_and_gradients(linear):
+    """A loss, its leaves, and gradients with the factor 1 that share no memory with it."""
+    torch.manual_seed(0)
+    if linear:
+        shapes = [(6, 4), (11, 4), (11,), (2, 4), (2,)]
+        leaves = [torch.randn(shape, requires_grad=True) for shape in shapes]
+        function = linear_hue_cross_entropy
+    else:
+        leaves = [torch.randn(6, 11, requires_grad=True), torch.randn(6, 2, requires_grad=True)]
+        function = hue_cross_entropy
+    loss = function(*leaves, torch.arange(6), hue_nn.hue_labels(11))
+    gradients = torch.autograd.grad(loss, leaves, retain_graph=True)
+    return loss, leaves, [gradient.clone() for gradient in gradients]

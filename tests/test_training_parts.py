@@ -18,6 +18,7 @@ from torch.nn import functional
 from pyhue.images import decode_image
 from pyhue.nn import hue_labels
 from pyhue.training import data as data_module
+from pyhue.training import model
 from pyhue.training.augment import augmentation
 from pyhue.training.config import HUE_LABELS, TrainConfig
 from pyhue.training.data import DataSet
@@ -96,7 +97,20 @@ def test_the_hue_loss_is_the_sum_of_both_terms(kind):
     distances = 0.7 * torch.cdist(hue, labels)
     expected = functional.cross_entropy(logits, target, label_smoothing=0.1)
     expected += 0.3 * functional.cross_entropy(-distances, target, label_smoothing=0.1)
-    torch.testing.assert_close(Loss(config, 4, seed=5)(logits, hue, target), expected)
+    torch.testing.assert_close(Loss(config, 4, 5, torch.device("cpu"))(logits, hue, target), expected)
+
+
+def test_the_hue_loss_stays_on_a_device_with_kernels(monkeypatch):
+    """The device without data has kernels that compute nothing, and nothing can be copied from it."""
+    config, device = TrainConfig("data", hue_weight=0.3), torch.device("meta")
+    arguments = torch.randn(6, 4), torch.randn(6, 2), torch.tensor([0, 1, 2, 3, 0, 1])
+    there = [tensor.to(device) for tensor in arguments]
+    assert Loss(config, 4, 5, device)(*there).device == device
+    monkeypatch.setattr(model, "computes_on", lambda device: False)
+    on_cpu = Loss(config, 4, 5, device)
+    assert on_cpu(*arguments).device.type == "cpu"
+    with pytest.raises(NotImplementedError, match="meta"):
+        on_cpu(*there)
 
 
 def test_runs_that_differ_in_their_loss_start_equal():

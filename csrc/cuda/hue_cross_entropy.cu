@@ -2,6 +2,7 @@
 
 #include "cuda/hue_cross_entropy.h"
 #include "cuda/hue_cross_entropy_kernels.h"
+#include "cuda/hue_cross_entropy_scale.h"
 #include "cuda/hue_cross_entropy_sums.h"
 
 namespace pyhue::cuda {
@@ -122,6 +123,21 @@ void hue_cross_entropy(const HueCrossEntropy& loss, void* scratch, cudaStream_t 
     case kFloat64: return run<double>(loss, bytes, stream);
     case kBfloat16: return run<Bfloat16>(loss, bytes, stream);
     default: return run<Half>(loss, bytes, stream);
+  }
+}
+
+void scale_gradients(const ScaledArrays& arrays, const void* factor, cudaStream_t stream) {
+  int64_t longest = 0;
+  for (int i = 0; i < arrays.count; ++i) longest = std::max(longest, arrays.array[i].count);
+  if (longest == 0) return;
+  // Few blocks, since they mostly find a 1: enough for the memory bandwidth where they do not.
+  const int64_t blocks =
+      std::min<int64_t>((longest + 4 * kScaleThreads - 1) / (4 * kScaleThreads), 4 * multiprocessors());
+  const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(arrays.count));
+  if (arrays.array[0].type == kFloat64) {
+    launch(scale_arrays<double>, grid, dim3(kScaleThreads), 0, stream, arrays, static_cast<const double*>(factor));
+  } else {
+    launch(scale_arrays<float>, grid, dim3(kScaleThreads), 0, stream, arrays, static_cast<const float*>(factor));
   }
 }
 

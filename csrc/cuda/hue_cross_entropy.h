@@ -22,4 +22,19 @@ int64_t hue_cross_entropy_scratch_bytes(const HueCrossEntropy& loss);
 
 void hue_cross_entropy(const HueCrossEntropy& loss, void* scratch, cudaStream_t stream);
 
+struct ScaledArray {
+  void* values;
+  int64_t count;
+  ElementType type;
+};
+constexpr int kMostScaled = 8;
+struct ScaledArrays {
+  ScaledArray array[kMostScaled];
+  int count;
+};
+
+// Multiplies the arrays, all of float64 or none, by *factor, a double or a float in device memory, each product rounded
+// once. Where it is 1, which only the device knows, it costs one launch and no pass over memory.
+void scale_gradients(const ScaledArrays& arrays, const void* factor, cudaStream_t stream);
+
 }  // namespace pyhue::cuda

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyhue.nn._ops import ops
+
 _HALF = frozenset((torch.bfloat16, torch.float16))
 
 
@@ -45,12 +47,54 @@ def refuse_double_backward(*grad_gradients: Tensor | None) -> None:
         raise RuntimeError("the hue loss has no double backward: its gradients cannot be differentiated")
 
 
-def scaled(gradients: tuple[Tensor, ...], grad_loss: Tensor) -> tuple[Tensor, ...]:
-    """The gradients times that of the loss: as they are if it is 1, where looking at its value is free."""
-    traced = transforms_active() or torch.compiler.is_compiling()
-    if not traced and type(grad_loss) is Tensor and grad_loss.is_cpu and grad_loss.item() == 1.0:
+def may_overwrite_saved() -> bool:
+    """Whether tensors saved now, that nobody else holds, are surely nobody else's in the backward either.
+
+    Hooks on saved tensors get them in between, and may keep them. Asked in the forward.
+    """
+    if transforms_active() or torch.compiler.is_compiling():
+        return False
+    hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return hooks is not None and hooks(True) is None
+
+
+def _graph_is_kept() -> bool:
+    """Whether the backward under way, if one is, leaves saved tensors for another one."""
+    kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return kept is None or bool(kept())
+
+
+def scaled(
+    gradients: tuple[Tensor, ...], grad_loss: Tensor, overwrite: bool, device_ops: Any = ops
+) -> tuple[Tensor, ...]:
+    """The saved gradients times that of the loss, with no pass over them where that is 1.
+
+    They are overwritten where this backward is the last that reads them: the engine releases saved tensors
+    right after it unless the graph is kept. A GPU looks at the factor itself; here that would wait for it.
+
+    Args:
+        gradients: the saved gradients.
+        grad_loss: the factor, a scalar.
+        overwrite: what `may_overwrite_saved` said in the forward.
+        device_ops: the operators of the device.
+    """
+    if transforms_active() or torch.compiler.is_compiling():
+        return tuple(gradient * grad_loss for gradient in gradients)
+    if not overwrite or type(grad_loss) is not Tensor or _graph_is_kept():
+        return tuple(gradient * grad_loss for gradient in gradients)
+    real = torch.float64 if gradients[0].dtype == torch.float64 else torch.float32
+    if device_ops is ops and grad_loss.is_cpu:
+        if grad_loss.item() != 1.0:
+            for gradient in gradients:
+                gradient.mul_(grad_loss)
         return gradients
-    return tuple(gradient * grad_loss for gradient in gradients)
+    scale = getattr(device_ops, "scale_gradients_", None)
+    if scale is None or grad_loss.dtype != real or grad_loss.device != gradients[0].device:
+        return tuple(gradient * grad_loss for gradient in gradients)
+    scale(list(gradients), grad_loss)
+    # Should this backward fail after all, the next one is to fail too, not to scale once more.
+    torch.autograd.graph.increment_version(gradients)
+    return gradients
 
 
 def call_for_each_member(

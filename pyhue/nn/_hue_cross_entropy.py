@@ -1,8 +1,8 @@
 """Autograd and fake kernels of ``torch.ops.pyhue.hue_cross_entropy``.
 
 With a reduction the kernel computes the gradients together with the loss: they are outputs of the forward
-operator, and the backward scales them. Without one the backward calls the kernel again, because only then
-the weight of each row is known.
+operator, and the backward scales them, in place unless the graph is kept. Without one the backward calls the
+kernel again, because only then the weight of each row is known.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from torch import Tensor
 from pyhue.nn._autograd import (
     as_in_torch,
     call_for_each_member,
+    may_overwrite_saved,
     refuse_double_backward,
     scaled,
     transforms_active,
@@ -50,12 +51,15 @@ def _fake_in_place(input: Tensor, hue: Tensor, *others: Any) -> tuple[Tensor, Te
 
 torch.library.register_fake("pyhue::hue_cross_entropy", _fake)
 torch.library.register_fake("pyhue::hue_cross_entropy_", _fake_in_place)
+if hasattr(ops, "scale_gradients_"):  # of CUDA only
+    torch.library.register_fake("pyhue::scale_gradients_", lambda gradients, factor: None)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
     """Keep what the backward scales, or the tensors that it calls the kernel with."""
     ctx.set_materialize_grads(False)
     ctx.options = options = inputs[-1]
+    ctx.overwrite = may_overwrite_saved()
     if options.reduction == REDUCTIONS["none"]:
         ctx.save_for_backward(*inputs[:5])
     else:
@@ -75,7 +79,7 @@ def _backward(
         options = options._replace(reduction=REDUCTIONS["sum"], gradients=True)
         gradients = kernel(*saved, grad_loss.contiguous(), options)[1:]
     else:
-        gradients = scaled(saved, grad_loss)
+        gradients = scaled(saved, grad_loss, ctx.overwrite)
     grad_labels = gradients[2] if options.label_gradient else None
     return gradients[0], gradients[1], None, grad_labels, None, None, None
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from pyhue.nn._autograd import (
     as_in_torch,
     call_for_each_member,
+    may_overwrite_saved,
     refuse_double_backward,
     scaled,
     transforms_active,
@@ -122,6 +123,7 @@ class LinearHueCrossEntropyFunction(torch.autograd.Function):
         if not transforms_active():
             ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
+        ctx.overwrite = may_overwrite_saved()
         ctx.save_for_backward(*output[1:])
 
     @staticmethod
@@ -131,7 +133,7 @@ class LinearHueCrossEntropyFunction(torch.autograd.Function):
         refuse_double_backward(*grad_gradients)
         if grad_loss is None:
             return (None,) * 14
-        return (*scaled(ctx.saved_tensors, grad_loss), *(None,) * 9)
+        return (*scaled(ctx.saved_tensors, grad_loss, ctx.overwrite), *(None,) * 9)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:

@@ -29,3 +29,9 @@ def _load() -> None:
 
 _load()
 ops = torch.ops.pyhue
+
+
+def computes_on(device: torch.device) -> bool:
+    """Whether the loss has a kernel for tensors of that device."""
+    key = torch._C._dispatch_key_for_device(device.type)
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key("pyhue::hue_cross_entropy", key))

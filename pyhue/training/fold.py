@@ -95,7 +95,7 @@ def _begin(config: TrainConfig, data: DataSet, fold: Fold, workers: Workers) -> 
     model.to(workers.device)
     to_channels_last: Any = model.to  # torch declares .to without memory_format
     to_channels_last(memory_format=torch.channels_last)  # up to 1.4 times as fast on CPUs, too
-    loss = Loss(config, len(data.classes), _derived(fold, 0, 1))
+    loss = Loss(config, len(data.classes), _derived(fold, 0, 1), workers.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     return _Training(
         config,

@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from pyhue.backbones import load_backbone
 from pyhue.nn import HueCrossEntropyLoss, HueHead, hue_labels
+from pyhue.nn._ops import computes_on
 from pyhue.training.config import TrainConfig
 
 
@@ -45,9 +46,10 @@ class Loss(nn.Module):
         config: options of the run.
         num_classes: C.
         seed: of the hue labels.
+        device: of the logits. Where the hue loss has no kernel for it, they come over to the CPU.
     """
 
-    def __init__(self, config: TrainConfig, num_classes: int, seed: int) -> None:
+    def __init__(self, config: TrainConfig, num_classes: int, seed: int, device: torch.device) -> None:
         super().__init__()
         self._smoothing = config.label_smoothing
         labels = hue_labels(num_classes, config.hue_labels, torch.Generator().manual_seed(seed))
@@ -58,11 +60,13 @@ class Loss(nn.Module):
             hue_scale=config.hue_scale,
             label_smoothing=config.label_smoothing,
         )
+        self._device = device if computes_on(device) else torch.device("cpu")
+        self._hue.to(self._device)
 
     def forward(self, logits: Tensor, hue: Tensor | None, target: Tensor) -> Tensor:
         """The mean over the batch, float32."""
         if hue is None:
             return cross_entropy(logits.float(), target, label_smoothing=self._smoothing)
-        # The operators are the CPU's; from another device the logits, which are small, come over.
-        loss: Tensor = self._hue(logits.float().cpu(), hue.float().cpu(), target.cpu())
+        own = self._device
+        loss: Tensor = self._hue(logits.float().to(own), hue.float().to(own), target.to(own))
         return loss.to(logits.device)
