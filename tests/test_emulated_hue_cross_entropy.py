@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from hue_reference import reference_hue_cross_entropy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pyhue.nn.functional import hue_labels
 
@@ -197,6 +199,69 @@ def test_ugly_hue(hue):
     labels = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
     arguments = (torch.zeros(1, 3), torch.tensor([hue]), torch.tensor([0]), labels)
     assert_agrees(arguments, hue_scale=1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_logits_near_the_largest_number(dtype):
+    """Their products with log2(e) overflow; those of a row that only some threads see, too."""
+    huge = 0.9 * torch.finfo(dtype).max
+    rows = torch.zeros(5, 300, dtype=dtype)
+    rows[0, 7] = huge
+    rows[1, :] = -huge
+    rows[2, 100:] = -huge
+    rows[3, :150], rows[3, 150:] = huge, -huge
+    rows[4, 3], rows[4, 4:] = -huge, math.inf
+    target = torch.tensor([7, 5, 50, 0, 1])
+    real = real_type(dtype)
+    labels = torch.zeros(300, 2, dtype=real)
+    loss, gradient, *_ = emulated(rows, torch.ones(5, 2, dtype=real), target, labels, reduction="none")
+    exact = rows.double().requires_grad_()
+    theirs = torch.nn.functional.cross_entropy(exact, target, reduction="none")
+    expected = torch.autograd.grad(theirs.sum(), exact)[0]
+    torch.testing.assert_close(gradient.double(), expected, rtol=0, atol=TOLERANCE[dtype], equal_nan=True)
+    theirs = theirs.detach() + math.log(300)
+    torch.testing.assert_close(loss.double(), theirs, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("label_radius", [1e-3, 1.0, 100.0])
+@pytest.mark.parametrize("point_radius", [1e-3, 1.0, 100.0])
+@pytest.mark.parametrize("hue_scale", [0.0, 1e-5, 1e-3, 0.1, 1.0, 40.0])
+def test_every_form_of_the_hue_term(label_radius, point_radius, hue_scale):
+    """Series, exponentials, and those below the nearest label; a guess at the radius that was wrong."""
+    for classes, dtype in [(21, torch.float32), (700, torch.float32), (21, torch.float64)]:
+        input, hue, target, labels = example(6, classes, dtype)
+        labels[classes // 2 :] *= 0.3  # not all at the same distance
+        arguments = (input, point_radius * hue, target, label_radius * labels)
+        assert_agrees(arguments, hue_scale=hue_scale, hue_weight=1e3, ignore_index=int(target[2]))
+
+
+def test_labels_at_any_address():
+    for classes, offset in itertools.product([8, 9], range(1, 5)):
+        input, hue, target, labels = example(3, classes)
+        memory = torch.zeros(2 * classes + offset)
+        memory[offset:] = labels.flatten()
+        assert_agrees((input, hue, target, memory[offset:].view(classes, 2)), hue_weight=10.0)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_hard_targets(dtype, data):
+    rows = data.draw(st.integers(1, 40))
+    classes = data.draw(st.integers(1, 3000 if rows < 4 else 70))
+    arguments = example(rows, classes, dtype, offset=data.draw(st.integers(0, 9)))
+    arguments[0].mul_(data.draw(st.sampled_from([0.0, 1.0, 10.0])))
+    hue_scale, hue_weight = data.draw(
+        st.sampled_from([(None, 1.0), (None, -1.0), (1e-4, 10.0), (0.5, 100.0), (31.0, 1.0)])
+    )
+    assert_agrees(
+        arguments,
+        weight=torch.linspace(0.2, 2, classes) if data.draw(st.booleans()) else None,
+        hue_scale=hue_scale,
+        hue_weight=hue_weight,
+        reduction=data.draw(st.sampled_from(REDUCTIONS)),
+        ignore_index=data.draw(st.integers(0, classes - 1)) if rows > 8 else -100,
+    )
 
 
 def test_empty_and_ignored_batches():

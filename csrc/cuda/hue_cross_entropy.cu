@@ -1,19 +1,18 @@
 #include <algorithm>
 
 #include "cuda/hue_cross_entropy.h"
-#include "cuda/hue_cross_entropy_kernels.h"
+#include "cuda/hue_cross_entropy_hard.h"
 #include "cuda/hue_cross_entropy_scale.h"
 #include "cuda/hue_cross_entropy_sums.h"
 
 namespace pyhue::cuda {
 namespace {
 
-constexpr int64_t kWarpClasses = 512;           // rows up to this length take a warp
-constexpr int64_t kSmallRowBytes = 32 * 1024;   // rows up to this a small block
-constexpr int64_t kMostHeldBytes = 160 * 1024;  // of a row in shared memory; sm_80 has 163 KiB for a block
-// Threads for long rows; soft targets need more than the 64 registers that 1,024 threads leave to each.
-template <bool kSoft>
-constexpr int kLargeTeam = kSoft ? 512 : 1024;
+constexpr int64_t kWarpBytes = 8 * 1024;       // rows up to this length take a warp
+constexpr int64_t kSmallRowBytes = 32 * 1024;  // rows up to this a small block
+constexpr int kLargeTeam = 512;                // threads for longer ones, two blocks to a multiprocessor
+constexpr int64_t kReservedBytes = 1024;       // of shared memory, for each block
+constexpr int64_t kStaticBytes = 2048;         // at most, of a block's reductions
 
 unsigned blocks_for(int64_t items, int64_t of_block) {
   return static_cast<unsigned>((items + of_block - 1) / of_block);
@@ -36,33 +35,57 @@ Layout layout_of(const HueCrossEntropy& loss) {
     return begin;
   };
   layout.total = place(8);
-  layout.partial = place(8 * (kMostPartials + 1));
-  layout.row_loss = place(loss.reduction == Reduction::kNone ? 0 : 8 * loss.rows);
+  layout.partial = place(8 * kMostPartials);
+  layout.row_loss = place(2 * 8 * loss.rows);  // of each term
   layout.row_state = place(loss.grad_labels ? kRowState * real_bytes * loss.rows : 0);
   layout.labels = place(loss.grad_labels ? 2 * real_bytes * loss.classes * row_slices(loss.rows) : 0);
   layout.bytes = end;
   return layout;
 }
 
-template <class Element, bool kSoft, bool kPerClass, int kTeam>
-void launch_rows(const HueCrossEntropy& loss, const Work& work, cudaStream_t stream) {
-  constexpr int kTeams = Team<kTeam>::kTeams;
-  const int64_t pieces = loss.classes / Vector<Element>::kLength + 2;
-  const int64_t room = std::min(kMostHeldBytes, shared_limit() - 2048) / kTeams / 16;  // 2048: static, reserved
-  const int held = static_cast<int>(std::min(pieces, room));
-  launch(hue_rows<Element, kSoft, kPerClass, kTeam>, dim3(blocks_for(loss.rows, kTeams)),
-         dim3(Team<kTeam>::kBlockThreads), static_cast<size_t>(held) * kTeams * 16, stream, loss, work, held);
+// Vectors of a row that stay in shared memory, where `blocks` are to fit on a multiprocessor.
+template <class Element, int kTeam>
+int held_vectors(const HueCrossEntropy& loss, int blocks) {
+  const int64_t of_block = (shared_limit() + kReservedBytes) / blocks - kReservedBytes - kStaticBytes;
+  return static_cast<int>(std::min(loss.classes / Vector<Element>::kLength + 2, of_block / Team<kTeam>::kTeams / 16));
+}
+
+template <class Element, int kTeam, class Kernel>
+void launch_teams(Kernel kernel, int64_t blocks, int held, const HueCrossEntropy& loss, const Work& work,
+                  cudaStream_t stream) {
+  launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(Team<kTeam>::kBlockThreads),
+         static_cast<size_t>(held) * Team<kTeam>::kTeams * 16, stream, loss, work, held);
 }
 
 template <class Element, bool kSoft, bool kPerClass>
-void launch_rows(const HueCrossEntropy& loss, const Work& work, cudaStream_t stream) {
-  if (loss.classes <= kWarpClasses) return launch_rows<Element, kSoft, kPerClass, 32>(loss, work, stream);
-  // The rare forms do without a kernel of their own for long rows.
+void launch_soft(const HueCrossEntropy& loss, const Work& work, cudaStream_t stream) {
+  const int64_t bytes = loss.classes * static_cast<int64_t>(sizeof(Element));
+  const auto launch_team = [&]<int kTeam>() {
+    launch_teams<Element, kTeam>(hue_rows<Element, kSoft, kPerClass, kTeam>, blocks_for(loss.rows, Team<kTeam>::kTeams),
+                                 held_vectors<Element, kTeam>(loss, 1), loss, work, stream);
+  };
+  if (bytes <= kWarpBytes / 4) return launch_team.template operator()<32>();
+  // The rarest forms do without a kernel of their own for long rows.
   if constexpr (sizeof(Element) < 8 && !kPerClass) {
-    const int64_t bytes = loss.classes * static_cast<int64_t>(sizeof(Element));
-    if (bytes > kSmallRowBytes) return launch_rows<Element, kSoft, kPerClass, kLargeTeam<kSoft>>(loss, work, stream);
+    if (bytes > kSmallRowBytes) return launch_team.template operator()<kLargeTeam>();
   }
-  launch_rows<Element, kSoft, kPerClass, kThreads>(loss, work, stream);
+  launch_team.template operator()<kThreads>();
+}
+
+template <class Element>
+void launch_hard(const HueCrossEntropy& loss, const Work& work, cudaStream_t stream) {
+  const int64_t bytes = loss.classes * static_cast<int64_t>(sizeof(Element));
+  const auto launch_team = [&]<int kTeam>() {
+    const int64_t turns = blocks_for(loss.rows, kPoints * Team<kTeam>::kTeams);
+    const int blocks = kTeam == kLargeTeam ? 2 : 1;
+    launch_teams<Element, kTeam>(hard_rows<Element, kTeam>, (kPoints + 1) * turns,
+                                 held_vectors<Element, kTeam>(loss, blocks), loss, work, stream);
+  };
+  if (bytes <= kWarpBytes) return launch_team.template operator()<32>();
+  if constexpr (sizeof(Element) < 8) {
+    if (bytes > kSmallRowBytes) return launch_team.template operator()<kLargeTeam>();
+  }
+  launch_team.template operator()<kThreads>();
 }
 
 template <class Real>
@@ -78,13 +101,14 @@ void label_gradient(const HueCrossEntropy& loss, const Work& work, void* partial
          static_cast<const Real*>(partial), slices, 2 * loss.classes, static_cast<Real*>(loss.grad_labels));
 }
 
-// The sum of `count` values to *to, in an order that depends on the count only.
-template <class Value>
-void sum(const Value& value, int64_t count, double* partial, double* to, cudaStream_t stream) {
+// The sum of `count` values to `to`, in an order that depends on the count only.
+template <class Value, class To>
+void sum(const Value& value, int64_t count, double* partial, const To& to, cudaStream_t stream) {
   const int64_t parts = std::clamp<int64_t>((count + kPartialRows - 1) / kPartialRows, 1, kMostPartials);
-  launch(sum_values<Value>, dim3(static_cast<unsigned>(parts)), dim3(kThreads), 0, stream, value, count,
-         parts == 1 ? to : partial);
-  if (parts > 1) launch(sum_values<Given>, dim3(1), dim3(kThreads), 0, stream, Given{partial}, parts, to);
+  if (parts == 1) return launch(sum_values<Value, To>, dim3(1), dim3(kSumThreads), 0, stream, value, count, to);
+  launch(sum_values<Value, ToArray>, dim3(static_cast<unsigned>(parts)), dim3(kSumThreads), 0, stream, value, count,
+         ToArray{partial});
+  launch(sum_values<Given, To>, dim3(1), dim3(kSumThreads), 0, stream, Given{partial}, parts, to);
 }
 
 template <class Element>
@@ -95,18 +119,20 @@ void run(const HueCrossEntropy& loss, unsigned char* scratch, cudaStream_t strea
   double* partial = reinterpret_cast<double*>(scratch + layout.partial);
   double* row_loss = reinterpret_cast<double*>(scratch + layout.row_loss);
   const bool mean = loss.reduction == Reduction::kMean, soft = loss.probabilities || loss.label_smoothing != 0;
-  if (mean) sum(TargetWeight<Real>{loss}, loss.rows, partial, total, stream);
+  if (mean) sum(TargetWeight<Real>{loss}, loss.rows, partial, ToArray{total}, stream);
   const Work work{mean ? total : nullptr, row_loss, loss.grad_labels ? scratch + layout.row_state : nullptr};
+  const bool hard = !soft && !loss.per_class;
   if (loss.rows > 0) {
-    const auto rows = loss.per_class ? soft ? launch_rows<Element, true, true> : launch_rows<Element, false, true>
-                      : soft         ? launch_rows<Element, true, false>
-                                     : launch_rows<Element, false, false>;
+    const auto rows = hard             ? launch_hard<Element>
+                      : loss.per_class ? soft ? launch_soft<Element, true, true> : launch_soft<Element, false, true>
+                                       : launch_soft<Element, true, false>;
     rows(loss, work, stream);
   }
   if (loss.reduction != Reduction::kNone) {
-    // The total is needed until the last row is done; the sum of the losses takes the place of the partial sums.
-    sum(Given{row_loss}, loss.rows, partial + 1, partial, stream);
-    launch(write_loss<Real>, dim3(1), dim3(32), 0, stream, static_cast<const double*>(partial), work.total,
+    sum(Given{row_loss}, loss.rows * (hard ? 2 : 1), partial, ToLoss<Real>{work.total, static_cast<Real*>(loss.loss)},
+        stream);
+  } else if (hard && loss.rows > 0) {
+    launch(add_terms<Real>, dim3(blocks_for(loss.rows, kThreads)), dim3(kThreads), 0, stream, row_loss, loss.rows,
            static_cast<Real*>(loss.loss));
   }
   if (loss.grad_labels) label_gradient<Real>(loss, work, scratch + layout.labels, stream);

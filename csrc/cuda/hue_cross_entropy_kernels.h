@@ -31,6 +31,31 @@ struct Team {
     }
     return value;
   }
+
+  // Every value's sum over all threads; the same bits in each.
+  template <class Real, int kCount>
+  __device__ void add(Real (&values)[kCount]) const {
+#pragma unroll
+    for (Real& value : values) {
+      for (int mask = 16; mask > 0; mask /= 2) value += __shfl_xor_sync(kFullMask, value, mask);
+    }
+    if constexpr (kSize > 32) {
+      __shared__ Real of_warp[kSize / 32][kCount];
+      __syncthreads();  // the values of the last call have been read
+      if (rank() % 32 == 0) {
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) of_warp[rank() / 32][i] = values[i];
+      }
+      __syncthreads();
+#pragma unroll
+      for (Real& value : values) value = 0;
+#pragma unroll 1
+      for (int warp = 0; warp < kSize / 32; ++warp) {
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) values[i] += of_warp[warp][i];
+      }
+    }
+  }
 };
 
 // A row cut into vectors of 16 bytes at aligned addresses; piece 0 is what comes before the first of them, perhaps

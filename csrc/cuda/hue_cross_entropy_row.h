@@ -19,6 +19,25 @@ struct HueTerm {
   Real t, unit_x, unit_y;
 };
 
+// From a label to a point: where they coincide dx and dy are 0, and so is every product with them.
+template <class Real>
+struct Span {
+  __device__ Span(Real dx, Real dy)
+      : dx(dx),
+        dy(dy),
+        squared(multiply_add(dx, dx, multiply_add(dy, dy, std::numeric_limits<Real>::min()))),
+        inverse(inverse_root(squared)) {}
+
+  __device__ Real distance() const { return squared * inverse; }
+  // e^t / e^-(scale shift): in the sums and in the labels' gradient the same bits, since a t of a point far from all
+  // labels is rounded to more than its softmax could bear.
+  __device__ Real exponential(Real shift, Real scale) const {
+    return power_of_two(multiply_add(-squared, inverse, shift) * (scale * kLog2E<Real>));
+  }
+
+  Real dx, dy, squared, inverse;
+};
+
 // kSoft: q has a part that is not one-hot. kPerClass: hue has a point for every class.
 template <class Real, bool kSoft, bool kPerClass>
 struct Row {

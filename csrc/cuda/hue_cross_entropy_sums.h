@@ -7,7 +7,8 @@
 namespace pyhue::cuda {
 namespace {
 
-constexpr int64_t kPartialRows = 8192;  // summed by a block
+constexpr int kSumThreads = 1024;
+constexpr int64_t kPartialRows = 16384;  // summed by a block: for most batches the only one
 constexpr int64_t kMostPartials = 256;
 constexpr int64_t kSliceRows = 256;  // of the labels' gradient, summed by a thread
 constexpr int64_t kMostSlices = 64;
@@ -30,19 +31,34 @@ struct TargetWeight {
   }
 };
 
+// Where a sum goes.
+struct ToArray {
+  double* sums;
+  __device__ void operator()(double sum) const { sums[blockIdx.x] = sum; }
+};
+template <class Real>
+struct ToLoss {
+  const double* total;
+  Real* loss;
+  __device__ void operator()(double sum) const { *loss = static_cast<Real>(total ? sum / *total : sum); }
+};
+
 // Block b sums the values b, b + blocks, ... of each thread, then those of its threads.
-template <class Value>
-__global__ void __launch_bounds__(kThreads) sum_values(Value value, int64_t count, double* sums) {
+template <class Value, class To>
+__global__ void __launch_bounds__(kSumThreads) sum_values(Value value, int64_t count, To to) {
   double sum = 0;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count; i += step) sum += value(i);
-  sum = Team<kThreads>{}.reduce(sum, [](double a, double b) { return a + b; });
-  if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kSumThreads;
+#pragma unroll 8
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x; i < count; i += step) sum += value(i);
+  sum = Team<kSumThreads>{}.reduce(sum, [](double a, double b) { return a + b; });
+  if (threadIdx.x == 0) to(sum);
 }
 
+// The losses of rows whose terms were computed apart.
 template <class Real>
-__global__ void __launch_bounds__(32) write_loss(const double* sum, const double* total, Real* loss) {
-  if (threadIdx.x == 0) *loss = static_cast<Real>(total ? *sum / *total : *sum);
+__global__ void __launch_bounds__(kThreads) add_terms(const double* terms, int64_t rows, Real* loss) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < rows) loss[i] = static_cast<Real>(terms[i] + terms[rows + i]);
 }
 
 // A thread for each class, over a slice of the rows in order: (slices, classes, 2).
@@ -58,6 +74,14 @@ __global__ void __launch_bounds__(kThreads) label_gradients(HueCrossEntropy loss
     const Row<Real, kSoft, kPerClass> row(loss, index, row_scale);
     if (row.ignored) continue;
     const Real* state = static_cast<const Real*>(work.row_state) + kRowState * index;
+    if constexpr (!kSoft && !kPerClass) {
+      const Span<Real> span(row.x - row.labels[2 * c], row.y - row.labels[2 * c + 1]);
+      Real coefficient = state[kPartition] * span.exponential(state[kShift], row.hue_scale);
+      if (c == row.target) coefficient -= state[kHard];
+      x += coefficient * span.inverse * span.dx;
+      y += coefficient * span.inverse * span.dy;
+      continue;
+    }
     const HueTerm<Real> hue = row.hue(c);
     Real coefficient = state[kPartition] * exponential(hue.t - state[kShift]);
     if (kSoft) coefficient -= row.soft(c) * row.scale * hue_scale;
