@@ -12,7 +12,7 @@ constexpr int64_t kWarpBytes = 8 * 1024;       // rows up to this length take a 
 constexpr int64_t kSmallRowBytes = 32 * 1024;  // rows up to this a small block
 constexpr int kLargeTeam = 512;                // threads for longer ones, two blocks to a multiprocessor
 constexpr int64_t kReservedBytes = 1024;       // of shared memory, for each block
-constexpr int64_t kStaticBytes = 2048;         // at most, of a block's reductions
+constexpr int64_t kStaticBytes = 1536;         // at most, of a block's reductions
 
 unsigned blocks_for(int64_t items, int64_t of_block) {
   return static_cast<unsigned>((items + of_block - 1) / of_block);

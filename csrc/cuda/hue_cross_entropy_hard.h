@@ -30,7 +30,8 @@ struct Exponential {
   // maximum - x, of the maximum that the shift stands for.
   __device__ double above(Real x) const {
     if (wide()) return static_cast<double>(maximum - x);
-    return static_cast<double>(shift) / static_cast<double>(kLog2E<Real>) - static_cast<double>(x);
+    constexpr double kPerLog = 1 / static_cast<double>(kLog2E<Real>);
+    return static_cast<double>(shift) * kPerLog - static_cast<double>(x);
   }
 
   Real maximum, shift;
@@ -177,7 +178,7 @@ __device__ inline void write_row(const HueCrossEntropy& loss, const Work& work, 
   if (index >= loss.rows) return;
   const Team<kTeam> team;
   const bool first = Team<kTeam>::rank() == 0;
-  const Row<Real, false, false> row(loss, index, row_scale_of<Real>(work));
+  const Row<Real, false, false> row(loss, index, 1);  // what the mean divides by is waited for later
   Element* gradient = static_cast<Element*>(loss.grad_input) + (loss.grad_input ? index * loss.classes : 0);
   if (row.ignored) {
     if (first) work.row_loss[index] = 0;
@@ -200,7 +201,7 @@ __device__ inline void write_row(const HueCrossEntropy& loss, const Work& work, 
   if (first) work.row_loss[index] = row.hard * (static_cast<double>(log(sum)) + exponential.above(at_target));
   if (!loss.grad_input) return;
 
-  const Real scale = row.scale * row.hard, factor = scale / sum;
+  const Real scale = row.scale * row_scale_of<Real>(work) * row.hard, factor = scale / sum;
   const bool aligned = (reinterpret_cast<uintptr_t>(gradient) - reinterpret_cast<uintptr_t>(input)) % 16 == 0;
   const bool slowly = !aligned || exponential.wide();
   if (slowly) {

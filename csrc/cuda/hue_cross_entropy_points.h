@@ -16,36 +16,48 @@ struct Points {
   Real scale;  // of distances
 };
 
-// Sums over labels: of e^t for each row, then of e^t times the unit vector from label to point, x and y.
+// How a term e^t is computed, by the largest |t|.
+//
+// kLinear, to 2^-12: 1 + t, within 2^-25, is linear in the distance, so that its sums follow from those of distances,
+// unit vectors and labels. kTiny, to 2^-7.5: the series to t^2 is within 2^-25 too. Neither takes a shift, nor an
+// exponential; their sums are of e^t - 1. kShifted: any t.
+enum class Exponent { kLinear, kTiny, kShifted };
+template <class Real>
+constexpr Real kLinearExponent = static_cast<Real>(0x1p-12);
+template <class Real>
+constexpr Real kTinyExponent = static_cast<Real>(0x1.6ap-8);
+
+// Sums over labels: of e^t for each row, then of e^t times the unit vector from label to point, x and y. On the way, in
+// the linear form, of distances and of unit vectors; and the sum of the labels themselves.
 template <class Real>
 struct PointSums {
-  Real sums[3 * kPoints] = {};
+  Real sums[3 * kPoints + 2] = {};
   Real base = 0;            // what the sums of e^t want besides: the number of labels where they are of e^t - 1
   Real squared_radius = 0;  // the largest squared distance of a label from the origin
 };
 
-// For |t| <= 2^-7.5 the series to t^2 is within 2^-25: with it a term needs no exponential. It takes no shift, and its
-// sums of e^t are of e^t - 1.
-template <class Real>
-constexpr Real kTinyExponent = static_cast<Real>(0x1.6ap-8);
-enum class Exponent { kTiny, kShifted };
-
 template <Exponent kExponent, class Real>
 __device__ inline void add_label(const Points<Real>& points, Real label_x, Real label_y, PointSums<Real>& sums) {
   sums.squared_radius = larger(sums.squared_radius, label_x * label_x + label_y * label_y);
+  if constexpr (kExponent == Exponent::kLinear) {
+    sums.sums[3 * kPoints] += label_x;
+    sums.sums[3 * kPoints + 1] += label_y;
+  }
 #pragma unroll
   for (int i = 0; i < kPoints; ++i) {
     const Span<Real> span(points.x[i] - label_x, points.y[i] - label_y);
-    Real factor;  // e^t / distance
-    if constexpr (kExponent == Exponent::kTiny) {
+    Real factor = span.inverse;  // e^t / distance
+    if constexpr (kExponent == Exponent::kLinear) {
+      sums.sums[i] = multiply_add(span.squared, span.inverse, sums.sums[i]);
+    } else if constexpr (kExponent == Exponent::kTiny) {
       const Real distance = span.distance();
       const Real slope = multiply_add(distance, points.scale * points.scale / 2, -points.scale);
       sums.sums[i] = multiply_add(slope, distance, sums.sums[i]);
-      factor = span.inverse + slope;
+      factor += slope;
     } else {
       const Real e = span.exponential(points.shift[i], points.scale);
       sums.sums[i] += e;
-      factor = e * span.inverse;
+      factor *= e;
     }
     sums.sums[kPoints + i] = multiply_add(factor, span.dx, sums.sums[kPoints + i]);
     sums.sums[2 * kPoints + i] = multiply_add(factor, span.dy, sums.sums[2 * kPoints + i]);
@@ -86,6 +98,16 @@ __device__ inline PointSums<Real> sums_of(const HueCrossEntropy& loss, const Poi
   const Team<kTeam> team;
   team.add(sums.sums);
   sums.squared_radius = team.reduce(sums.squared_radius, [](Real a, Real b) { return larger(a, b); });
+  if constexpr (kExponent != Exponent::kShifted) sums.base = static_cast<Real>(loss.classes);
+  if constexpr (kExponent == Exponent::kLinear) {
+    // t = -scale distance; of the unit vector t times is -scale times the vector from label to point.
+#pragma unroll
+    for (int i = 0; i < kPoints; ++i) {
+      sums.sums[i] *= -points.scale;
+      sums.sums[kPoints + i] -= points.scale * (sums.base * points.x[i] - sums.sums[3 * kPoints]);
+      sums.sums[2 * kPoints + i] -= points.scale * (sums.base * points.y[i] - sums.sums[3 * kPoints + 1]);
+    }
+  }
   return sums;
 }
 
@@ -120,13 +142,19 @@ __device__ inline PointSums<Real> sum_points(const HueCrossEntropy& loss, Points
     points.shift[i] = sqrt(points.x[i] * points.x[i] + points.y[i] * points.y[i]);
     reach = larger(reach, points.shift[i]);
   }
-  if (sizeof(Real) == 4 && points.scale * reach <= kTinyExponent<Real>) {
-    PointSums<Real> sums = sums_of<Exponent::kTiny, kTeam>(loss, points);
-    if (points.scale * (reach + sqrt(sums.squared_radius)) <= kTinyExponent<Real>) {
-#pragma unroll
+  if constexpr (sizeof(Real) == 4) {
+    const auto unshifted = [&](const PointSums<Real>& sums) {
       for (Real& shift : points.shift) shift = 0;
-      sums.base = static_cast<Real>(loss.classes);
       return sums;
+    };
+    const auto allows = [&](Real largest, Real radius) { return points.scale * (reach + radius) <= largest; };
+    if (allows(kLinearExponent<Real>, 0)) {
+      const PointSums<Real> sums = sums_of<Exponent::kLinear, kTeam>(loss, points);
+      if (allows(kLinearExponent<Real>, sqrt(sums.squared_radius))) return unshifted(sums);
+    }
+    if (allows(kTinyExponent<Real>, 0)) {
+      const PointSums<Real> sums = sums_of<Exponent::kTiny, kTeam>(loss, points);
+      if (allows(kTinyExponent<Real>, sqrt(sums.squared_radius))) return unshifted(sums);
     }
   }
   for (bool nearest = points.scale > 30;; nearest = true) {

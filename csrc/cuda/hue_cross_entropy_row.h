@@ -47,7 +47,7 @@ struct Row {
         points(static_cast<const Real*>(loss.hue) + 2 * row * (kPerClass ? loss.classes : 1)),
         weight(static_cast<const Real*>(loss.weight)),
         hue_scale(static_cast<Real>(loss.hue_scale)),
-        given(static_cast<Real>(1 - loss.label_smoothing)),
+        given(kSoft ? static_cast<Real>(1 - loss.label_smoothing) : Real(1)),
         smooth(static_cast<Real>(loss.label_smoothing / static_cast<double>(loss.classes))),
         scale(static_cast<Real>(row_scale)) {
     if (loss.row_weight) scale *= static_cast<const Real*>(loss.row_weight)[row];
