@@ -235,6 +235,23 @@ def test_every_form_of_the_hue_term(label_radius, point_radius, hue_scale):
         assert_agrees(arguments, hue_scale=hue_scale, hue_weight=1e3, ignore_index=int(target[2]))
 
 
+@pytest.mark.parametrize("hue_scale", [1e-7, 5e-5, 1e-4, 1e-3, 2.5e-3, 0.1, 5.0])
+def test_the_gradient_of_hue_is_as_exact_as_its_type(hue_scale):
+    """Every form to a few units in the last place: a term of the series left out is more."""
+    input, hue, target, labels = example(9, 300)
+    arguments = (
+        input,
+        0.3 * hue,
+        target,
+        labels * torch.linspace(0.2, 1, 300)[:, None] + torch.tensor([0.3, -0.5]),
+    )
+    exact = [t.double().clone().requires_grad_() for t in (arguments[0], arguments[1], arguments[3])]
+    expected = reference_hue_cross_entropy(exact[0], exact[1], target, exact[2], hue_scale=hue_scale)
+    theirs = torch.autograd.grad(expected, exact)[1]
+    ours = emulated(*arguments, hue_scale=hue_scale)[2].double()
+    assert (ours - theirs).abs().max() < 5e-7 * theirs.abs().max()
+
+
 def test_labels_at_any_address():
     for classes, offset in itertools.product([8, 9], range(1, 5)):
         input, hue, target, labels = example(3, classes)

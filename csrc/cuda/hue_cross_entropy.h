@@ -1,14 +1,16 @@
 // The hue loss and its gradients on the GPU: what csrc/core/hue_cross_entropy.h computes, from device memory.
 //
 // A warp or a block takes a row: it reads the logits once, keeps as many as fit in shared memory and the rest of them
-// in the second-level cache, has one online pass for both softmaxes, and writes each gradient once. Distances to the
-// hue labels stay in registers.
+// in the second-level cache, sums the softmax online, and writes each gradient once. Distances to the hue labels stay
+// in registers; their softmax has blocks of its own where targets are classes and hue is a point for each row
+// (hue_cross_entropy_hard.h), and is summed together with that of the logits in the other forms (_kernels.h).
 //
 // There are no atomics: rows are independent and sums over rows run in a fixed order, so that results are the same for
 // every run. Nothing waits for the device: a target that is neither a class nor ignore_index cannot be an error here;
 // the loss and the gradients of its row are NaN.
 //
-// Cost: 2 x rows x classes elements of memory traffic, 4 exponentials and roots for each logit.
+// Cost: 2 x rows x classes elements of memory traffic; for each logit 2 exponentials and a root, and another
+// exponential where hue_scale is not small.
 #pragma once
 
 #include <cstdint>

@@ -214,7 +214,7 @@ __device__ inline void write_row(const HueCrossEntropy& loss, const Work& work, 
   if (Team<kTeam>::rank() == owner) narrow(factor * exponential.any_of(at_target) - scale, gradient[row.target]);
 }
 
-// Of kPoints + 1 blocks one has the hue of the rows whose logits the others have.
+// Of kPoints + 1 blocks the first has the hue of the rows whose logits the others have; it takes longest.
 template <class Element, int kTeam>
 __global__ void __launch_bounds__(Team<kTeam>::kBlockThreads,
                                   sizeof(RealOf<Element>) == 8 ? 1 : 1024 / Team<kTeam>::kBlockThreads)
@@ -222,10 +222,10 @@ __global__ void __launch_bounds__(Team<kTeam>::kBlockThreads,
   constexpr int kTeams = Team<kTeam>::kTeams;
   const int64_t turn = blockIdx.x / (kPoints + 1);
   const int role = static_cast<int>(blockIdx.x % (kPoints + 1));
-  if (role == kPoints) {
+  if (role == 0) {
     write_points<RealOf<Element>, kTeam>(loss, work, turn * kTeams + Team<kTeam>::number());
   } else {
-    write_row<Element, kTeam>(loss, work, (turn * kPoints + role) * kTeams + Team<kTeam>::number(), held);
+    write_row<Element, kTeam>(loss, work, (turn * kPoints + role - 1) * kTeams + Team<kTeam>::number(), held);
   }
 }
 
