@@ -80,9 +80,7 @@ def places(count: int, dim: int, vector_bytes: int, room: int) -> Iterator[tuple
         yield min(streamed, count - begin), Place.HOST
 
 
-def make_piece(
-    stored: Stored, first: int, count: int, place: Place, center: Tensor, ops: Any
-) -> Piece:
+def make_piece(stored: Stored, first: int, count: int, place: Place, center: Tensor, ops: Any) -> Piece:
     """Copies and packs `count` vectors from `first` on; `center` says to which GPU."""
     import torch
 

@@ -1,5 +1,5 @@
-// The operators of a memory on the GPU. Tensors come checked and contiguous from Python, on one device; only the vectors
-// of a piece may also lie in page-locked memory of the host.
+// The operators of a memory on the GPU. Tensors come checked and contiguous from Python, on one device; only the
+// vectors of a piece may also lie in page-locked memory of the host.
 #include <tuple>
 
 #include "bindings/torch_cuda.h"
@@ -21,12 +21,16 @@ T* mutable_values(const Tensor& tensor) {
 }
 
 Piece piece_of(const Tensor& vectors, int64_t first) {
-  return {vectors.const_data_ptr(), vectors.scalar_type() == ScalarType::BFloat16, first, vectors.size(0), nullptr,
+  return {vectors.const_data_ptr(),
+          vectors.scalar_type() == ScalarType::BFloat16,
+          first,
+          vectors.size(0),
+          nullptr,
           nullptr};
 }
 
 Search search_of(const Tensor& queries, const Tensor& center, int64_t k, const Tensor& scratch) {
-  return {values<float>(queries), queries.size(0), static_cast<int>(queries.size(1)), values<double>(center), k,
+  return {values<float>(queries),    queries.size(0), static_cast<int>(queries.size(1)), values<double>(center), k,
           scratch.mutable_data_ptr()};
 }
 
@@ -35,8 +39,7 @@ Search search_of(const Tensor& queries, const Tensor& center, int64_t k, const T
 std::tuple<Tensor, Tensor> torch_pack_vectors(Tensor vectors, Tensor center) {
   const OnDevice device(center);
   const int64_t n = vectors.size(0), dim = vectors.size(1), blocks = (n + kBlock - 1) / kBlock;
-  const Tensor packed =
-      empty(center, {blocks, slabs_of(static_cast<int>(dim)), kBlock, kSlab}, ScalarType::BFloat16);
+  const Tensor packed = empty(center, {blocks, slabs_of(static_cast<int>(dim)), kBlock, kSlab}, ScalarType::BFloat16);
   const Tensor terms = empty(center, {blocks, kPackedTerms, kBlock}, ScalarType::Float);
   pack(piece_of(vectors, 0), static_cast<int>(dim), values<double>(center), mutable_values<uint16_t>(packed),
        mutable_values<float>(terms), device.stream());
@@ -108,7 +111,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(PYHUE_OPS, m) {
   m.def("search_batch(Tensor queries, int k) -> int");
   m.def("begin_search(Tensor queries, Tensor center, int k) -> Tensor");
   m.def(
-      "search_piece(Tensor(a!) scratch, Tensor queries, Tensor center, int k, Tensor vectors, int first, Tensor blocks, "
+      "search_piece(Tensor(a!) scratch, Tensor queries, Tensor center, int k, Tensor vectors, int first, Tensor "
+      "blocks, "
       "Tensor terms) -> ()");
   m.def("end_search(Tensor scratch, Tensor queries, Tensor center, int k) -> (Tensor, Tensor)");
   m.def("store_rows(Tensor rows, bool normalize) -> Tensor");

@@ -1,5 +1,5 @@
-// What the kernels for Hopper (sm_90a) need of CUDA: barriers in shared memory that count bytes, bulk copies, products of
-// warpgroups. A C++ compiler gets the same names from emulation/hopper.h. Code that uses them is compiled where
+// What the kernels for Hopper (sm_90a) need of CUDA: barriers in shared memory that count bytes, bulk copies, products
+// of warpgroups. A C++ compiler gets the same names from emulation/hopper.h. Code that uses them is compiled where
 // PYHUE_HOPPER is 1, and runs where has_hopper_kernels().
 #pragma once
 
@@ -109,19 +109,19 @@ __device__ inline void wait_products(float (&sums)[kRows][kColumns][4]) {
 }
 
 #define PYHUE_4(d, i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
-#define PYHUE_32(d, i)                                                                                       \
+#define PYHUE_32(d, i)                                                                                          \
   PYHUE_4(d, i), PYHUE_4(d, i + 1), PYHUE_4(d, i + 2), PYHUE_4(d, i + 3), PYHUE_4(d, i + 4), PYHUE_4(d, i + 5), \
       PYHUE_4(d, i + 6), PYHUE_4(d, i + 7)
 // Register names of an instruction, ten by ten.
 #define PYHUE_TEN(t) "%" t "0, %" t "1, %" t "2, %" t "3, %" t "4, %" t "5, %" t "6, %" t "7, %" t "8, %" t "9, "
 #define PYHUE_60 PYHUE_TEN("") PYHUE_TEN("1") PYHUE_TEN("2") PYHUE_TEN("3") PYHUE_TEN("4") PYHUE_TEN("5")
-#define PYHUE_WGMMA(columns, registers, a, b, p)                                    \
-  "{\n.reg .pred p;\nsetp.ne.b32 p, " p ", 0;\n"                                    \
-  "wgmma.mma_async.sync.aligned.m64n" columns "k16.f32.bf16.bf16 {" registers "}, " \
-  a ", " b ", p, 1, 1, 0, 0;\n}"
+#define PYHUE_WGMMA(columns, registers, a, b, p) \
+  "{\n.reg .pred p;\nsetp.ne.b32 p, " p          \
+  ", 0;\n"                                       \
+  "wgmma.mma_async.sync.aligned.m64n" columns "k16.f32.bf16.bf16 {" registers "}, " a ", " b ", p, 1, 1, 0, 0;\n}"
 
-// Starts sums = a b' + sums, or a b' unless `accumulate`: 64 rows of a, 8 kColumns rows of b, 16 dimensions of each. The
-// warps of a group have 16 rows each, in the fragments of multiply_matrices.
+// Starts sums = a b' + sums, or a b' unless `accumulate`: 64 rows of a, 8 kColumns rows of b, 16 dimensions of each.
+// The warps of a group have 16 rows each, in the fragments of multiply_matrices.
 __device__ inline void multiply_tiles(float (&sums)[8][4], uint64_t a, uint64_t b, bool accumulate) {
   asm volatile(PYHUE_WGMMA("64", PYHUE_TEN("") PYHUE_TEN("1") PYHUE_TEN("2") "%30, %31", "%32", "%33", "%34")
                : PYHUE_32(sums, 0)

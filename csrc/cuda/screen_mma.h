@@ -66,7 +66,8 @@ __global__ void __launch_bounds__(kThreads, 2) screen_mma(Pass pass, Piece piece
         const int row = warp_query + column * 8 + lane / 16 * 8 + lane % 8;
         load_matrices(b, queries + piece_offset(row, k + lane / 8 % 2));
 #pragma unroll
-        for (int i = 0; i < 4; ++i) multiply_matrices(sums[i / 2][column + i % 2], a[i / 2], b[i % 2 * 2], b[i % 2 * 2 + 1]);
+        for (int i = 0; i < 4; ++i)
+          multiply_matrices(sums[i / 2][column + i % 2], a[i / 2], b[i % 2 * 2], b[i % 2 * 2 + 1]);
       }
     }
   }

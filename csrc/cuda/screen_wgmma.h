@@ -12,7 +12,7 @@ namespace pyhue::cuda {
 namespace {
 
 constexpr int kWgmmaLargestTile = 256;
-constexpr int kWgmmaStages = 4;       // each a slab of a tile: of its queries, then of its vectors
+constexpr int kWgmmaStages = 4;        // each a slab of a tile: of its queries, then of its vectors
 constexpr int kMultiplyThreads = 256;  // two warpgroups; a warp that copies follows
 constexpr int kWgmmaThreads = kMultiplyThreads + 32;
 
@@ -72,7 +72,8 @@ __device__ inline void multiply_tile(const Pass& pass, const Piece& piece, Ring&
     begin_products();
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
-      const uint64_t vectors = tile_descriptor(ring.bytes() + kQueries * kRowBytes + (group * kRows + row) * kTileBytes);
+      const uint64_t vectors =
+          tile_descriptor(ring.bytes() + kQueries * kRowBytes + (group * kRows + row) * kTileBytes);
 #pragma unroll
       for (int k = 0; k < kSlab / kProductDims; ++k) {
         multiply_tiles(sums[row], step(vectors, k), step(queries, k), slab + k > 0);

@@ -74,8 +74,8 @@ Pass pass_of(const Search& search) {
 template <int kQueries>
 void launch_mma(const Pass& pass, const Piece& piece, int64_t begin, int64_t end, cudaStream_t stream) {
   const unsigned tiles = blocks_for(end - begin, kMmaVectors) * static_cast<unsigned>(pass.padded / kQueries);
-  launch(screen_mma<kQueries>, dim3(tiles), dim3(kThreads),
-         static_cast<size_t>(kMmaStages * mma_stage_bytes(kQueries)), stream, pass, piece, begin, end);
+  launch(screen_mma<kQueries>, dim3(tiles), dim3(kThreads), static_cast<size_t>(kMmaStages * mma_stage_bytes(kQueries)),
+         stream, pass, piece, begin, end);
 }
 
 template <int kQueries>

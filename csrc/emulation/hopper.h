@@ -1,5 +1,6 @@
-// The barriers, bulk copies and products of cuda/hopper.h, for a C++ compiler. A copy's bytes arrive at a random time, a
-// product reads shared memory when its warpgroup waits for it, neither earlier: who releases a stage too soon is found.
+// The barriers, bulk copies and products of cuda/hopper.h, for a C++ compiler. A copy's bytes arrive at a random time,
+// a product reads shared memory when its warpgroup waits for it, neither earlier: who releases a stage too soon is
+// found.
 #pragma once
 
 #include <algorithm>
@@ -109,7 +110,8 @@ inline void multiply_now(Product* const (&of_thread)[emulation::kWarpgroup]) {
   float a[64][16], b[16 / 4][256 / 8][4][8];
   for (int k = 0; k < 16; ++k) {
     for (int row = 0; row < 64; ++row) a[row][k] = described_element(first.a, row, k);
-    for (int row = 0; row < first.columns; ++row) b[k / 4][row / 8][k % 4][row % 8] = described_element(first.b, row, k);
+    for (int row = 0; row < first.columns; ++row)
+      b[k / 4][row / 8][k % 4][row % 8] = described_element(first.b, row, k);
   }
   for (int thread = 0; thread < emulation::kWarpgroup; ++thread) {
     const Product& product = *of_thread[thread];
