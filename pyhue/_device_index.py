@@ -111,7 +111,7 @@ class DeviceIndex:
 
         if k > MAX_K:
             raise ValueError(f"k: expected at most {MAX_K} on a GPU, got {k}")
-        found = [self._search(batch, k) for batch in rows.split(self._ops.search_batch(rows, k))]
+        found = [self._search(batch, k) for batch in torch.split(rows, self._ops.search_batch(rows, k))]
         if len(found) == 1:
             return found[0]
         distances, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
