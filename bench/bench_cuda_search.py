@@ -8,7 +8,7 @@ from cuda_timing import copy_bandwidth, matrix_rate, medians, record
 from torch import Tensor
 
 from pyhue._device_index import DeviceIndex, operators
-from pyhue._device_pieces import Piece, Place
+from pyhue._device_pieces import Piece, Place, pack
 from pyhue._stored import Stored
 
 N, DIM, K = 4_000_000, 1280, 10
@@ -31,7 +31,7 @@ def index_of(vectors: Tensor) -> DeviceIndex:
     """A memory of vectors that lie on the GPU already."""
     index = DeviceIndex(DIM, vectors.device, operators(vectors.device))
     index._center = vectors[:100_000].mean(0, dtype=torch.float64)
-    index._pieces = [Piece(0, vectors, *index._ops.pack_vectors(vectors, index._center), Place.GPU)]
+    index._pieces = [Piece(0, vectors, *pack(vectors, index._center, index._ops), Place.GPU)]
     return index
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyhue._stored import Stored
 
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_SLAB = 64  # dimensions are packed in multiples of it
-_TERM_BYTES = 12
+_BLOCK, _SLAB = 64, 64  # vectors and dimensions of a packed tile
+_TERMS = 3  # float32, of a packed vector
+_PACKED_AT_ONCE = 65536  # vectors, a multiple of _BLOCK
 _STREAM_BYTES = 256 << 20  # of a piece that is copied for each search
 _STEP = 256  # such pieces have a multiple of so many vectors
 
@@ -56,7 +58,7 @@ class Piece(NamedTuple):
 
 def packed_bytes(dim: int) -> int:
     """Bytes of a packed vector."""
-    return -(-dim // _SLAB) * _SLAB * 2 + _TERM_BYTES
+    return -(-dim // _SLAB) * _SLAB * 2 + 4 * _TERMS
 
 
 def stream_vectors(dim: int) -> int:
@@ -82,18 +84,37 @@ def places(count: int, dim: int, vector_bytes: int, room: int) -> Iterator[tuple
 
 def make_piece(stored: Stored, first: int, count: int, place: Place, center: Tensor, ops: Any) -> Piece:
     """Copies and packs `count` vectors from `first` on; `center` says to which GPU."""
+
+    device, on_gpu = center.device, place is Place.GPU
+    vectors = _bits(stored.array[first : first + count])
+    vectors = vectors.to(device, copy=True) if on_gpu else _on_host(vectors, device)
+    blocks, terms = pack(vectors, center, ops)
+    if place is Place.HOST:
+        blocks, terms = _on_host(blocks, device), _on_host(terms, device)
+    return Piece(first, vectors, blocks, terms, place)
+
+
+def pack(vectors: Tensor, center: Tensor, ops: Any) -> tuple[Tensor, Tensor]:
+    """The packed form of vectors, on the GPU of `center`, wherever they lie: blocks and terms."""
     import torch
 
-    array = stored.array[first : first + count]
-    narrow = array.itemsize == 2
-    given = torch.from_numpy(array.view(np.int16) if narrow else array)
-    vectors = given.to(center.device, copy=True) if place is Place.GPU else _on_host(given, center.device)
-    if narrow:
-        vectors = vectors.view(torch.bfloat16)
-    blocks, terms = ops.pack_vectors(vectors, center)
-    if place is Place.HOST:
-        blocks, terms = _on_host(blocks, center.device), _on_host(terms, center.device)
-    return Piece(first, vectors, blocks, terms, place)
+    n, dim = vectors.shape
+    shapes = (-(-n // _BLOCK), -(-dim // _SLAB), _BLOCK, _SLAB), (-(-n // _BLOCK), _TERMS, _BLOCK)
+    blocks = torch.empty(shapes[0], dtype=torch.bfloat16, device=center.device)
+    terms = torch.empty(shapes[1], dtype=torch.float32, device=center.device)
+    for begin in range(0, n, _PACKED_AT_ONCE):  # copies of a few at a time; the kernel reads rows twice
+        part = vectors[begin : begin + _PACKED_AT_ONCE].to(center.device)
+        ops.pack_vectors(part, center, blocks[begin // _BLOCK :], terms[begin // _BLOCK :])
+    return blocks, terms
+
+
+def _bits(array: NDArray[Any]) -> Tensor:
+    """Stored vectors as a tensor, bfloat16 where they are stored so."""
+    import torch
+
+    if array.itemsize == 2:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def _on_host(tensor: Tensor, device: torch.device) -> Tensor:

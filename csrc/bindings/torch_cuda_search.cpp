@@ -34,16 +34,12 @@ Search search_of(const Tensor& queries, const Tensor& center, int64_t k, const T
           scratch.mutable_data_ptr()};
 }
 
-// vectors (n, dim) float32 or bfloat16, center (dim,) float64 -> blocks (ceil(n / kBlock), slabs, kBlock, kSlab)
+// vectors (n, dim) float32 or bfloat16, center (dim,) float64; writes blocks (ceil(n / kBlock), slabs, kBlock, kSlab)
 // bfloat16, terms (ceil(n / kBlock), kPackedTerms, kBlock) float32.
-std::tuple<Tensor, Tensor> torch_pack_vectors(Tensor vectors, Tensor center) {
-  const OnDevice device(center);
-  const int64_t n = vectors.size(0), dim = vectors.size(1), blocks = (n + kBlock - 1) / kBlock;
-  const Tensor packed = empty(center, {blocks, slabs_of(static_cast<int>(dim)), kBlock, kSlab}, ScalarType::BFloat16);
-  const Tensor terms = empty(center, {blocks, kPackedTerms, kBlock}, ScalarType::Float);
-  pack(piece_of(vectors, 0), static_cast<int>(dim), values<double>(center), mutable_values<uint16_t>(packed),
-       mutable_values<float>(terms), device.stream());
-  return {packed, terms};
+void torch_pack_vectors(Tensor vectors, Tensor center, Tensor blocks, Tensor terms) {
+  const OnDevice device(vectors);
+  pack(piece_of(vectors, 0), static_cast<int>(vectors.size(1)), values<double>(center),
+       mutable_values<uint16_t>(blocks), mutable_values<float>(terms), device.stream());
 }
 
 // How many queries may be searched together.
@@ -107,7 +103,7 @@ Tensor torch_density(Tensor distances, Tensor labels, Tensor class_counts, doubl
 }  // namespace pyhue::cuda
 
 STABLE_TORCH_LIBRARY_FRAGMENT(PYHUE_OPS, m) {
-  m.def("pack_vectors(Tensor vectors, Tensor center) -> (Tensor, Tensor)");
+  m.def("pack_vectors(Tensor vectors, Tensor center, Tensor(a!) blocks, Tensor(b!) terms) -> ()");
   m.def("search_batch(Tensor queries, int k) -> int");
   m.def("begin_search(Tensor queries, Tensor center, int k) -> Tensor");
   m.def(

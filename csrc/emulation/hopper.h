@@ -24,6 +24,11 @@ struct Barrier {
   int32_t bytes;  // expected and not there yet
 };
 
+// Shared memory begins as ones: nobody may use a barrier before it was started.
+inline void require_started(const Barrier& barrier) {
+  if (barrier.arrivals == 0xffff) std::abort();
+}
+
 // Whether a phase of the parity has ended, as a thread waits for it.
 struct PhaseWait {
   const Barrier* barrier;
@@ -41,15 +46,18 @@ inline void start_barrier(Barrier& barrier, int arrivals) {
 }
 inline void show_barriers() {}
 inline void arrive(Barrier& barrier) {
+  require_started(barrier);
   if (barrier.pending == 0) std::abort();
   --barrier.pending;
   end_phase_if_complete(barrier);
 }
 inline void arrive_expecting(Barrier& barrier, int bytes) {
+  require_started(barrier);
   barrier.bytes += bytes;
   arrive(barrier);
 }
 inline void wait_for_phase(Barrier& barrier, unsigned parity) {
+  require_started(barrier);
   const PhaseWait wait{&barrier, parity};
   emulation::wait_until(
       [](const void* argument) {
