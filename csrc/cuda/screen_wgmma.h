@@ -64,6 +64,7 @@ __device__ inline void multiply_tile(const Pass& pass, const Piece& piece, Ring&
                                      int64_t vector, int64_t end) {
   constexpr int kRows = wgmma_vectors(kQueries) / 128;
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
+  const ScreenVectors<64, kRows> vectors_of_lane(piece, vector + group * kRows * 64 + warp * 16, end);
   float sums[kRows][kQueries / 8][4];
   __syncwarp();  // together again, as the products require
   for (int slab = 0; slab < pass.slabs; ++slab) {
@@ -84,8 +85,7 @@ __device__ inline void multiply_tile(const Pass& pass, const Piece& piece, Ring&
     if (lane == 0) arrive(ring.empty[ring.stage]);
     ring.advance();
   }
-  append_survivors<64>(pass, piece, sums, static_cast<uint32_t>(vector + group * kRows * 64 + warp * 16), query,
-                       static_cast<uint32_t>(end));
+  append_survivors(pass, vectors_of_lane, sums, query);
 }
 #endif
 
@@ -106,13 +106,14 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1) screen_wgmma(Pass pass, Piec
     show_barriers();
   }
   __syncthreads();
-  const int64_t query_tiles = pass.padded / kQueries;
-  const int64_t tiles = (end - begin + kVectors - 1) / kVectors * query_tiles;
+  const int query_tiles = pass.padded / kQueries;
+  const int tiles =
+      static_cast<int>((end - begin + kVectors - 1) / kVectors) * query_tiles;  // 2^31 / 128 * 4,096 / 256
   const int thread = static_cast<int>(threadIdx.x);
   if (thread > kMultiplyThreads) return;
-  for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-    const int query = static_cast<int>(tile % query_tiles) * kQueries;
-    const int64_t vector = begin + tile / query_tiles * kVectors;
+  for (int tile = static_cast<int>(blockIdx.x); tile < tiles; tile += static_cast<int>(gridDim.x)) {
+    const int query = tile % query_tiles * kQueries;
+    const int64_t vector = begin + int64_t{tile / query_tiles} * kVectors;
     if (thread == kMultiplyThreads) {
       copy_tile<kQueries>(pass, piece, ring, query, vector);
     } else {

@@ -11,9 +11,9 @@
 namespace pyhue::cuda {
 namespace {
 
-// What the bound takes of a query. A threshold of NaN: the query gets no candidates.
-struct ScreenQuery {
-  float norm_factor, error_factor, threshold, unused;
+// What the bound takes of a query. One that is `ignored`, not 0, gets no candidates: it fills a tile or is not finite.
+struct alignas(16) ScreenQuery {
+  float norm_factor, error_factor, threshold, ignored;
 };
 
 // A neighbour as one number: by distance, ties by index. Distances are not negative.
@@ -83,9 +83,12 @@ __global__ void __launch_bounds__(kThreads) prepare(Pass pass) {
   if (lane > 0) return;
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const bool finite = exact < std::numeric_limits<double>::infinity();  // squares of float32 fit
-  pass.bounds[query] = {huge ? kInfinity : norm_factor(exact, error, tensor_core_rounding(dim), 0),
-                        huge ? 0 : error_term(rounded),
-                        real && finite ? -kInfinity : std::numeric_limits<float>::quiet_NaN(), 0};
+  if (real && finite) {
+    pass.bounds[query] = {huge ? kInfinity : norm_factor(exact, error, tensor_core_rounding(dim), 0),
+                          huge ? 0 : error_term(rounded), -kInfinity, 0};
+  } else {
+    pass.bounds[query] = {0, 0, kInfinity, 1};
+  }
   pass.squared_norms[query] = exact;
   pass.counts[query] = 0;
 }
@@ -196,10 +199,10 @@ __global__ void __launch_bounds__(kThreads) write_results(Pass pass, float* dist
   if (i >= static_cast<int64_t>(pass.count) * pass.k) return;
   const int64_t query = i / pass.k;
   const Key key = pass.best[query * pass.best_length + i % pass.k];
-  const float threshold = pass.bounds[query].threshold;
-  distances[i] = threshold != threshold ? threshold
-                 : key == kNoKey        ? std::numeric_limits<float>::infinity()
-                                        : distance_of(key);
+  const bool ignored = pass.bounds[query].ignored != 0;
+  distances[i] = ignored         ? std::numeric_limits<float>::quiet_NaN()
+                 : key == kNoKey ? std::numeric_limits<float>::infinity()
+                                 : distance_of(key);
   indices[i] = key == kNoKey ? -1 : static_cast<int64_t>(key & 0xffffffffu);
 }
 

@@ -94,6 +94,8 @@ T atomicAdd(T* to, T value) {
   return before;
 }
 
+inline int __ffs(int value) { return __builtin_ffs(value); }
+
 // Rounded once each: this is compiled without contraction.
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
