@@ -4,6 +4,9 @@ if(PYHUE_CUDA STREQUAL "OFF")
   return()
 endif()
 include(CheckLanguage)
+if(NOT CMAKE_CUDA_COMPILER)
+  unset(CMAKE_CUDA_COMPILER CACHE)  # the build directory outlives an install: nvcc may have come since the last one
+endif()
 check_language(CUDA)
 set(torch_has_cuda FALSE)
 if(TARGET _torch AND EXISTS "${torch_dir}/lib/libtorch_cuda.so")
@@ -59,6 +62,12 @@ endif()
 add_library(_torch_cuda MODULE $<TARGET_OBJECTS:pyhue_torch_cuda>)
 set_target_properties(_torch_cuda PROPERTIES PREFIX "" LINKER_LANGUAGE CXX SKIP_BUILD_RPATH ON)
 find_package(CUDAToolkit REQUIRED)
+# The CUDA runtime is linked in, so torch's may be another; the driver has to be new enough for both.
+file(STRINGS "${torch_dir}/version.py" torch_cuda REGEX "^cuda")
+if(torch_cuda MATCHES "'([0-9]+)[.]" AND CUDAToolkit_VERSION_MAJOR GREATER CMAKE_MATCH_1)
+  message(WARNING "pyhue: nvcc is of CUDA ${CUDAToolkit_VERSION_MAJOR}, torch of CUDA ${CMAKE_MATCH_1}: the kernels "
+                  "need a driver for CUDA ${CUDAToolkit_VERSION_MAJOR}, also where torch does not")
+endif()
 target_link_libraries(_torch_cuda PRIVATE pyhue_cuda CUDA::cudart_static
   "${torch_dir}/lib/libtorch_cuda.so" "${torch_dir}/lib/libtorch_cpu.so" "${torch_dir}/lib/libtorch.so")
 install(TARGETS _torch_cuda DESTINATION pyhue)

@@ -33,7 +33,7 @@ def operators(device: torch.device) -> Any:
     import torch
 
     if not torch.cuda.is_available():
-        raise RuntimeError(f"device: expected one that torch can use, got {device}, and torch has no CUDA")
+        raise RuntimeError(f"device: expected one that torch can use, got {device}, and torch finds no GPU")
     spec = importlib.util.find_spec("pyhue._torch_cuda")
     if spec is None or spec.origin is None:
         raise ImportError(

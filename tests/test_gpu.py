@@ -233,9 +233,9 @@ def test_wrong_arguments(memories, gpu):
     assert memory.to("cpu").device == "cpu"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="torch has CUDA")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_cuda():
-    with pytest.raises(RuntimeError, match=r"device: .* torch has no CUDA"):
+    with pytest.raises(RuntimeError, match=r"device: .* torch finds no GPU"):
         pyhue.PixelMemory(3).to("cuda")
 
 
