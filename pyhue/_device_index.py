@@ -34,6 +34,8 @@ def operators(device: torch.device) -> Any:
 
     if not torch.cuda.is_available():
         raise RuntimeError(f"device: expected one that torch can use, got {device}, and torch finds no GPU")
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        raise RuntimeError(f"device: expected one of {torch.cuda.device_count()} GPUs, got {device}")
     spec = importlib.util.find_spec("pyhue._torch_cuda")
     if spec is None or spec.origin is None:
         raise ImportError(

@@ -233,6 +233,12 @@ def test_wrong_arguments(memories, gpu):
     assert memory.to("cpu").device == "cpu"
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_no_such_gpu():
+    with pytest.raises(RuntimeError, match=r"device: expected one of \d+ GPUs, got cuda:99"):
+        pyhue.PixelMemory(3).to("cuda:99")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_cuda():
     with pytest.raises(RuntimeError, match=r"device: .* torch finds no GPU"):
