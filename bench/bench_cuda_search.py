@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from cuda_timing import copy_bandwidth, matrix_rate, medians, record
 from torch import Tensor
 
-from pyhue._device_index import operators
+from pyhue._device_index import DeviceIndex, operators
+from pyhue._device_pieces import Piece, Place, pack
+from pyhue._stored import Stored
 
 N, DIM, K = 4_000_000, 1280, 10
+STREAMED = 1_000_000  # vectors of the memory that stays on the host
 TILES = (65_536, 262_144)  # vectors of a tile of the rival; the better one counts
 
 
@@ -23,30 +27,48 @@ def rival(vectors: Tensor, queries: Tensor, k: int, tile: int) -> Tensor:
     return index
 
 
+def index_of(vectors: Tensor) -> DeviceIndex:
+    """A memory of vectors that lie on the GPU already."""
+    index = DeviceIndex(DIM, vectors.device, operators(vectors.device))
+    index._center = vectors[:100_000].mean(0, dtype=torch.float64)
+    index._pieces = [Piece(0, vectors, *pack(vectors, index._center, index._ops), Place.GPU)]
+    return index
+
+
+def streamed_index_of(vectors: Tensor) -> DeviceIndex:
+    """A memory of which every search copies all from the host."""
+    index = DeviceIndex(DIM, vectors.device, operators(vectors.device), max_bytes=0)
+    array = vectors.view(torch.int16).cpu().numpy().view(np.uint16)
+    index.update(Stored(array), np.zeros(len(array), np.int64), np.array([len(array)]))
+    return index
+
+
+def assert_exact(index: DeviceIndex, vectors: Tensor, queries: Tensor) -> None:
+    """Compares three queries with float64 over the whole memory."""
+    found, indices = index.search(queries, K)
+    for q in range(3):
+        exact = torch.cat(
+            [(part.double() - queries[q].double()).square().sum(1) for part in vectors.split(200_000)]
+        )
+        nearest = exact.topk(K, largest=False).values
+        torch.testing.assert_close(found[q].double(), nearest, rtol=1e-5, atol=0)
+        torch.testing.assert_close(exact[indices[q]], found[q].double(), rtol=1e-5, atol=0)
+
+
 def main() -> None:
-    """Measures 49, 490 and 4,900 queries."""
-    ops = operators(torch.device("cuda"))
+    """Measures 49, 490 and 4,900 queries, and 490 with the memory on the host."""
     torch.manual_seed(0)
     vectors = torch.empty(N, DIM, dtype=torch.bfloat16, device="cuda")
     for part in vectors.split(100_000):
         part.copy_(torch.nn.functional.normalize(torch.randn(len(part), DIM, device="cuda").relu()))
-    center = vectors[:100_000].double().mean(0)
-    packed = (vectors, *ops.pack_vectors(vectors, center), center)
+    index, streamed = index_of(vectors), streamed_index_of(vectors[:STREAMED])
     bandwidth, rate = copy_bandwidth(), matrix_rate()
     rows = []
     for count in (49, 490, 4900):
         queries = torch.nn.functional.normalize(torch.randn(count, DIM, device="cuda").relu())
         narrow = queries.bfloat16()
-        found, indices = ops.search_vectors(*packed, queries, K)
-        for q in range(3):  # against float64 over the whole memory
-            exact = torch.cat(
-                [(part.double() - queries[q].double()).square().sum(1) for part in vectors.split(200_000)]
-            )
-            torch.testing.assert_close(
-                found[q].double(), exact.topk(K, largest=False).values, rtol=1e-5, atol=0
-            )
-            torch.testing.assert_close(exact[indices[q]], found[q].double(), rtol=1e-5, atol=0)
-        functions = {"pyhue": lambda queries=queries: ops.search_vectors(*packed, queries, K)}
+        assert_exact(index, vectors, queries)
+        functions = {"pyhue": lambda queries=queries: index.search(queries, K)}
         for tile in TILES:
             functions[f"torch {tile}"] = lambda narrow=narrow, tile=tile: rival(vectors, narrow, K, tile)
         times = medians(functions, repeats=7)
@@ -61,6 +83,11 @@ def main() -> None:
             }
             | {"torch ms": torch_ms, "faster": torch_ms / times["pyhue"]}
         )
+        if count == 490:
+            assert_exact(streamed, vectors[:STREAMED], queries)
+            ms = medians({"": lambda queries=queries: streamed.search(queries, K)}, repeats=7)[""]
+            moved = sum(piece.blocks.nbytes + piece.terms.nbytes for piece in streamed._pieces)
+            rows.append({"queries": count, "streamed": STREAMED, "pyhue ms": ms, "GB/s": moved / ms / 1e6})
     record("cuda_search", rows, vectors=N, dim=DIM, k=K, bandwidth=bandwidth, matrix_rate=rate)
 
 

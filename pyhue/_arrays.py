@@ -63,12 +63,12 @@ def like(result: NDArray[Any], given: object) -> Any:
     return sys.modules["torch"].from_numpy(result) if is_tensor(given) else result
 
 
-def positive_integer(value: Any, name: str, largest: int = 2**31 - 1) -> int:
-    """`value` as an int from 1 to `largest`."""
+def positive_integer(value: Any, name: str, largest: int = 2**31 - 1, smallest: int = 1) -> int:
+    """`value` as an int from `smallest` to `largest`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name}: expected at least 1, got {value}")
+    if value < smallest:
+        raise ValueError(f"{name}: expected at least {smallest}, got {value}")
     if value > largest:
         raise ValueError(f"{name}: expected at most {largest}, got {value}")
     return int(value)

@@ -1,13 +1,16 @@
-"""A memory on the GPU: the arrays that its kernels search, as torch tensors."""
+"""A memory as a GPU searches it: torch tensors, kept in step with a growing array of vectors."""
 
 from __future__ import annotations
 
 import importlib.util
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyhue._device_pieces import Piece, make_piece, places
+from pyhue._device_stream import DeviceStream
 from pyhue._stored import Stored
 
 if TYPE_CHECKING:
@@ -16,7 +19,8 @@ if TYPE_CHECKING:
 
 MAX_K = 1024
 _MAX_VECTORS = 2**31 - 1
-_MEAN_ROWS = 65536  # vectors summed at once
+_MEAN_VECTORS = 65536  # whose mean is the centre: whatever it is, search is exact
+_SCRATCH_BYTES = 200 << 20  # of a search, at most
 
 
 def operators(device: torch.device) -> Any:
@@ -29,7 +33,9 @@ def operators(device: torch.device) -> Any:
     import torch
 
     if not torch.cuda.is_available():
-        raise RuntimeError(f"device: expected one that torch can use, got {device}, and torch has no CUDA")
+        raise RuntimeError(f"device: expected one that torch can use, got {device}, and torch finds no GPU")
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        raise RuntimeError(f"device: expected one of {torch.cuda.device_count()} GPUs, got {device}")
     spec = importlib.util.find_spec("pyhue._torch_cuda")
     if spec is None or spec.origin is None:
         raise ImportError(
@@ -41,48 +47,57 @@ def operators(device: torch.device) -> Any:
 
 
 class DeviceIndex:
-    """What `csrc/cuda/search.h` searches; holds the vectors that were there when it was made.
+    """What `csrc/cuda/search.h` searches.
 
-    Stored vectors take what they take on the CPU, and their packed form 2 dim + 12 bytes each.
+    A vector of `dim` channels takes what it takes on the CPU, and 2 dim + 12 bytes packed (dim rounded up to
+    64). What finds no room on the GPU lies in page-locked memory of the host: `Place` says in what order.
     """
 
-    def __init__(
-        self,
-        stored: Stored,
-        labels: NDArray[np.int64],
-        class_counts: NDArray[np.int64],
-        device: torch.device,
-        ops: Any,
-    ):
+    def __init__(self, dim: int, device: torch.device, ops: Any, max_bytes: int | None = None):
+        import torch
+
+        self.device = device
+        self._ops = ops
+        self._max_bytes = max_bytes
+        self._pieces: list[Piece] = []
+        self._stream = DeviceStream(device)
+        self._searching = threading.Lock()  # the buffers of the stream are shared
+        self._center = torch.zeros(dim, dtype=torch.float64, device=device)
+        self._labels = torch.zeros(0, dtype=torch.int64, device=device)
+        self._class_counts = self._labels
+
+    def __len__(self) -> int:
+        """How many vectors it holds."""
+        return sum(piece.size for piece in self._pieces)
+
+    def update(self, stored: Stored, labels: NDArray[np.int64], class_counts: NDArray[np.int64]) -> None:
+        """Copies the vectors that were added since the last call.
+
+        Later pieces are made anew together with what follows until each is longer than all after it, so that
+        there are few, and a vector is copied a few times at most while the memory grows.
+        """
         import torch
 
         if len(stored) > _MAX_VECTORS:
             raise ValueError(f"memory: expected at most {_MAX_VECTORS} vectors on a GPU, got {len(stored)}")
-        self._ops = ops
-        vectors = torch.from_numpy(
-            stored.array.view(np.int16) if stored.array.itemsize == 2 else stored.array
-        )
-        self._vectors = vectors.to(device, copy=True)
-        if stored.array.itemsize == 2:
-            self._vectors = self._vectors.view(torch.bfloat16)
-        self._labels = torch.tensor(labels, device=device)
-        self._class_counts = torch.tensor(class_counts, device=device)
-        total = torch.zeros(stored.dim, dtype=torch.float64, device=device)
-        for start in range(0, len(stored), _MEAN_ROWS):
-            total += self._vectors[start : start + _MEAN_ROWS].sum(0, dtype=torch.float64)
-        self._center = total / len(stored)  # whatever it is, search is exact
-        self._blocks, self._terms = ops.pack_vectors(self._vectors, self._center)
-        if device.type == "cuda":  # whatever stream searches next
-            torch.cuda.current_stream(device).synchronize()
-
-    def __len__(self) -> int:
-        """How many vectors it holds."""
-        return len(self._vectors)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it lies."""
-        return self._vectors.device
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # other streams may be reading what goes away
+        begin, pieces = len(self), self._pieces
+        while pieces and pieces[-1].grows and pieces[-1].size <= len(stored) - begin:
+            begin = pieces.pop().first
+        if begin == 0:
+            some = stored.rows(slice(None, None, -(-len(stored) // _MEAN_VECTORS)))
+            self._center = torch.from_numpy(some).to(self.device).mean(0, dtype=torch.float64)
+        vector_bytes = stored.dim * stored.array.itemsize
+        for count, place in places(len(stored) - begin, stored.dim, vector_bytes, self._room()):
+            pieces.append(make_piece(stored, begin, count, place, self._center, self._ops))
+            begin += count
+        self._stream.fit(pieces)
+        added = torch.tensor(labels[len(self._labels) :], device=self.device)
+        self._labels = torch.cat((self._labels, added))
+        self._class_counts = torch.tensor(class_counts, device=self.device)
+        if self.device.type == "cuda":  # whatever stream searches next
+            torch.cuda.current_stream(self.device).synchronize()
 
     def rows(self, queries: Tensor, normalize: bool) -> Tensor:
         """Floating (n, dim) as the kernels take them: float32, of unit length if asked; NaN if not finite."""
@@ -94,11 +109,14 @@ class DeviceIndex:
 
     def search(self, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Distances, indices (n, k) of the k nearest to each of `rows` (n, dim); NaN and -1 for NaN rows."""
+        import torch
+
         if k > MAX_K:
             raise ValueError(f"k: expected at most {MAX_K} on a GPU, got {k}")
-        distances, indices = self._ops.search_vectors(
-            self._vectors, self._blocks, self._terms, self._center, rows, k
-        )
+        found = [self._search(batch, k) for batch in torch.split(rows, self._ops.search_batch(rows, k))]
+        if len(found) == 1:
+            return found[0]
+        distances, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
         return distances, indices
 
     def log_likelihood(self, rows: Tensor, images: int, k: int, eps: float) -> Tensor:
@@ -110,3 +128,26 @@ class DeviceIndex:
             distances.reshape(shape), labels.reshape(shape), self._class_counts, eps
         )
         return result
+
+    def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        common = (queries, self._center, k)
+        scratch = self._ops.begin_search(*common)
+        with self._searching:
+            for piece in self._stream.on_gpu(self._pieces):
+                self._ops.search_piece(
+                    scratch, *common, piece.vectors, piece.first, piece.blocks, piece.terms
+                )
+        distances, indices = self._ops.end_search(scratch, *common)
+        return distances, indices
+
+    def _room(self) -> int:
+        """Bytes of the GPU for vectors that are not there yet."""
+        import torch
+
+        if self._max_bytes is not None:
+            return self._max_bytes - sum(piece.gpu_bytes for piece in self._pieces)
+        if self.device.type != "cuda":
+            return 2**63
+        free, _ = torch.cuda.mem_get_info(self.device)
+        unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return int(0.9 * (free + unused)) - _SCRATCH_BYTES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from pyhue._arrays import FLOATS, floating, is_tensor, positive_integer, positive_number, vector_rows
 from pyhue._device_index import DeviceIndex, operators
-from pyhue.pixel_vectors import pixel_vectors
+from pyhue.pixel_vectors import image_vectors
 
 if TYPE_CHECKING:
     import torch
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from pyhue.memory import PixelMemory
 
 
-def device_search(device: Any) -> DeviceSearch | None:
-    """What searches on `device`, or None for the CPU.
+def device_search(device: Any, max_bytes: int | None) -> DeviceSearch | None:
+    """What searches on `device`, or None for the CPU; `max_bytes` as for `PixelMemory.to`.
 
     Raises:
         ImportError: torch or the operators are not installed.
@@ -38,7 +37,7 @@ def device_search(device: Any) -> DeviceSearch | None:
     ops = operators(where)
     if where.index is None:
         where = torch.device("cuda", torch.cuda.current_device())
-    return DeviceSearch(where, ops)
+    return DeviceSearch(where, ops, max_bytes)
 
 
 class DeviceSearch:
@@ -47,9 +46,10 @@ class DeviceSearch:
     Tensors that lie on the GPU are not looked at by the host: a query that is not finite gives NaN there.
     """
 
-    def __init__(self, device: torch.device, ops: Any):
+    def __init__(self, device: torch.device, ops: Any, max_bytes: int | None = None):
         self.device = device
         self._ops = ops
+        self._max_bytes = max_bytes
         self._index: DeviceIndex | None = None
         self._copying = threading.Lock()
 
@@ -69,31 +69,14 @@ class DeviceSearch:
 
     def log_likelihood(self, memory: PixelMemory, activations: Any, k: int, eps: float) -> Any:
         """`PixelMemory.log_likelihood`."""
-        return self._like(self._log_likelihood(memory, activations, k, eps), activations)
-
-    def predict(self, memory: PixelMemory, activations: Any, k: int, eps: float) -> Any:
-        """`PixelMemory.predict`."""
-        return self._like(self._log_likelihood(memory, activations, k, eps).argmax(1), activations)
-
-    def to_host(self, value: Any) -> Any:
-        """`value`, or its copy on the CPU where it is a tensor on a GPU."""
-        return value.cpu() if is_tensor(value) else value
-
-    def _log_likelihood(self, memory: PixelMemory, activations: Any, k: int, eps: float) -> Tensor:
         array = activations if self._resident(activations) else floating(activations, "activations")
-        maps = array.ndim == 4 and array.shape[1] == memory.dim
-        if not maps and (array.ndim != 3 or array.shape[2] != memory.dim):
-            raise ValueError(
-                f"activations: expected shape (images, pixels, {memory.dim}) or "
-                f"(images, {memory.dim}, H, W), got {tuple(array.shape)}"
-            )
-        vectors = pixel_vectors(array) if maps else array
+        vectors = image_vectors(array, memory.dim)
         k, eps = positive_integer(k, "k"), positive_number(eps, "eps")
         index = self._ready_index(memory)
         images, pixels = vectors.shape[:2]
         flat = vectors.reshape(images * pixels, memory.dim)
         rows = self._rows(index, flat, "activations", memory.normalize)
-        return index.log_likelihood(rows, images, k, eps)
+        return self._like(index.log_likelihood(rows, images, k, eps), activations)
 
     def _resident(self, value: Any) -> bool:
         """Whether `value` is a tensor on a GPU; one that is must be floating."""
@@ -119,13 +102,15 @@ class DeviceSearch:
         return result.cpu() if is_tensor(given) else result.cpu().numpy()
 
     def _ready_index(self, memory: PixelMemory) -> DeviceIndex:
-        """The index, holding every vector: copied anew when vectors were added."""
+        """The index, holding every vector."""
         memory._require_vectors()
         with self._copying:
-            if self._index is None or len(self._index) != len(memory):
-                if self._index is not None and self.device.type == "cuda":
-                    sys.modules["torch"].cuda.synchronize(self.device)  # other streams may be reading it
-                self._index = None  # its memory is needed for the next one
+            index = self._index
+            if index is None:
+                index = DeviceIndex(memory.dim, self.device, self._ops, self._max_bytes)
+            if len(index) != len(memory):
+                self._index = None  # what fails half-way is begun anew
                 labels, counts = np.asarray(memory.labels), np.asarray(memory.class_counts)
-                self._index = DeviceIndex(memory._stored, labels, counts, self.device, self._ops)
-            return self._index
+                index.update(memory._stored, labels, counts)
+            self._index = index
+            return index

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyhue import _core, _storage
-from pyhue._arrays import floating, integers, like, positive_integer, vector_rows
+from pyhue._arrays import floating, integers, is_tensor, positive_integer, vector_rows
 from pyhue._device_search import DeviceSearch, device_search
 from pyhue._growing import GrowingArray
-from pyhue._index import Index
-from pyhue._optimize import optimized, unoptimized
+from pyhue._host_search import HostSearch
 from pyhue._saved_plan import to_arrays, to_index
 from pyhue._stored import Stored
-from pyhue.density import density
-from pyhue.pixel_vectors import pixel_vectors
+from pyhue.pixel_vectors import image_vectors
 
 _MAX_DIM = 4096
 _MAX_LABEL = _storage.MAX_LABEL
-_OPTIMIZE_FROM = 20_000  # vectors: the first search of a memory of at least so many optimises it
-_packing = threading.Lock()  # held while a memory's index is made or brought up to date
-
-
-def _renew_lock() -> None:
-    global _packing
-    _packing = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)  # the thread that held it may not exist there
 
 
 class SearchResult(NamedTuple):
@@ -82,7 +69,7 @@ class PixelMemory:
         self._pixels = GrowingArray((), np.int64)
         self._class_counts = np.zeros(0, np.int64)
         self._num_images = 0
-        self._index: Index | None = None
+        self._on_cpu = HostSearch()
         self._on_gpu: DeviceSearch | None = None
 
     def __len__(self) -> int:
@@ -138,8 +125,9 @@ class PixelMemory:
                 pixel vectors), a label is negative, or there are more or fewer labels than images.
         """
         if self._on_gpu:
-            activations, labels = self._on_gpu.to_host(activations), self._on_gpu.to_host(labels)
-        vectors = self._pixel_vectors(activations)
+            both = (activations, labels)
+            activations, labels = (value.cpu() if is_tensor(value) else value for value in both)
+        vectors = floating(image_vectors(floating(activations, "activations"), self.dim), "activations")
         images, pixels = vectors.shape[:2]
         classes = integers(labels, "labels")
         if classes.shape != (images,):
@@ -176,23 +164,36 @@ class PixelMemory:
         self._class_counts = counts
         self._num_images += images
 
-    def to(self, device: Any) -> PixelMemory:
+    @property
+    def device(self) -> str:
+        """Where searches run: "cpu", or a GPU as torch names it."""
+        return str(self._on_gpu.device) if self._on_gpu else "cpu"
+
+    def to(self, device: Any, max_bytes: int | None = None) -> PixelMemory:
         """Moves searching to a GPU, or back to the CPU; returns the memory itself.
 
-        The vectors stay on the CPU too; the first search after something was added copies them. Results are
+        The vectors stay on the CPU too; the first search after something was added copies that. Results are
         the same bits as on the CPU. Where queries are CUDA tensors, results are too, computed on the current
         stream, and nothing waits for the GPU: its values are not checked, and a query that holds NaN or Inf
         gives distances and log-likelihoods of NaN, and indices -1. There `k` is at most 1024.
 
+        A memory may be larger than the GPU. First the vectors stay in page-locked memory of the host, a copy
+        from which the GPU reads those of candidates; then the part of the packed form that finds no room
+        does so too, and every search copies it, one piece while another is searched.
+
         Args:
             device: "cpu", "cuda", "cuda:1" or a torch.device.
+            max_bytes: what the vectors may take on the GPU. Default: nine tenths of what is free.
 
         Raises:
-            ValueError: another kind of device.
+            TypeError: `max_bytes` is not an integer.
+            ValueError: another kind of device, or `max_bytes` is negative.
             RuntimeError: torch has no such device.
             ImportError: pyhue was built without CUDA.
         """
-        self._on_gpu = device_search(device)
+        if max_bytes is not None:
+            max_bytes = positive_integer(max_bytes, "max_bytes", 2**63 - 1, smallest=0)
+        self._on_gpu = device_search(device, max_bytes)
         return self
 
     def search(self, vectors: Any, k: int = 10) -> SearchResult:
@@ -211,16 +212,7 @@ class PixelMemory:
             TypeError: a dtype is wrong.
             ValueError: the memory is empty, the last dimension is not `dim`, or a value is not finite.
         """
-        if self._on_gpu:
-            return SearchResult(*self._on_gpu.search(self, vectors, k))
-        queries = floating(vectors, "vectors")
-        if queries.ndim < 1 or queries.shape[-1] != self.dim:
-            raise ValueError(f"vectors: expected shape (..., {self.dim}), got {queries.shape}")
-        found = self._search(queries.reshape(-1, self.dim), "vectors", k)
-        shape = (*queries.shape[:-1], found.distances.shape[1])
-        return SearchResult(
-            like(found.distances.reshape(shape), vectors), like(found.indices.reshape(shape), vectors)
-        )
+        return SearchResult(*self._searching.search(self, vectors, k))
 
     def log_likelihood(self, activations: Any, k: int = 10, eps: float = 1e-8) -> Any:
         """Log-likelihood of each image under each class, by `pyhue.density` over k neighbours a pixel.
@@ -236,15 +228,11 @@ class PixelMemory:
         Raises:
             TypeError, ValueError: as `search`.
         """
-        if self._on_gpu:
-            return self._on_gpu.log_likelihood(self, activations, k, eps)
-        return like(self._log_likelihood(activations, k, eps), activations)
+        return self._searching.log_likelihood(self, activations, k, eps)
 
     def predict(self, activations: Any, k: int = 10, eps: float = 1e-8) -> Any:
         """The most likely class of each image, int64 (images,); arguments as for `log_likelihood`."""
-        if self._on_gpu:
-            return self._on_gpu.predict(self, activations, k, eps)
-        return like(np.argmax(self._log_likelihood(activations, k, eps), axis=1), activations)
+        return self.log_likelihood(activations, k, eps).argmax(1)
 
     def optimize(self) -> None:
         """Packs the memory in the form that makes search fastest for vectors like these.
@@ -257,10 +245,7 @@ class PixelMemory:
         Raises:
             ValueError: the memory is empty.
         """
-        self._require_vectors()
-        with _packing:
-            self._index = None  # its memory is needed for the next one
-            self._index = optimized(self._stored, self.images)
+        self._on_cpu.optimize(self)
 
     def explain(self) -> dict[str, Any]:
         """How the memory is packed, and what the last `optimize` measured on its sample.
@@ -274,7 +259,7 @@ class PixelMemory:
             survived the first and both filters), gf_eq (2 x dim x pairs / time of searching the sample's
             queries, in 1e9 a second) and seconds (of `optimize`). Empty before the first search.
         """
-        index = self._index
+        index = self._on_cpu.index
         if index is None:
             return {}
         stored_bytes = self._vectors.values.nbytes / len(self)
@@ -296,7 +281,8 @@ class PixelMemory:
             "bfloat16": int(self.dtype == "bfloat16"),
         }
         arrays = (self._vectors.values, self.labels, self.images, self.pixels)
-        plan, numbers = to_arrays(self._index) if self._index and self._index.measured else ({}, "")
+        index = self._on_cpu.index
+        plan, numbers = to_arrays(index) if index and index.measured else ({}, "")
         _storage.save(path, _storage.Contents(*arrays, metadata, plan, numbers))
 
     @classmethod
@@ -319,55 +305,21 @@ class PixelMemory:
         memory._class_counts = np.bincount(contents.labels).astype(np.int64, copy=False)
         memory._num_images = numbers["num_images"]
         if contents.plan or contents.plan_numbers:
-            memory._index = to_index(memory._stored, contents.plan, contents.plan_numbers, path)
+            index = to_index(memory._stored, contents.plan, contents.plan_numbers, path)
+            memory._on_cpu = HostSearch(index)
         return memory
+
+    @property
+    def _searching(self) -> HostSearch | DeviceSearch:
+        return self._on_gpu or self._on_cpu
 
     @property
     def _stored(self) -> Stored:
         return Stored(self._vectors.values)
 
-    def _pixel_vectors(self, activations: Any) -> NDArray[np.floating[Any]]:
-        """Checks the shape of activations: (images, pixels, dim) or (images, dim, H, W)."""
-        array = floating(activations, "activations")
-        if array.ndim == 4 and array.shape[1] == self.dim:
-            return floating(pixel_vectors(array), "activations")
-        if array.ndim == 3 and array.shape[2] == self.dim:
-            return array
-        raise ValueError(
-            f"activations: expected shape (images, pixels, {self.dim}) or (images, {self.dim}, H, W), "
-            f"got {array.shape}"
-        )
-
     def _require_vectors(self) -> None:
         if not len(self):
             raise ValueError("memory: expected at least one stored vector, got an empty memory")
-
-    def _search(self, rows: NDArray[np.floating[Any]], name: str, k: int) -> SearchResult:
-        k = positive_integer(k, "k")
-        self._require_vectors()
-        queries = vector_rows(rows, name, self.normalize)
-        stored = self._stored
-        return SearchResult(*self._ready_index(stored).search(stored, queries, k))
-
-    def _ready_index(self, stored: Stored) -> Index:
-        """The index, holding every vector."""
-        with _packing:
-            if self._index is None:
-                large = len(self) >= _OPTIMIZE_FROM
-                self._index = optimized(stored, self.images) if large else unoptimized(stored)
-            self._index.update(stored)
-            return self._index
-
-    def _log_likelihood(self, activations: Any, k: int, eps: float) -> NDArray[np.float64]:
-        vectors = self._pixel_vectors(activations)
-        images, pixels = vectors.shape[:2]
-        distances, indices = self._search(vectors.reshape(images * pixels, self.dim), "activations", k)
-        neighbor_labels = np.where(indices >= 0, self.labels[indices], -1)
-        shape = (images, pixels, distances.shape[1])
-        result: NDArray[np.float64] = density(
-            distances.reshape(shape), neighbor_labels.reshape(shape), self.class_counts, eps
-        )
-        return result
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

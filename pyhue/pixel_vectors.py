@@ -24,3 +24,19 @@ def pixel_vectors(feature_maps: Any) -> Any:
         raise ValueError(f"feature_maps: expected (images, channels, H, W), got shape {tuple(maps.shape)}")
     images, channels, height, width = maps.shape
     return maps.reshape(images, channels, height * width).swapaxes(1, 2)
+
+
+def image_vectors(activations: Any, dim: int) -> Any:
+    """Activations (images, pixels, dim) or (images, dim, H, W) as pixel vectors (images, pixels, dim).
+
+    Raises:
+        ValueError: they have another shape.
+    """
+    if activations.ndim == 4 and activations.shape[1] == dim:
+        return pixel_vectors(activations)
+    if activations.ndim == 3 and activations.shape[2] == dim:
+        return activations
+    raise ValueError(
+        f"activations: expected shape (images, pixels, {dim}) or (images, {dim}, H, W), "
+        f"got {tuple(activations.shape)}"
+    )

@@ -11,21 +11,29 @@ from pyhue._plan import mean
 emulation = pytest.importorskip("pyhue._emulation", reason="pyhue was built without PYHUE_EMULATION")
 
 
+@pytest.fixture(autouse=True, params=["mma", "wgmma"])
+def screen(request):
+    """Runs the test with the screening kernel of any GPU and with Hopper's."""
+    emulation.choose_hopper(request.param == "wgmma")
+    yield request.param
+    emulation.choose_hopper(True)
+
+
 def memory_of(vectors, normalize=False, dtype="float32"):
     memory = pyhue.PixelMemory(vectors.shape[1], normalize=normalize, dtype=dtype)
     memory.add(vectors[None], [0])
     return memory
 
 
-def search(memory, queries, k):
+def search(memory, queries, k, cuts=()):
     stored = memory._stored
     rows = vector_rows(queries, "queries", memory.normalize)
-    return emulation.search(stored.array, mean(stored), rows, k)
+    return emulation.search(stored.array, mean(stored), rows, k, cuts)
 
 
-def assert_same(memory, queries, k):
+def assert_same(memory, queries, k, cuts=()):
     expected = memory.search(queries, k)
-    distances, indices = search(memory, queries, k)
+    distances, indices = search(memory, queries, k, cuts)
     np.testing.assert_array_equal(indices, expected.indices)
     np.testing.assert_array_equal(distances.view(np.uint32), expected.distances.view(np.uint32))
 
@@ -70,7 +78,8 @@ def test_lists_that_overflow():
     scale = np.linspace(2, 1, n, dtype=np.float32)[:, None]
     vectors = 1000 + scale * np.random.default_rng(0).standard_normal((n, dim)).astype(np.float32)
     vectors[-1] = -2e7
-    assert emulation.chunk_ends(n, 10)[-1] - emulation.chunk_ends(n, 10)[-2] > emulation.list_length(10)
+    ends = emulation.chunk_ends(0, n, 10)
+    assert ends[-1] - ends[-2] > emulation.list_length(10)
     queries = np.concatenate((vectors[-4:-1], vectors[:2]))
     kept = emulation.screen_audit(vectors, vectors.mean(0, dtype=np.float64), queries[:1], np.float32([1e-3]))
     assert kept.sum() > emulation.list_length(10)
@@ -90,7 +99,7 @@ def test_the_screen_keeps_little_more_than_the_certified_filter_of_the_cpu(queri
     neighbors = np.zeros_like(kept)
     np.put_along_axis(neighbors, memory.search(rows, 10).indices, 1, axis=1)
     assert not (neighbors & ~kept).any()
-    stages, _ = memory._index.audit(memory._stored, rows, np.ascontiguousarray(distances[:, -1]))
+    stages, _ = memory._on_cpu.index.audit(memory._stored, rows, np.ascontiguousarray(distances[:, -1]))
     assert kept.sum() <= 1.3 * (stages == 2).sum() + 3
 
 
@@ -125,16 +134,31 @@ def test_queries_that_are_not_finite():
 
 
 @pytest.mark.parametrize("k", [1, 10, 100, 1024])
-def test_chunks_cover_the_memory_and_their_candidates_fit(k):
-    for n in (1, 255, 256, 257, 100_000, 2**31 - 1):
-        ends = emulation.chunk_ends(n, k)
-        assert ends[-1] == n
-        assert ends == tuple(sorted(set(ends)))
-        assert ends[0] <= emulation.list_length(k)
-        assert len(ends) <= 10
-        assert all(end % 128 == 0 for end in ends[:-1])  # tiles do not straddle chunks
+def test_chunks_cover_a_piece_and_what_nothing_bounds_fits_a_list(k):
+    for first in (0, 1, 9, 300, 10**9):
+        for n in (1, 255, 256, 257, 100_000, 10**9):
+            ends = emulation.chunk_ends(first, n, k)
+            assert ends[-1] == n
+            assert ends == tuple(sorted(set(ends)))
+            assert len(ends) <= 10
+            assert all(end % 256 == 0 for end in ends[:-1])  # tiles do not straddle chunks
+            for begin, end in zip((0, *ends), ends, strict=False):
+                assert first + begin >= k or end - begin <= emulation.list_length(k)
 
 
 def test_scratch_does_not_grow_with_the_queries_or_the_memory():
-    assert emulation.search_scratch_bytes(1_000_000, 10, 1280) < 200 << 20
-    assert emulation.search_scratch_bytes(1_000_000, 1024, 4096) < 200 << 20
+    for k, dim in ((1, 4096), (10, 1280), (1024, 4096)):
+        assert emulation.search_scratch_bytes(emulation.search_batch(k), k, dim) < 200 << 20
+
+
+@pytest.mark.parametrize("cuts", [(1,), (255, 256, 257), (64, 650), (5, 5, 699), (99, 200, 300)], ids=str)
+def test_a_memory_in_pieces(cuts):
+    for family in ("relu60", "duplicated", "20 orders"):
+        memory = memory_of(draw(family, 700, 70))
+        assert_same(memory, draw(family, 3, 70, 1), 10, cuts)
+        assert_same(memory, draw(family, 3, 70, 1), 300, cuts)
+
+
+@pytest.mark.parametrize("queries", [63, 64, 128, 129, 256, 300])
+def test_every_tile_of_queries(queries):
+    assert_same(memory_of(draw("relu60", 400, 70)), draw("relu60", queries, 70, 1), 3)

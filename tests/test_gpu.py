@@ -14,6 +14,7 @@ import pyhue
 torch = pytest.importorskip("torch")
 pyhue_nn = pytest.importorskip("pyhue.nn")
 
+from pyhue._device_pieces import Place, packed_bytes, places, stream_vectors  # noqa: E402
 from pyhue._device_search import DeviceSearch  # noqa: E402
 from pyhue.nn import _autograd, _hue_cross_entropy  # noqa: E402
 
@@ -37,10 +38,10 @@ def gpu(request):
     return Gpu(torch.device("cpu"), torch.ops.pyhue_emulation)
 
 
-def moved(memory, gpu):
+def moved(memory, gpu, max_bytes=None):
     if gpu.device.type == "cuda":
-        return memory.to("cuda")
-    memory._on_gpu = DeviceSearch(gpu.device, gpu.ops)
+        return memory.to("cuda", max_bytes)
+    memory._on_gpu = DeviceSearch(gpu.device, gpu.ops, max_bytes)
     return memory
 
 
@@ -109,6 +110,99 @@ def test_vectors_that_are_added_later(memories, gpu):
     assert memories[1].log_likelihood(queries).shape == (2, 8)
 
 
+def place_names(memory):
+    return [piece.place.name for piece in memory._on_gpu._index._pieces]
+
+
+def test_only_what_was_added_is_copied(gpu):
+    rng = np.random.default_rng(0)
+    cpu, memory = pyhue.PixelMemory(20), moved(pyhue.PixelMemory(20), gpu)
+    queries = rng.random((9, 20), dtype=np.float32)
+    lengths = []
+    for images in (30, 1, 10, 2, 1, 200):
+        added = rng.random((images, 4, 20), dtype=np.float32)
+        for each in (cpu, memory):
+            each.add(added, np.zeros(images, int))
+        before = list(memory._on_gpu._index._pieces) if memory._on_gpu._index else []
+        found, expected = memory.search(queries, 150), cpu.search(queries, 150)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+        np.testing.assert_array_equal(found.distances, expected.distances)
+        after = memory._on_gpu._index._pieces
+        lengths.append([len(piece.vectors) for piece in after])
+        kept = len(after) - 1
+        assert all(a is b for a, b in zip(after[:kept], before[:kept], strict=True))
+    assert lengths == [[120], [120, 4], [120, 44], [120, 44, 8], [120, 44, 8, 4], [976]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("room", ["all", "packed", "some", "none"])
+def test_a_memory_larger_than_the_gpu(gpu, dtype, room, monkeypatch):
+    monkeypatch.setattr("pyhue._device_pieces._STREAM_BYTES", 256 * 140)  # 256 vectors
+    dim, vectors = 40, 1728
+    packed = 140 * vectors
+    max_bytes = {
+        "all": packed + vectors * dim * (4 if dtype == "float32" else 2),
+        "packed": packed,
+        "some": packed - 1,
+        "none": 0,
+    }[room]
+    both = [pyhue.PixelMemory(dim, dtype=dtype) for _ in range(2)]
+    activations = np.random.default_rng(0).random((vectors + 600, 1, dim), dtype=np.float32)
+    labels = np.arange(vectors + 600) % 7
+    memory = moved(both[1], gpu, max_bytes)
+    for end, streamed in (
+        (vectors, {"all": 0, "packed": 0, "some": 3, "none": 7}),
+        (vectors + 600, {"all": 3, "packed": 3, "some": 6, "none": 10}),
+    ):
+        begin = len(memory)
+        for each in both:
+            each.add(activations[begin:end], labels[begin:end])
+        queries = np.random.default_rng(end).random((3, 5, dim))
+        expected, found = (each.search(queries, 20) for each in both)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+        np.testing.assert_array_equal(found.distances, expected.distances)
+        likelihoods = [each.log_likelihood(queries) for each in both]
+        np.testing.assert_allclose(*likelihoods, rtol=1e-13)
+        assert place_names(memory).count("HOST") == streamed[room]
+    assert sum(piece.gpu_bytes for piece in memory._on_gpu._index._pieces) <= max_bytes
+
+
+@pytest.mark.parametrize(("dim", "vector_bytes"), [(1280, 5120), (1280, 2560), (3, 12)])
+@pytest.mark.parametrize("count", [1, 300, 10_000_000])
+def test_places_keep_to_the_room(dim, vector_bytes, count):
+    packed = packed_bytes(dim)
+    whole = count * (packed + vector_bytes)
+    for room in (-1, 0, count * packed - 1, count * packed, whole - 1, whole, 3 << 30):
+        cut = list(places(count, dim, vector_bytes, room))
+        of = {place: sum(part for part, where in cut if where is place) for place in Place}
+        assert sum(of.values()) == count
+        used = whole * (of[Place.GPU] > 0) + of[Place.PACKED] * packed
+        assert of[Place.GPU] in (0, count)
+        buffers = 2 * packed * stream_vectors(dim) if of[Place.HOST] else 0
+        assert used == 0 or used + buffers <= room
+        assert bool(of[Place.HOST]) == (room < count * packed)
+
+
+def test_a_copy_that_fails_is_begun_anew(memories, gpu, monkeypatch):
+    cpu, memory = memories
+    memory.search(np.ones((1, 40)))
+    for each in memories:
+        each.add(np.random.default_rng(3).random((300, 9, 40)), np.zeros(300, int))
+    with monkeypatch.context() as patched:
+        patched.setattr("pyhue._device_index.make_piece", lambda *_: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            memory.search(np.ones((1, 40)))
+    queries = np.random.default_rng(4).random((5, 40))
+    np.testing.assert_array_equal(memory.search(queries).indices, cpu.search(queries).indices)
+
+
+def test_many_queries(memories, gpu):
+    queries = torch.rand(5000, 40, generator=torch.Generator().manual_seed(2))
+    expected, found = (memory.search(queries, 1) for memory in memories)
+    assert torch.equal(found.indices, expected.indices)
+    assert torch.equal(found.distances, expected.distances)
+
+
 def test_queries_that_are_not_finite(memories, gpu):
     queries = torch.rand(2, 3, 40, device=gpu.device)
     queries[1, 1, 5] = torch.nan
@@ -134,12 +228,23 @@ def test_wrong_arguments(memories, gpu):
         memory._on_gpu.search(pyhue.PixelMemory(3), torch.rand(1, 3), 1)
     with pytest.raises(ValueError, match="device: expected 'cpu' or 'cuda', got 'meta'"):
         memory.to("meta")
-    assert memory.to("cpu")._on_gpu is None
+    with pytest.raises(ValueError, match="max_bytes: expected at least 0, got -1"):
+        memory.to("cuda", max_bytes=-1)
+    with pytest.raises(TypeError, match="max_bytes: expected an integer, got float"):
+        memory.to("cuda", max_bytes=1e9)
+    assert memory.device == str(memory._on_gpu.device)
+    assert memory.to("cpu").device == "cpu"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="torch has CUDA")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_no_such_gpu():
+    with pytest.raises(RuntimeError, match=r"device: expected one of \d+ GPUs, got cuda:99"):
+        pyhue.PixelMemory(3).to("cuda:99")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_cuda():
-    with pytest.raises(RuntimeError, match=r"device: .* torch has no CUDA"):
+    with pytest.raises(RuntimeError, match=r"device: .* torch finds no GPU"):
         pyhue.PixelMemory(3).to("cuda")
 
 
@@ -245,6 +350,50 @@ def test_the_loss_and_its_linear_form_with_autograd_on_cuda(dtype):
             results[-1] += [loss, *torch.autograd.grad(loss, tensors)]
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a.cpu(), b, rtol=0, atol=10 * TOLERANCE[dtype])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_streamed_pieces_on_several_streams(monkeypatch):
+    monkeypatch.setattr("pyhue._device_pieces._STREAM_BYTES", 1 << 20)
+    activations = torch.rand(20, 2000, 100)
+    cpu, memory = pyhue.PixelMemory(100), pyhue.PixelMemory(100).to("cuda", max_bytes=1 << 20)
+    for each in (cpu, memory):
+        each.add(activations, torch.arange(20) % 5)
+    queries = torch.rand(3, 60, 100, device="cuda")
+    expected = cpu.search(queries.cpu())
+    memory.search(queries[:1])
+    streams = [torch.cuda.Stream() for _ in range(3)]
+    torch.cuda.synchronize()
+    for _ in range(5):
+        found = []
+        for stream, part in zip(streams, queries, strict=True):
+            with torch.cuda.stream(stream):
+                found.append(memory.search(part))
+        torch.cuda.synchronize()
+        for part, distances, indices in zip(found, expected.distances, expected.indices, strict=True):
+            assert torch.equal(part.indices.cpu(), indices)
+            assert torch.equal(part.distances.cpu(), distances)
+    graph = torch.cuda.CUDAGraph()
+    with pytest.raises(RuntimeError, match="cannot hold the search"), torch.cuda.graph(graph):
+        memory.search(queries)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
+def test_a_gpu_that_is_not_the_current_one():
+    activations = torch.rand(30, 9, 40)
+    cpu, memory = pyhue.PixelMemory(40), pyhue.PixelMemory(40).to("cuda:1")
+    for each in (cpu, memory):
+        each.add(activations, torch.arange(30) % 5)
+    queries = torch.rand(4, 9, 40)
+    found = memory.search(queries.to("cuda:1"))
+    assert found.indices.device == torch.device("cuda", 1)
+    assert torch.equal(found.indices.cpu(), cpu.search(queries).indices)
+    input, hue, target, labels = example(9, 1001, torch.float32, False, False)
+    there = [tensor.to("cuda:1") for tensor in (input, hue, target, labels)]
+    loss = pyhue_nn.functional.hue_cross_entropy(*there)
+    torch.testing.assert_close(
+        loss.cpu(), pyhue_nn.functional.hue_cross_entropy(input, hue, target, labels), rtol=1e-5, atol=0
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -167,7 +167,7 @@ def test_optimize_of_small_memories():
 
 
 def test_the_first_search_of_a_large_memory_optimizes(monkeypatch):
-    monkeypatch.setattr(pyhue.memory, "_OPTIMIZE_FROM", 350)
+    monkeypatch.setattr("pyhue._host_search._OPTIMIZE_FROM", 350)
     small, large = _images(draw("relu85", 343, 40)), _images(draw("relu85", 350, 40))
     queries = draw("relu85", 5, 40, seed=1)
     for memory in (small, large):

@@ -1,8 +1,10 @@
-// The operators of a memory on the GPU. Tensors come checked and contiguous from Python, all on one device.
+// The operators of a memory on the GPU. Tensors come checked and contiguous from Python, on one device; only the
+// vectors of a piece may also lie in page-locked memory of the host.
 #include <tuple>
 
 #include "bindings/torch_cuda.h"
 #include "cuda/density.h"
+#include "cuda/packed.h"
 #include "cuda/rows.h"
 #include "cuda/search.h"
 
@@ -18,38 +20,56 @@ T* mutable_values(const Tensor& tensor) {
   return static_cast<T*>(tensor.mutable_data_ptr());
 }
 
-// vectors (n, dim) float32 or bfloat16, center (dim,) float64 -> blocks, terms: see Memory.
-std::tuple<Tensor, Tensor> torch_pack_vectors(Tensor vectors, Tensor center) {
-  const OnDevice device(vectors);
-  const int64_t n = vectors.size(0), dim = vectors.size(1), blocks = (n + kBlock - 1) / kBlock;
-  const Tensor packed = empty(vectors, {blocks, dim, kBlock}, ScalarType::BFloat16);
-  const Tensor terms = empty(vectors, {blocks, kPackedTerms, kBlock}, ScalarType::Float);
-  const Memory memory{vectors.const_data_ptr(),
-                      vectors.scalar_type() == ScalarType::BFloat16,
-                      n,
-                      static_cast<int>(dim),
-                      nullptr,
-                      nullptr,
-                      values<double>(center)};
-  pack(memory, mutable_values<uint16_t>(packed), mutable_values<float>(terms), device.stream());
-  return {packed, terms};
+Piece piece_of(const Tensor& vectors, int64_t first) {
+  return {vectors.const_data_ptr(),
+          vectors.scalar_type() == ScalarType::BFloat16,
+          first,
+          vectors.size(0),
+          nullptr,
+          nullptr};
 }
 
-// queries (count, dim) float32 -> distances (count, k) float32, indices (count, k) int64.
-std::tuple<Tensor, Tensor> torch_search_vectors(Tensor vectors, Tensor blocks, Tensor terms, Tensor center,
-                                                Tensor queries, int64_t k) {
+Search search_of(const Tensor& queries, const Tensor& center, int64_t k, const Tensor& scratch) {
+  return {values<float>(queries),    queries.size(0), static_cast<int>(queries.size(1)), values<double>(center), k,
+          scratch.mutable_data_ptr()};
+}
+
+// vectors (n, dim) float32 or bfloat16, center (dim,) float64; writes blocks (ceil(n / kBlock), slabs, kBlock, kSlab)
+// bfloat16, terms (ceil(n / kBlock), kPackedTerms, kBlock) float32.
+void torch_pack_vectors(Tensor vectors, Tensor center, Tensor blocks, Tensor terms) {
   const OnDevice device(vectors);
-  const int64_t count = queries.size(0);
-  const int dim = static_cast<int>(vectors.size(1));
-  const Memory memory{vectors.const_data_ptr(), vectors.scalar_type() == ScalarType::BFloat16,
-                      vectors.size(0),          dim,
-                      values<uint16_t>(blocks), values<float>(terms),
-                      values<double>(center)};
-  const Tensor distances = empty(vectors, {count, k}, ScalarType::Float);
-  const Tensor indices = empty(vectors, {count, k}, ScalarType::Long);
-  const Tensor scratch = empty(vectors, {search_scratch_bytes(count, k, dim)}, ScalarType::Byte);
-  search(memory, values<float>(queries), count, k, mutable_values<float>(distances), mutable_values<int64_t>(indices),
-         scratch.mutable_data_ptr(), device.stream());
+  pack(piece_of(vectors, 0), static_cast<int>(vectors.size(1)), values<double>(center),
+       mutable_values<uint16_t>(blocks), mutable_values<float>(terms), device.stream());
+}
+
+// How many queries may be searched together.
+int64_t torch_search_batch(Tensor, int64_t k) { return search_batch(k); }
+
+// queries (count, dim) float32 -> scratch memory of their search.
+Tensor torch_begin_search(Tensor queries, Tensor center, int64_t k) {
+  const OnDevice device(queries);
+  const int dim = static_cast<int>(queries.size(1));
+  const Tensor scratch = empty(queries, {search_scratch_bytes(queries.size(0), k, dim)}, ScalarType::Byte);
+  begin_search(search_of(queries, center, k, scratch), device.stream());
+  return scratch;
+}
+
+void torch_search_piece(Tensor scratch, Tensor queries, Tensor center, int64_t k, Tensor vectors, int64_t first,
+                        Tensor blocks, Tensor terms) {
+  const OnDevice device(queries);
+  Piece piece = piece_of(vectors, first);
+  piece.blocks = values<uint16_t>(blocks);
+  piece.terms = values<float>(terms);
+  search_piece(search_of(queries, center, k, scratch), piece, device.stream());
+}
+
+// -> distances (count, k) float32, indices (count, k) int64.
+std::tuple<Tensor, Tensor> torch_end_search(Tensor scratch, Tensor queries, Tensor center, int64_t k) {
+  const OnDevice device(queries);
+  const Tensor distances = empty(queries, {queries.size(0), k}, ScalarType::Float);
+  const Tensor indices = empty(queries, {queries.size(0), k}, ScalarType::Long);
+  end_search(search_of(queries, center, k, scratch), mutable_values<float>(distances), mutable_values<int64_t>(indices),
+             device.stream());
   return {distances, indices};
 }
 
@@ -83,17 +103,24 @@ Tensor torch_density(Tensor distances, Tensor labels, Tensor class_counts, doubl
 }  // namespace pyhue::cuda
 
 STABLE_TORCH_LIBRARY_FRAGMENT(PYHUE_OPS, m) {
-  m.def("pack_vectors(Tensor vectors, Tensor center) -> (Tensor, Tensor)");
+  m.def("pack_vectors(Tensor vectors, Tensor center, Tensor(a!) blocks, Tensor(b!) terms) -> ()");
+  m.def("search_batch(Tensor queries, int k) -> int");
+  m.def("begin_search(Tensor queries, Tensor center, int k) -> Tensor");
   m.def(
-      "search_vectors(Tensor vectors, Tensor blocks, Tensor terms, Tensor center, Tensor queries, int k) "
-      "-> (Tensor, Tensor)");
+      "search_piece(Tensor(a!) scratch, Tensor queries, Tensor center, int k, Tensor vectors, int first, Tensor "
+      "blocks, "
+      "Tensor terms) -> ()");
+  m.def("end_search(Tensor scratch, Tensor queries, Tensor center, int k) -> (Tensor, Tensor)");
   m.def("store_rows(Tensor rows, bool normalize) -> Tensor");
   m.def("density(Tensor distances, Tensor labels, Tensor class_counts, float eps) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(PYHUE_OPS, PYHUE_KEY, m) {
   m.impl("pack_vectors", TORCH_BOX(&pyhue::cuda::torch_pack_vectors));
-  m.impl("search_vectors", TORCH_BOX(&pyhue::cuda::torch_search_vectors));
+  m.impl("search_batch", TORCH_BOX(&pyhue::cuda::torch_search_batch));
+  m.impl("begin_search", TORCH_BOX(&pyhue::cuda::torch_begin_search));
+  m.impl("search_piece", TORCH_BOX(&pyhue::cuda::torch_search_piece));
+  m.impl("end_search", TORCH_BOX(&pyhue::cuda::torch_end_search));
   m.impl("store_rows", TORCH_BOX(&pyhue::cuda::torch_store_rows));
   m.impl("density", TORCH_BOX(&pyhue::cuda::torch_density));
 }

@@ -23,7 +23,7 @@ inline void check(cudaError_t status, const char* file, int line) {
 #define PYHUE_CUDA_CHECK(call) ::pyhue::cuda::check(call, __FILE__, __LINE__)
 
 __device__ inline unsigned char* dynamic_shared() {
-  extern __shared__ __align__(128) unsigned char bytes[];
+  extern __shared__ __align__(1024) unsigned char bytes[];  // whole tiles of packed.h
   return bytes;
 }
 
@@ -41,21 +41,13 @@ __device__ inline void wait_copies() {
 }
 
 // Four 8 x 8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8. A lane gets elements
-// 2 (l % 4) and the next of row l / 4 of each matrix, or of its transpose.
-template <bool kTransposed>
+// 2 (l % 4) and the next of row l / 4 of each matrix.
 __device__ inline void load_matrices(uint32_t (&to)[4], const void* row) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
-  if constexpr (kTransposed) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(address)
-                 : "memory");
-  } else {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(address)
-                 : "memory");
-  }
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(address)
+               : "memory");
 }
 
 // d += a b, 16 x 16 times 16 x 8 of bfloat16, in the fragments of mma.m16n8k16 (PTX ISA 9.7.14.5.8).

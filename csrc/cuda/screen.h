@@ -1,4 +1,8 @@
-// The screening kernel; search.h says what it is for. Included by search.cu only.
+// What the screening kernels have in common: the test of a tile of sums. Included by search.cu only.
+//
+// A warp's sums are fragments of 16 vectors x 8 queries: of vectors from a first one on, kRowStep apart, and queries
+// from a first one on. A lane has, of each, vectors lane / 4 and 8 further, and of those queries 2 (lane % 4) and the
+// next.
 #pragma once
 
 #include "cuda/search_kernels.h"
@@ -6,118 +10,64 @@
 namespace pyhue::cuda {
 namespace {
 
-// A stage of the pipeline holds kSlab dimensions of a tile: a row of 64 values for each query, and for each of the two
-// blocks of memory vectors a row of 64 vectors for each dimension. Rows are 128 bytes, as wide as all banks; their
-// 16-byte pieces are permuted by the row, so that the 8 rows of a matrix lie in different banks.
-__device__ inline unsigned char* piece_of(unsigned char* rows, int row, int piece) {
-  return rows + row * kRowBytes + ((piece ^ (row & 7)) * 16);
+// A lane's vectors: their positions, and what the bound takes of them. Loaded before the products, it is there when
+// they are.
+template <int kRowStep, int kRows>
+struct ScreenVectors {
+  __device__ ScreenVectors(const Piece& piece, int64_t vector, int64_t end)
+      : first(static_cast<uint32_t>(vector) + threadIdx.x % 32 / 4), end(static_cast<uint32_t>(end)) {
+#pragma unroll
+    for (int row = 0; row < 2 * kRows; ++row) {
+      const uint32_t position = at(row) < this->end ? at(row) : 0;
+      const float* terms = piece.terms + int64_t{position / kBlock} * kPackedTerms * kBlock + position % kBlock;
+      half_norm[row] = terms[kPackedHalfNorm * kBlock];
+      norm[row] = terms[kPackedNorm * kBlock];
+      error[row] = terms[kPackedError * kBlock];
+    }
+  }
+  __device__ uint32_t at(int row) const { return first + static_cast<uint32_t>(row / 2 * kRowStep + row % 2 * 8); }
+
+  uint32_t first, end;  // those from `end` on are not asked for
+  float half_norm[2 * kRows], norm[2 * kRows], error[2 * kRows];
+};
+
+// Appends the vector to the lists of queries: bits 2 c and 2 c + 1 stand for queries `query` + 8 c and the next.
+__device__ inline void append(const Pass& pass, uint32_t survivors, uint32_t position, int query) {
+  for (; survivors != 0; survivors &= survivors - 1) {
+    const int bit = __ffs(static_cast<int>(survivors)) - 1, q = query + bit / 2 * 8 + bit % 2;
+    if (pass.bounds[q].ignored != 0) continue;
+    const int slot = atomicAdd(pass.counts + q, 1);
+    if (slot < pass.list_length) pass.lists[static_cast<int64_t>(q) * pass.list_length + slot] = Key{position};
+  }
 }
 
-template <int kQueries>
-__device__ inline void load_stage(const Pass& pass, unsigned char* stage, int slab, int query, int64_t block,
-                                  int64_t blocks) {
-  const int thread = static_cast<int>(threadIdx.x), dim = pass.memory.dim;
-  for (int i = thread; i < kQueries * 8; i += kThreads) {
-    const uint16_t* row = pass.coordinates + static_cast<int64_t>(query + i / 8) * pass.padded_dims;
-    copy_async(piece_of(stage, i / 8, i % 8), row + slab * kSlab + i % 8 * 8, true);
-  }
-  unsigned char* vectors = stage + kQueries * kRowBytes;
-  for (int i = thread; i < 2 * kSlab * 8; i += kThreads) {
-    const int row = i / 8, d = slab * kSlab + row % kSlab;
-    const int64_t b = block + row / kSlab;
-    const bool valid = d < dim && b < blocks;
-    const uint16_t* from = pass.memory.blocks + (valid ? (b * dim + d) * kBlock + i % 8 * 8 : 0);
-    copy_async(piece_of(vectors, row, i % 8), from, valid);
-  }
-}
-
-// Appends what the bound does not exclude to the lists. A warp's sums: fragments of 16 x 8 from `query` and, within
-// the tile of vectors that begins at `tile`, from `lane_of_tile` on.
-template <int kRows>
-__device__ inline void append_survivors(const Pass& pass, const float (&sums)[kRows][4][4], int query, int64_t tile,
-                                        int vector, int64_t end) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int64_t block = tile / kBlock + vector / kBlock;
-  const float* terms = pass.memory.terms + block * kPackedTerms * kBlock + vector % kBlock;
+// Appends what the bound does not exclude to the lists. Tests leave bits and nothing else, so that many are under way;
+// few are set.
+template <int kRowStep, int kRows, int kColumns>
+__device__ inline void append_survivors(const Pass& pass, const ScreenVectors<kRowStep, kRows>& vectors,
+                                        const float (&sums)[kRows][kColumns][4], int query) {
+  constexpr int kGroup = 4;  // tested together: more would need more registers than there are
+  query += static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll
-  for (int column = 0; column < 4; ++column) {
+  for (int group = 0; group < kColumns; group += kGroup) {
+    uint32_t survivors[2 * kRows] = {};
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int place = column * 8 + lane % 4 * 2 + i;
-      const int64_t index = tile + vector + place;
-      if (index >= end) continue;
-      const float half_norm = terms[kPackedHalfNorm * kBlock + place], norm = terms[kPackedNorm * kBlock + place];
-      const float error = terms[kPackedError * kBlock + place];
+    for (int bit = 0; bit < 2 * kGroup; ++bit) {
+      const int column = group + bit / 2, i = bit % 2;
+      const ScreenQuery factors = pass.bounds[query + column * 8 + i];
 #pragma unroll
       for (int row = 0; row < 2 * kRows; ++row) {
-        const int q = query + row * 8 + lane / 4;
-        const ScreenQuery factors = pass.bounds[q];
         const float dot = sums[row / 2][column][row % 2 * 2 + i];
-        const float bound = dot + norm * factors.norm_factor + error * factors.error_factor - half_norm;
-        if (!(bound < factors.threshold) && factors.threshold == factors.threshold) {
-          const int slot = atomicAdd(pass.counts + q, 1);
-          if (slot < pass.list_length) {
-            pass.lists[static_cast<int64_t>(q) * pass.list_length + slot] = static_cast<Key>(index);
-          }
-        }
+        const float bound = dot + vectors.norm[row] * factors.norm_factor + vectors.error[row] * factors.error_factor -
+                            vectors.half_norm[row];
+        if (!(bound < factors.threshold)) survivors[row] |= 1u << bit;
       }
+    }
+#pragma unroll
+    for (int row = 0; row < 2 * kRows; ++row) {
+      if (vectors.at(row) < vectors.end) append(pass, survivors[row], vectors.at(row), query + group * 8);
     }
   }
-}
-
-// A block: kQueries queries against kTileVectors vectors of begin .. end-1; blocks that share vectors are neighbours,
-// so that the second-level cache serves all but one of them. Warps: 2 x 4, each kQueries / 2 x 32 sums.
-template <int kQueries>
-__global__ void __launch_bounds__(kThreads, 2) screen(Pass pass, int64_t begin, int64_t end) {
-  constexpr int kRows = kQueries / 32;  // fragments of a warp, of 16 queries
-  constexpr int64_t kStageBytes = (kQueries + 2 * kSlab) * kRowBytes;
-  const int query_tiles = pass.padded / kQueries;
-  const int query = static_cast<int>(blockIdx.x % static_cast<unsigned>(query_tiles)) * kQueries;
-  const int64_t tile = begin + static_cast<int64_t>(blockIdx.x / static_cast<unsigned>(query_tiles)) * kTileVectors;
-  const int64_t blocks = (pass.memory.n + kBlock - 1) / kBlock;
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp_query = warp / 4 * (kQueries / 2), warp_vector = warp % 4 * 32;
-  unsigned char* shared = dynamic_shared();
-  const int slabs = pass.padded_dims / kSlab;
-
-  const auto load = [&](int slab) {
-    if (slab < slabs) {
-      load_stage<kQueries>(pass, shared + slab % kStages * kStageBytes, slab, query, tile / kBlock, blocks);
-    }
-    commit_copies();  // an empty group keeps the count
-  };
-  for (int slab = 0; slab < kStages - 1; ++slab) load(slab);
-  float sums[kRows][4][4] = {};
-  for (int slab = 0; slab < slabs; ++slab) {
-    wait_copies<kStages - 2>();
-    __syncthreads();  // everybody's copies have landed, and nobody reads the stage that is loaded next
-    load(slab + kStages - 1);
-    unsigned char* queries = shared + slab % kStages * kStageBytes;
-    unsigned char* vectors = queries + (kQueries + warp_vector / kBlock * kSlab) * kRowBytes;
-#pragma unroll
-    for (int k = 0; k < kSlab; k += 16) {
-      uint32_t a[kRows][4], b[2][4];
-#pragma unroll
-      for (int row = 0; row < kRows; ++row) {
-        load_matrices<false>(a[row], piece_of(queries, warp_query + row * 16 + lane % 16, k / 8 + lane / 16));
-      }
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int piece = warp_vector % kBlock / 8 + half * 2 + lane / 16;
-        load_matrices<true>(b[half], piece_of(vectors, k + lane % 16, piece));
-      }
-#pragma unroll
-      for (int row = 0; row < kRows; ++row) {
-#pragma unroll
-        for (int column = 0; column < 4; ++column) {
-          multiply_matrices(sums[row][column], a[row], b[column / 2][column % 2 * 2],
-                            b[column / 2][column % 2 * 2 + 1]);
-        }
-      }
-    }
-  }
-  wait_copies<0>();
-  append_survivors<kRows>(pass, sums, query + warp_query, tile, warp_vector, end);
 }
 
 }  // namespace

@@ -9,9 +9,10 @@
 //
 // A list that overflows is thrown away, and its query's chunk is searched vector by vector: slow, but exact.
 //
+// The memory comes in pieces, in any order of calls that covers it once; what lies between two calls is in `scratch`.
 // Nothing waits for the device and nothing is allocated: a call is a sequence of launches that depends on shapes alone.
-// Cost: 2 n dim queries operations, and the packed memory read once for each 64 or 128 queries, from the second-level
-// cache but for the first time.
+// Cost: 2 n dim queries operations, and the packed memory read once for each 64, 128 or 256 queries, from the
+// second-level cache but for the first time.
 #pragma once
 
 #include <cstdint>
@@ -21,27 +22,40 @@
 
 namespace pyhue::cuda {
 
-// Coordinates are vectors less the centre. Position and index are the same.
+// Of a packed vector; coordinates are vectors less the centre.
 enum PackedTerm { kPackedHalfNorm, kPackedNorm, kPackedError, kPackedTerms };
 
-struct Memory {
+// Vectors first .. first + n - 1 of a memory of fewer than 2^31. The vectors may lie in page-locked memory of the host:
+// only those of candidates are read.
+struct Piece {
   const void* vectors;  // (n, dim) float32 or bfloat16, row-major
   bool bfloat16;
-  int64_t n;  // below 2^31
-  int dim;
-  const uint16_t* blocks;  // (ceil(n / kBlock), dim, kBlock) bfloat16: rounded coordinates
+  int64_t first, n;
+  const uint16_t* blocks;  // packed coordinates: see packed.h
   const float* terms;      // (ceil(n / kBlock), kPackedTerms, kBlock): see BoundTerm
-  const double* center;    // (dim,)
 };
 
-// Writes blocks and terms of all vectors.
-void pack(const Memory& memory, uint16_t* blocks, float* terms, cudaStream_t stream);
+// A batch of queries on their way through a memory.
+struct Search {
+  const float* queries;  // (count, dim), row-major
+  int64_t count;         // at most search_batch(k)
+  int dim;
+  const double* center;  // (dim,): what every piece was packed with
+  int64_t k;             // 1 .. kMaxK
+  void* scratch;         // search_scratch_bytes
+};
 
+// Writes the blocks and terms of a piece, which has none yet.
+void pack(const Piece& piece, int dim, const double* center, uint16_t* blocks, float* terms, cudaStream_t stream);
+
+// How many queries may be searched together: scratch memory stays below 200 MB.
+int64_t search_batch(int64_t k);
 int64_t search_scratch_bytes(int64_t queries, int64_t k, int dim);
 
-// queries (count, dim) float32, row-major; distances and indices (count, k), k at most kMaxK. Where the memory has
-// fewer than k vectors: index -1, distance +inf. A query that holds a NaN or an infinity: index -1, distance NaN.
-void search(const Memory& memory, const float* queries, int64_t count, int64_t k, float* distances, int64_t* indices,
-            void* scratch, cudaStream_t stream);
+void begin_search(const Search& search, cudaStream_t stream);
+void search_piece(const Search& search, const Piece& piece, cudaStream_t stream);
+// distances and indices (count, k). Where the pieces have fewer than k vectors: index -1, distance +inf. A query that
+// holds a NaN or an infinity: index -1, distance NaN.
+void end_search(const Search& search, float* distances, int64_t* indices, cudaStream_t stream);
 
 }  // namespace pyhue::cuda

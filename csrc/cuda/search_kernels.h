@@ -11,9 +11,9 @@
 namespace pyhue::cuda {
 namespace {
 
-// What the bound takes of a query. A threshold of NaN: the query gets no candidates.
-struct ScreenQuery {
-  float norm_factor, error_factor, threshold, unused;
+// What the bound takes of a query. One that is `ignored`, not 0, gets no candidates: it fills a tile or is not finite.
+struct alignas(16) ScreenQuery {
+  float norm_factor, error_factor, threshold, ignored;
 };
 
 // A neighbour as one number: by distance, ties by index. Distances are not negative.
@@ -25,13 +25,13 @@ __device__ inline Key key_of(float distance, int64_t index) {
 }
 __device__ inline float distance_of(Key key) { return std::bit_cast<float>(static_cast<uint32_t>(key >> 32)); }
 
-// Of one pass; arrays as in Scratch.
+// A Search as the kernels take it; arrays as in Scratch.
 struct Pass {
-  Memory memory;
   const float* queries;
-  int count;        // queries
-  int padded;       // of them with those that fill the last tile
-  int padded_dims;  // of a query's coordinates
+  const double* center;
+  int count;   // queries
+  int padded;  // of them with those that fill the last tile
+  int dim, slabs;
   int k, best_length, list_length, sort_length;
   uint16_t* coordinates;
   ScreenQuery* bounds;
@@ -55,22 +55,22 @@ __device__ inline double tensor_core_rounding(int dims) { return 1.02 * (3 * dim
 // One warp for each query: its coordinates and the terms of its bound; empties its lists.
 __global__ void __launch_bounds__(kThreads) prepare(Pass pass) {
   const int query = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32, dim = pass.memory.dim;
+  const int lane = static_cast<int>(threadIdx.x) % 32, dim = pass.dim;
   if (query >= pass.padded) return;
-  uint16_t* out = pass.coordinates + static_cast<int64_t>(query) * pass.padded_dims;
   const bool real = query < pass.count;
   const float* values = pass.queries + static_cast<int64_t>(query) * dim;
   double exact = 0, rounded = 0, error = 0;
   for (int i = lane; i < dim; i += 32) {
-    const double value = real ? values[i] - pass.memory.center[i] : 0;
+    const double value = real ? values[i] - pass.center[i] : 0;
     exact += value * value;
   }
   exact = sum_warp(exact);
   const bool huge = is_huge(exact);
-  for (int i = lane; i < pass.padded_dims; i += 32) {
-    const double value = real && i < dim && !huge ? values[i] - pass.memory.center[i] : 0;
-    out[i] = to_bfloat16(value);
-    const double back = from_bfloat16(out[i]);
+  for (int i = lane; i < pass.slabs * kSlab; i += 32) {
+    const double value = real && i < dim && !huge ? values[i] - pass.center[i] : 0;
+    const uint16_t coordinate = to_bfloat16(value);
+    pass.coordinates[packed_offset(query, i, pass.slabs)] = coordinate;
+    const double back = from_bfloat16(coordinate);
     rounded += back * back;
     error += (value - back) * (value - back);
   }
@@ -83,9 +83,12 @@ __global__ void __launch_bounds__(kThreads) prepare(Pass pass) {
   if (lane > 0) return;
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const bool finite = exact < std::numeric_limits<double>::infinity();  // squares of float32 fit
-  pass.bounds[query] = {huge ? kInfinity : norm_factor(exact, error, tensor_core_rounding(dim), 0),
-                        huge ? 0 : error_term(rounded),
-                        real && finite ? -kInfinity : std::numeric_limits<float>::quiet_NaN(), 0};
+  if (real && finite) {
+    pass.bounds[query] = {huge ? kInfinity : norm_factor(exact, error, tensor_core_rounding(dim), 0),
+                          huge ? 0 : error_term(rounded), -kInfinity, 0};
+  } else {
+    pass.bounds[query] = {0, 0, kInfinity, 1};
+  }
   pass.squared_norms[query] = exact;
   pass.counts[query] = 0;
 }
@@ -106,27 +109,26 @@ __device__ inline float squared_distance(const float* query, const Stored* vecto
   return sum;
 }
 
-__device__ inline Key neighbor(const Pass& pass, int query, int64_t index, int lane) {
-  const Memory& memory = pass.memory;
-  const float* values = pass.queries + static_cast<int64_t>(query) * memory.dim;
-  const int64_t offset = index * memory.dim;
+// The vector at `position` of the piece, as a neighbour of the query. In lane 0.
+__device__ inline Key neighbor(const Pass& pass, const Piece& piece, int query, int64_t position, int lane) {
+  const float* values = pass.queries + static_cast<int64_t>(query) * pass.dim;
+  const int64_t offset = position * pass.dim;
   const float distance =
-      memory.bfloat16
-          ? squared_distance(values, static_cast<const uint16_t*>(memory.vectors) + offset, memory.dim, lane)
-          : squared_distance(values, static_cast<const float*>(memory.vectors) + offset, memory.dim, lane);
-  return key_of(distance, index);
+      piece.bfloat16 ? squared_distance(values, static_cast<const uint16_t*>(piece.vectors) + offset, pass.dim, lane)
+                     : squared_distance(values, static_cast<const float*>(piece.vectors) + offset, pass.dim, lane);
+  return key_of(distance, piece.first + position);
 }
 
-// Replaces the indices in a query's list by keys; blocks of a row of the grid share the list. A warp for each.
-__global__ void __launch_bounds__(kThreads) refine(Pass pass) {
+// Replaces the positions in a query's list by keys; blocks of a row of the grid share the list. A warp for each.
+__global__ void __launch_bounds__(kThreads) refine(Pass pass, Piece piece) {
   const int query = static_cast<int>(blockIdx.y);
   const int count = pass.counts[query], lane = static_cast<int>(threadIdx.x) % 32;
   if (count > pass.list_length) return;
   Key* list = pass.lists + static_cast<int64_t>(query) * pass.list_length;
   const int warp = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32;
   for (int i = warp; i < count; i += static_cast<int>(gridDim.x) * kWarps) {
-    const Key key = neighbor(pass, query, static_cast<int64_t>(list[i]), lane);
-    __syncwarp();  // every lane has read the index
+    const Key key = neighbor(pass, piece, query, static_cast<int64_t>(list[i]), lane);
+    __syncwarp();  // every lane has read the position
     if (lane == 0) list[i] = key;
   }
 }
@@ -150,9 +152,9 @@ __device__ inline void sort_keys(Key* keys, int length) {
   __syncthreads();
 }
 
-// One block for each query: merges the candidates of the chunk begin .. end-1 with the k best so far, sets the
+// One block for each query: merges the candidates of the piece's chunk begin .. end-1 with the k best so far, sets the
 // threshold that the new k-th distance gives, and empties the list.
-__global__ void __launch_bounds__(kThreads) merge(Pass pass, int64_t begin, int64_t end) {
+__global__ void __launch_bounds__(kThreads) merge(Pass pass, Piece piece, int64_t begin, int64_t end) {
   const int query = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   const int count = pass.counts[query];
   if (count == 0) return;
@@ -169,8 +171,8 @@ __global__ void __launch_bounds__(kThreads) merge(Pass pass, int64_t begin, int6
     bool better = false;
     if (overflowed) {
       for (int i = thread / 32; i < room; i += kWarps) {
-        const int64_t index = begin + done + i;
-        const Key key = index < end ? neighbor(pass, query, index, thread % 32) : kNoKey;
+        const int64_t position = begin + done + i;
+        const Key key = position < end ? neighbor(pass, piece, query, position, thread % 32) : kNoKey;
         if (thread % 32 == 0) keys[pass.best_length + i] = key;
         better = better || (thread % 32 == 0 && key < worst);
       }
@@ -188,7 +190,7 @@ __global__ void __launch_bounds__(kThreads) merge(Pass pass, int64_t begin, int6
   pass.counts[query] = 0;
   const Key last = keys[pass.k - 1];
   if (last != kNoKey) {
-    pass.bounds[query].threshold = screening_threshold(pass.squared_norms[query], distance_of(last), pass.memory.dim);
+    pass.bounds[query].threshold = screening_threshold(pass.squared_norms[query], distance_of(last), pass.dim);
   }
 }
 
@@ -197,10 +199,10 @@ __global__ void __launch_bounds__(kThreads) write_results(Pass pass, float* dist
   if (i >= static_cast<int64_t>(pass.count) * pass.k) return;
   const int64_t query = i / pass.k;
   const Key key = pass.best[query * pass.best_length + i % pass.k];
-  const float threshold = pass.bounds[query].threshold;
-  distances[i] = threshold != threshold ? threshold
-                 : key == kNoKey        ? std::numeric_limits<float>::infinity()
-                                        : distance_of(key);
+  const bool ignored = pass.bounds[query].ignored != 0;
+  distances[i] = ignored         ? std::numeric_limits<float>::quiet_NaN()
+                 : key == kNoKey ? std::numeric_limits<float>::infinity()
+                                 : distance_of(key);
   indices[i] = key == kNoKey ? -1 : static_cast<int64_t>(key & 0xffffffffu);
 }
 

@@ -94,6 +94,8 @@ T atomicAdd(T* to, T value) {
   return before;
 }
 
+inline int __ffs(int value) { return __builtin_ffs(value); }
+
 // Rounded once each: this is compiled without contraction.
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
@@ -106,7 +108,7 @@ inline double __dsqrt_rn(double a) { return std::sqrt(a); }
 
 namespace pyhue::cuda {
 
-inline unsigned char* dynamic_shared() { return emulation::dynamic_memory.data(); }
+inline unsigned char* dynamic_shared() { return emulation::dynamic_memory.begin(); }
 
 // Starts a copy of 16 bytes to shared memory, or of 16 zeros where not `valid`.
 inline void copy_async(void* to, const void* from, bool valid) {
@@ -127,9 +129,8 @@ void wait_copies() {
 }
 
 // Four 8 x 8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8. A lane gets elements
-// 2 (l % 4) and the next of row l / 4 of each matrix, or of its transpose.
-template <bool kTransposed>
-void load_matrices(uint32_t (&to)[4], const void* row) {
+// 2 (l % 4) and the next of row l / 4 of each matrix.
+inline void load_matrices(uint32_t (&to)[4], const void* row) {
   struct Load {
     const void* row;
     uint32_t words[4];
@@ -137,12 +138,8 @@ void load_matrices(uint32_t (&to)[4], const void* row) {
   emulation::meet_warp(load, [](auto lanes) {
     for (int lane = 0; lane < 32; ++lane) {
       for (int matrix = 0; matrix < 4; ++matrix) {
-        uint16_t pair[2];
-        for (int i = 0; i < 2; ++i) {
-          const int r = kTransposed ? 2 * (lane % 4) + i : lane / 4, c = kTransposed ? lane / 4 : 2 * (lane % 4) + i;
-          std::memcpy(&pair[i], static_cast<const uint16_t*>(lanes(8 * matrix + r).row) + c, 2);
-        }
-        lanes(lane).words[matrix] = pair[0] | static_cast<uint32_t>(pair[1]) << 16;
+        const void* from = lanes(8 * matrix + lane / 4).row;
+        std::memcpy(&lanes(lane).words[matrix], static_cast<const uint16_t*>(from) + 2 * (lane % 4), 4);
       }
     }
   });

@@ -9,6 +9,8 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <utility>
+#include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
@@ -18,7 +20,7 @@ namespace pyhue::emulation {
 
 Thread* current;
 Index block_index, block_size, grid_size;
-std::vector<unsigned char> dynamic_memory;
+DynamicMemory dynamic_memory;
 
 namespace {
 
@@ -43,6 +45,13 @@ const void* scheduler_stack;
 size_t scheduler_size;
 std::deque<Fiber> fibers;  // kept from launch to launch
 std::vector<Fiber*> runnable;
+struct Waiting {
+  Fiber* fiber;
+  bool (*ready)(const void*);
+  const void* argument;
+};
+std::vector<Waiting> waiting;
+std::vector<std::function<void()>> later;
 int finished;
 void (*block_body)(void*);
 void* block_argument;
@@ -93,10 +102,11 @@ void enter() {
   finish_switch(fake, &scheduler_stack, &scheduler_size);
 }
 
-void prepare(Fiber& fiber, int thread, Meeting& warp, Meeting& block) {
+void prepare(Fiber& fiber, int thread, Meeting& warp, Meeting& warpgroup, Meeting& block) {
   fiber.index = Index(static_cast<unsigned>(thread), 0, 0);
   fiber.lane = thread % kWarp;
   fiber.warp = &warp;
+  fiber.warpgroup = &warpgroup;
   fiber.block = &block;
   fiber.groups = 0;
   fiber.started = false;
@@ -107,23 +117,60 @@ void prepare(Fiber& fiber, int thread, Meeting& warp, Meeting& block) {
   makecontext(&fiber.context, enter, 0);
 }
 
-void run_block(int threads, std::vector<Meeting>& warps, Meeting& block) {
+// The threads of a block that meet: each warp, each warpgroup, all.
+struct Meetings {
+  explicit Meetings(int threads)
+      : warps(static_cast<size_t>(threads / kWarp)), warpgroups(static_cast<size_t>(threads / kWarpgroup + 1)) {
+    for (auto& warp : warps) warp.size = kWarp;
+    for (auto& warpgroup : warpgroups) warpgroup.size = kWarpgroup;
+    block.size = threads;
+  }
+  std::vector<Meeting> warps, warpgroups;
+  Meeting block;
+};
+
+template <class T>
+T take_random(std::vector<T>& items) {
+  std::swap(items[random_numbers() % items.size()], items.back());
+  T item = std::move(items.back());
+  items.pop_back();
+  return item;
+}
+
+void release_waiting() {
+  for (size_t i = 0; i < waiting.size();) {
+    if (waiting[i].ready(waiting[i].argument)) {
+      runnable.push_back(waiting[i].fiber);
+      waiting[i] = waiting.back();
+      waiting.pop_back();
+    } else {
+      ++i;
+    }
+  }
+}
+
+void run_block(int threads, Meetings& meetings) {
   std::fill(dynamic_memory.begin(), dynamic_memory.end(), static_cast<unsigned char>(0xff));
-  block.size = threads;
-  for (auto& warp : warps) warp.size = kWarp;
   finished = 0;
   for (int i = 0; i < threads; ++i) {
     Fiber& fiber = fibers[static_cast<size_t>(i)];
-    prepare(fiber, i, warps[static_cast<size_t>(i / kWarp)], block);
+    prepare(fiber, i, meetings.warps[static_cast<size_t>(i / kWarp)],
+            meetings.warpgroups[static_cast<size_t>(i / kWarpgroup)], meetings.block);
     runnable.push_back(&fiber);
   }
   std::shuffle(runnable.begin(), runnable.end(), random_numbers);
   const bool race = random_numbers() % 2;  // a warp runs ahead as far as barriers let it
-  while (!runnable.empty()) {
-    if (!race) std::swap(runnable[random_numbers() % runnable.size()], runnable.back());
-    Fiber* next = runnable.back();
-    runnable.pop_back();
-    resume(*next);
+  while (!runnable.empty() || !later.empty()) {
+    if (!later.empty() && (runnable.empty() || (!race && random_numbers() % 8 == 0))) {
+      take_random(later)();
+    } else if (race) {
+      Fiber* next = runnable.back();
+      runnable.pop_back();
+      resume(*next);
+    } else {
+      resume(*take_random(runnable));
+    }
+    release_waiting();
   }
   if (finished != threads) fail("threads wait for others that have returned or wait elsewhere");
 }
@@ -142,14 +189,13 @@ void run(Index grid, Index block, size_t dynamic_bytes, void (*body)(void*), voi
   block_argument = argument;
   dynamic_memory.resize(dynamic_bytes);
   while (fibers.size() < block.x) fibers.emplace_back();
-  std::vector<Meeting> warps(block.x / kWarp);
-  Meeting all;
+  Meetings meetings(static_cast<int>(block.x));
   std::vector<uint64_t> order(uint64_t{grid.x} * grid.y);
   std::iota(order.begin(), order.end(), 0);
   std::shuffle(order.begin(), order.end(), random_numbers);
   for (const uint64_t place : order) {
     block_index = Index(static_cast<unsigned>(place % grid.x), static_cast<unsigned>(place / grid.x), 0);
-    run_block(static_cast<int>(block.x), warps, all);
+    run_block(static_cast<int>(block.x), meetings);
   }
 }
 
@@ -165,5 +211,14 @@ void meet(Meeting& meeting, int place, const void* kind, void* argument, void (*
   action(meeting.arguments, meeting.size);
   for (int i = 0; i + 1 < meeting.size; ++i) runnable.push_back(static_cast<Fiber*>(meeting.waiting[i]));
 }
+
+void wait_until(bool (*ready)(const void*), const void* argument) {
+  while (!ready(argument)) {
+    waiting.push_back({static_cast<Fiber*>(current), ready, argument});
+    yield();
+  }
+}
+
+void do_later(std::function<void()> action) { later.push_back(std::move(action)); }
 
 }  // namespace pyhue::emulation

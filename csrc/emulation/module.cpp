@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -21,40 +23,63 @@ namespace {
 template <class T>
 using Array = py::array_t<T, py::array::c_style>;
 
-// Vectors as the kernels take them, packed by the kernel.
+// Some rows of an array as a piece of a memory, packed by the kernel.
 struct Packed {
-  Packed(const py::array& vectors, const Array<double>& center)
-      : blocks(static_cast<size_t>((vectors.shape(0) + kBlock - 1) / kBlock * vectors.shape(1) * kBlock), 0x7fff),
-        terms(static_cast<size_t>((vectors.shape(0) + kBlock - 1) / kBlock * cuda::kPackedTerms * kBlock), -1e30f),
-        memory{vectors.data(),   vectors.itemsize() == 2,
-               vectors.shape(0), static_cast<int>(vectors.shape(1)),
-               blocks.data(),    terms.data(),
-               center.data()} {
-    cuda::pack(memory, blocks.data(), terms.data(), nullptr);
+  Packed(const py::array& vectors, const Array<double>& center, int64_t first, int64_t end)
+      : blocks(static_cast<size_t>(blocks_of(end - first) * cuda::slabs_of(dim_of(vectors)) * cuda::kTileBytes / 2)),
+        terms(static_cast<size_t>(blocks_of(end - first) * cuda::kPackedTerms * kBlock), -1e30f),
+        piece{vectors.data(first), vectors.itemsize() == 2, first, end - first, blocks.data(), terms.data()} {
+    std::fill(blocks.begin(), blocks.end(), uint16_t{0x7fff});
+    cuda::pack(piece, dim_of(vectors), center.data(), blocks.data(), terms.data(), nullptr);
   }
+
+  static int64_t blocks_of(int64_t n) { return (n + kBlock - 1) / kBlock; }
+  static int dim_of(const py::array& vectors) { return static_cast<int>(vectors.shape(1)); }
 
   std::vector<uint16_t> blocks;
   std::vector<float> terms;
-  cuda::Memory memory;
+  cuda::Piece piece;
 };
 
-py::tuple search_arrays(const py::array& vectors, const Array<double>& center, const Array<float>& queries, int64_t k) {
-  const Packed packed(vectors, center);
-  const int64_t count = queries.shape(0);
-  std::vector<unsigned char> scratch(
-      static_cast<size_t>(cuda::search_scratch_bytes(count, k, static_cast<int>(vectors.shape(1)))), 0xff);
+// A batch of queries with scratch memory that holds garbage.
+struct Batch {
+  Batch(const Array<float>& queries, int64_t first, int64_t count, const Array<double>& center, int64_t k)
+      : scratch(static_cast<size_t>(cuda::search_scratch_bytes(count, k, static_cast<int>(queries.shape(1)))), 0xff),
+        search{queries.data(first), count, static_cast<int>(queries.shape(1)), center.data(), k, scratch.data()} {}
+  Batch(const Batch&) = delete;
+
+  std::vector<unsigned char> scratch;
+  cuda::Search search;
+};
+
+// Searches a memory that is cut into pieces at `cuts`.
+py::tuple search_arrays(const py::array& vectors, const Array<double>& center, const Array<float>& queries, int64_t k,
+                        std::vector<int64_t> cuts) {
+  std::vector<std::unique_ptr<Packed>> pieces;
+  cuts.push_back(vectors.shape(0));
+  int64_t first = 0;
+  for (const int64_t end : cuts) {
+    pieces.push_back(std::make_unique<Packed>(vectors, center, first, end));
+    first = end;
+  }
+  const int64_t count = queries.shape(0), batch = cuda::search_batch(k);
   Array<float> distances({count, k});
   Array<int64_t> indices({count, k});
-  cuda::search(packed.memory, queries.data(), count, k, distances.mutable_data(), indices.mutable_data(),
-               scratch.data(), nullptr);
+  for (int64_t begin = 0; begin < count; begin += batch) {
+    const Batch queries_of(queries, begin, std::min(batch, count - begin), center, k);
+    cuda::begin_search(queries_of.search, nullptr);
+    for (const auto& packed : pieces) cuda::search_piece(queries_of.search, packed->piece, nullptr);
+    cuda::end_search(queries_of.search, distances.mutable_data(begin), indices.mutable_data(begin), nullptr);
+  }
   return py::make_tuple(distances, indices);
 }
 
 Array<uint8_t> screen_audit_arrays(const py::array& vectors, const Array<double>& center, const Array<float>& queries,
                                    const Array<float>& distances) {
-  const Packed packed(vectors, center);
+  const Packed packed(vectors, center, 0, vectors.shape(0));
+  const Batch batch(queries, 0, queries.shape(0), center, 1);
   Array<uint8_t> kept({queries.shape(0), vectors.shape(0)});
-  cuda::screen_audit(packed.memory, queries.data(), queries.shape(0), distances.data(), kept.mutable_data());
+  cuda::screen_audit(batch.search, packed.piece, distances.data(), kept.mutable_data());
   return kept;
 }
 
@@ -75,10 +100,10 @@ Array<double> density_arrays(const Array<float>& distances, const Array<int64_t>
   return out;
 }
 
-// The ends of the chunks of a search.
-std::vector<int64_t> chunk_ends(int64_t n, int64_t k) {
+// The ends of the chunks in a piece of n vectors that follows `first` others.
+std::vector<int64_t> chunk_ends(int64_t first, int64_t n, int64_t k) {
   std::vector<int64_t> ends;
-  for (int64_t begin = 0; begin < n; begin = ends.back()) ends.push_back(cuda::chunk_end(begin, n, k));
+  for (int64_t begin = 0; begin < n; begin = ends.back()) ends.push_back(cuda::chunk_end(begin, first, n, k));
   return ends;
 }
 
@@ -120,13 +145,16 @@ void hue_cross_entropy_arrays(int type, const py::array& input, const py::array&
 }  // namespace
 
 PYBIND11_MODULE(_emulation, m) {
-  m.def("search", &search_arrays);
+  using namespace pybind11::literals;
+  m.def("search", &search_arrays, "vectors"_a, "center"_a, "queries"_a, "k"_a, "cuts"_a = std::vector<int64_t>());
+  m.def("choose_hopper", &cuda::choose_hopper);
   m.def("screen_audit", &screen_audit_arrays);
   m.def("store_rows", &store_rows_arrays<float>);
   m.def("store_rows", &store_rows_arrays<double>);
   m.def("density", &density_arrays);
   m.def("hue_cross_entropy", &hue_cross_entropy_arrays);
-  m.def("chunk_ends", [](int64_t n, int64_t k) { return py::tuple(py::cast(chunk_ends(n, k))); });
+  m.def("chunk_ends", [](int64_t first, int64_t n, int64_t k) { return py::tuple(py::cast(chunk_ends(first, n, k))); });
+  m.def("search_batch", &cuda::search_batch);
   m.def("list_length", &cuda::list_length);
   m.def("search_scratch_bytes", &cuda::search_scratch_bytes);
 }

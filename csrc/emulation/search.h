@@ -5,7 +5,10 @@
 
 namespace pyhue::cuda {
 
+// Whether searches run the kernels for Hopper.
+void choose_hopper(bool chosen);
+
 // How often the screen lists each vector when the k-th distance of query q is distances[q]: (queries, n), 0 or 1.
-void screen_audit(const Memory& memory, const float* queries, int64_t count, const float* distances, uint8_t* kept);
+void screen_audit(const Search& search, const Piece& piece, const float* distances, uint8_t* kept);
 
 }  // namespace pyhue::cuda

@@ -16,8 +16,8 @@ _memories: "weakref.WeakValueDictionary[int, PixelMemory]" = weakref.WeakValueDi
 class MemoryClassifier(nn.Module):
     """`PixelMemory.log_likelihood` as a layer that compiles, with `torch.compile(fullgraph=True)` too.
 
-    The search runs on the CPU and has no gradient. The memory is not part of the state dict: save it with
-    `PixelMemory.save`.
+    The search runs where `PixelMemory.to` put it and has no gradient. The memory is not part of the state
+    dict: save it with `PixelMemory.save`.
 
     Args:
         memory: filled already; its classes are counted here.
@@ -64,7 +64,9 @@ class MemoryClassifier(nn.Module):
 @torch.library.custom_op("pyhue::memory_log_likelihood", mutates_args=())
 def _log_likelihood(activations: Tensor, memory: int, num_classes: int, k: int, eps: float) -> Tensor:
     """Operators take no Python objects: `memory` is a handle."""
-    found: Tensor = _memories[memory].log_likelihood(activations.cpu(), k, eps)
+    searched = _memories[memory]
+    there = activations.is_cuda and searched.device.startswith("cuda")
+    found: Tensor = searched.log_likelihood(activations if there else activations.cpu(), k, eps)
     if found.shape[1] != num_classes:
         raise ValueError(
             f"memory: expected {num_classes} classes, as when the layer was made, got {found.shape[1]}"

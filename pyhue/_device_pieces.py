@@ -1,0 +1,124 @@
+"""Where the vectors of a memory lie that a GPU searches: in pieces, on the GPU or on the host."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyhue._stored import Stored
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_BLOCK, _SLAB = 64, 64  # vectors and dimensions of a packed tile
+_TERMS = 3  # float32, of a packed vector
+_PACKED_AT_ONCE = 65536  # vectors, a multiple of _BLOCK
+_STREAM_BYTES = 256 << 20  # of a piece that is copied for each search
+_STEP = 256  # such pieces have a multiple of so many vectors
+
+
+class Place(enum.Enum):
+    """What of a piece lies on the GPU; the rest is page-locked memory of the host."""
+
+    GPU = enum.auto()  #: all of it
+    PACKED = enum.auto()  #: the packed form; candidates' vectors are read over the bus
+    HOST = enum.auto()  #: nothing; each search copies the packed form
+
+
+class Piece(NamedTuple):
+    """Vectors of a memory, one after the other, as `csrc/cuda/search.h` takes them."""
+
+    first: int  #: row of the memory
+    vectors: Tensor  #: (n, dim) float32 or bfloat16
+    blocks: Tensor  #: packed coordinates
+    terms: Tensor  #: packed terms of the bound
+    place: Place
+
+    @property
+    def size(self) -> int:
+        """How many vectors it has."""
+        return len(self.vectors)
+
+    @property
+    def gpu_bytes(self) -> int:
+        """What it takes on the GPU."""
+        packed = self.blocks.nbytes + self.terms.nbytes
+        return {Place.GPU: packed + self.vectors.nbytes, Place.PACKED: packed, Place.HOST: 0}[self.place]
+
+    @property
+    def grows(self) -> bool:
+        """Whether vectors that follow may be put into it: by making it anew."""
+        return self.place is not Place.HOST or self.size < stream_vectors(self.vectors.shape[1])
+
+
+def packed_bytes(dim: int) -> int:
+    """Bytes of a packed vector."""
+    return -(-dim // _SLAB) * _SLAB * 2 + 4 * _TERMS
+
+
+def stream_vectors(dim: int) -> int:
+    """How many vectors a piece has that is copied for each search."""
+    return max(_STEP, _STREAM_BYTES // packed_bytes(dim) // _STEP * _STEP)
+
+
+def places(count: int, dim: int, vector_bytes: int, room: int) -> Iterator[tuple[int, Place]]:
+    """Cuts `count` vectors so that what lies on the GPU takes at most `room` bytes, two copies included."""
+    packed, streamed = packed_bytes(dim), stream_vectors(dim)
+    if count * (vector_bytes + packed) <= room:
+        yield count, Place.GPU
+        return
+    if count * packed <= room:
+        yield count, Place.PACKED
+        return
+    here = max(0, room - 2 * streamed * packed) // packed // _STEP * _STEP
+    if here:
+        yield here, Place.PACKED
+    for begin in range(here, count, streamed):
+        yield min(streamed, count - begin), Place.HOST
+
+
+def make_piece(stored: Stored, first: int, count: int, place: Place, center: Tensor, ops: Any) -> Piece:
+    """Copies and packs `count` vectors from `first` on; `center` says to which GPU."""
+
+    device, on_gpu = center.device, place is Place.GPU
+    vectors = _bits(stored.array[first : first + count])
+    vectors = vectors.to(device, copy=True) if on_gpu else _on_host(vectors, device)
+    blocks, terms = pack(vectors, center, ops)
+    if place is Place.HOST:
+        blocks, terms = _on_host(blocks, device), _on_host(terms, device)
+    return Piece(first, vectors, blocks, terms, place)
+
+
+def pack(vectors: Tensor, center: Tensor, ops: Any) -> tuple[Tensor, Tensor]:
+    """The packed form of vectors, on the GPU of `center`, wherever they lie: blocks and terms."""
+    import torch
+
+    n, dim = vectors.shape
+    shapes = (-(-n // _BLOCK), -(-dim // _SLAB), _BLOCK, _SLAB), (-(-n // _BLOCK), _TERMS, _BLOCK)
+    blocks = torch.empty(shapes[0], dtype=torch.bfloat16, device=center.device)
+    terms = torch.empty(shapes[1], dtype=torch.float32, device=center.device)
+    for begin in range(0, n, _PACKED_AT_ONCE):  # copies of a few at a time; the kernel reads rows twice
+        part = vectors[begin : begin + _PACKED_AT_ONCE].to(center.device)
+        ops.pack_vectors(part, center, blocks[begin // _BLOCK :], terms[begin // _BLOCK :])
+    return blocks, terms
+
+
+def _bits(array: NDArray[Any]) -> Tensor:
+    """Stored vectors as a tensor, bfloat16 where they are stored so."""
+    import torch
+
+    if array.itemsize == 2:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _on_host(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy in memory of the host that `device` reads itself."""
+    import torch
+
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=device.type == "cuda").copy_(tensor)
