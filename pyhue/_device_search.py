@@ -53,6 +53,10 @@ class DeviceSearch:
         self._index: DeviceIndex | None = None
         self._copying = threading.Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy makes its own tensors, when it searches."""
+        return device_search, (str(self.device), self._max_bytes)
+
     def search(self, memory: PixelMemory, vectors: Any, k: int) -> tuple[Any, Any]:
         """`PixelMemory.search`."""
         queries = vectors if self._resident(vectors) else floating(vectors, "vectors")
