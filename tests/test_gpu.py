@@ -1,8 +1,10 @@
 """The memory and the operators on a GPU, and with the emulated kernels, which take CPU tensors."""
 
+import copy
 import functools
 import importlib.util
 import math
+import pickle
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -194,6 +196,14 @@ def test_a_copy_that_fails_is_begun_anew(memories, gpu, monkeypatch):
             memory.search(np.ones((1, 40)))
     queries = np.random.default_rng(4).random((5, 40))
     np.testing.assert_array_equal(memory.search(queries).indices, cpu.search(queries).indices)
+
+
+def test_copies(memories, gpu):
+    queries = torch.rand(5, 40)
+    expected = memories[1].search(queries)
+    for copied in (copy.deepcopy(memories[1]), pickle.loads(pickle.dumps(memories[1]))):
+        assert copied.device == ("cuda:0" if gpu.device.type == "cuda" else "cpu")  # never emulated
+        assert torch.equal(copied.search(queries).distances, expected.distances)
 
 
 def test_many_queries(memories, gpu):
