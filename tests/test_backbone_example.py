@@ -57,7 +57,7 @@ def test_missing_weights_are_named(monkeypatch):
         load_backbone(f"{EXAMPLE}:float32")
 
 
-@pytest.mark.skipif(REAL is None, reason="PYHUE_DATA names no folder with the weights")
+@pytest.mark.skipif(not REAL, reason="PYHUE_DATA names no folder with the weights")
 @pytest.mark.parametrize("factory", ["int8", "float32"])
 def test_real_weights(factory):
     backbone = load_backbone(f"{EXAMPLE}:{factory}").eval()

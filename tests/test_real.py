@@ -12,7 +12,7 @@ from reference import assert_exact, assert_neighbors, density64, distances64, st
 import pyhue
 
 pytestmark = pytest.mark.skipif(
-    "PYHUE_DATA" not in os.environ, reason="PYHUE_DATA does not name the data folder"
+    not os.environ.get("PYHUE_DATA"), reason="PYHUE_DATA does not name the data folder"
 )
 
 K = 10

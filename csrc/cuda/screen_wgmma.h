@@ -120,6 +120,8 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1) screen_wgmma(Pass pass, Piec
       multiply_tile<kQueries>(pass, piece, ring, thread / 128, query, vector, end);
     }
   }
+#else
+  __trap();  // has_hopper_kernels() is wrong: better an error than no neighbours
 #endif
 }
 
