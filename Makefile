@@ -88,7 +88,7 @@ bench: $(VENV)/.bench
 # For the GPU the interpreter's own torch, pytest, CMake, Ninja, pybind11 and scikit-build-core are used as they are;
 # pyhue alone is installed, beside them.
 GPU := build/gpu
-GPU_PYTHON = PYTHONPATH=$(GPU)/site $(PYTHON) -P
+GPU_PYTHON = PYTHONPATH=$(GPU)/site:bench $(PYTHON) -P  # bench: what the benchmarks share
 
 $(GPU)/.installed: pyproject.toml $(BUILD_INPUTS) $(wildcard pyhue/*.py pyhue/nn/*.py)
 	$(PYTHON) -m pip $(INSTALL) --no-deps --upgrade --target $(GPU)/site . $(EMULATION) -C build-dir=$(GPU)/cmake
