@@ -91,11 +91,12 @@ GPU := build/gpu
 GPU_PYTHON = PYTHONPATH=$(GPU)/site:bench $(PYTHON) -P  # bench: what the benchmarks share
 
 $(GPU)/.installed: pyproject.toml $(BUILD_INPUTS) $(wildcard pyhue/*.py pyhue/nn/*.py)
-	$(PYTHON) -m pip $(INSTALL) --no-deps --upgrade --target $(GPU)/site . $(EMULATION) -C build-dir=$(GPU)/cmake
+	$(PYTHON) -m pip $(INSTALL) --no-deps --upgrade --target $(GPU)/site . $(EMULATION) \
+	    -C build-dir=$(GPU)/cmake -C cmake.define.PYHUE_CUDA=ON
 	touch $@
 
 test-gpu: $(GPU)/.installed
-	$(GPU_PYTHON) -m pytest -p no:cacheprovider -rs tests/test_gpu.py $(wildcard tests/test_emulated_*.py)
+	$(GPU_PYTHON) -m pytest -p no:cacheprovider -rs $(wildcard tests/test_gpu_*.py tests/test_emulated_*.py)
 
 bench-gpu: $(GPU)/.installed
 	$(GPU_PYTHON) bench/bench_cuda_search.py

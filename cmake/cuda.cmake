@@ -20,8 +20,8 @@ if(NOT PYHUE_CUDA STREQUAL "ON" AND NOT (CMAKE_CUDA_COMPILER AND torch_has_cuda)
   return()
 endif()
 
-# Machine code for A100 and H100, and PTX that newer GPUs compile.
-if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+# Machine code for A100 and H100, and PTX that newer GPUs compile; CMake's own variable CUDAARCHS says otherwise.
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
   set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real 90-virtual)
 endif()
 set(CMAKE_CUDA_STANDARD 20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +47,14 @@ def operators(device: torch.device) -> Any:
     return torch.ops.pyhue
 
 
+def _wait_for(device: torch.device) -> None:
+    """Waits for what runs on a GPU, but not while a graph is captured, which would spoil it."""
+    import torch
+
+    if device.type == "cuda" and not torch.cuda.is_current_stream_capturing():
+        torch.cuda.synchronize(device)
+
+
 class DeviceIndex:
     """What `csrc/cuda/search.h` searches.
 
@@ -65,6 +74,8 @@ class DeviceIndex:
         self._center = torch.zeros(dim, dtype=torch.float64, device=device)
         self._labels = torch.zeros(0, dtype=torch.int64, device=device)
         self._class_counts = self._labels
+        # Searches under way read the tensors, whose memory torch may give to others as soon as they are gone.
+        weakref.finalize(self, _wait_for, device)
 
     def __len__(self) -> int:
         """How many vectors it holds."""
@@ -80,8 +91,7 @@ class DeviceIndex:
 
         if len(stored) > _MAX_VECTORS:
             raise ValueError(f"memory: expected at most {_MAX_VECTORS} vectors on a GPU, got {len(stored)}")
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # other streams may be reading what goes away
+        _wait_for(self.device)  # searches may be reading what goes away
         begin, pieces = len(self), self._pieces
         while pieces and pieces[-1].grows and pieces[-1].size <= len(stored) - begin:
             begin = pieces.pop().first
@@ -89,15 +99,15 @@ class DeviceIndex:
             some = stored.rows(slice(None, None, -(-len(stored) // _MEAN_VECTORS)))
             self._center = torch.from_numpy(some).to(self.device).mean(0, dtype=torch.float64)
         vector_bytes = stored.dim * stored.array.itemsize
-        for count, place in places(len(stored) - begin, stored.dim, vector_bytes, self._room()):
+        left, room, buffers = len(stored) - begin, self._room(), self._stream.nbytes
+        for count, place in places(left, stored.dim, vector_bytes, room, buffers):
             pieces.append(make_piece(stored, begin, count, place, self._center, self._ops))
             begin += count
         self._stream.fit(pieces)
         added = torch.tensor(labels[len(self._labels) :], device=self.device)
         self._labels = torch.cat((self._labels, added))
         self._class_counts = torch.tensor(class_counts, device=self.device)
-        if self.device.type == "cuda":  # whatever stream searches next
-            torch.cuda.current_stream(self.device).synchronize()
+        _wait_for(self.device)  # whatever stream searches next
 
     def rows(self, queries: Tensor, normalize: bool) -> Tensor:
         """Floating (n, dim) as the kernels take them: float32, of unit length if asked; NaN if not finite."""
@@ -131,17 +141,17 @@ class DeviceIndex:
 
     def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         common = (queries, self._center, k)
-        scratch = self._ops.begin_search(*common)
+        scratch, searched = self._ops.begin_search(*common), 0
         with self._searching:
             for piece in self._stream.on_gpu(self._pieces):
-                self._ops.search_piece(
-                    scratch, *common, piece.vectors, piece.first, piece.blocks, piece.terms
-                )
+                arrays = (piece.vectors, piece.first, piece.blocks, piece.terms)
+                self._ops.search_piece(scratch, *common, *arrays, searched)
+                searched += piece.size
         distances, indices = self._ops.end_search(scratch, *common)
         return distances, indices
 
     def _room(self) -> int:
-        """Bytes of the GPU for vectors that are not there yet."""
+        """Bytes of the GPU for vectors that are not there yet and for buffers."""
         import torch
 
         if self._max_bytes is not None:
@@ -150,4 +160,4 @@ class DeviceIndex:
             return 2**63
         free, _ = torch.cuda.mem_get_info(self.device)
         unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-        return int(0.9 * (free + unused)) - _SCRATCH_BYTES
+        return int(0.9 * (free + unused)) - _SCRATCH_BYTES + self._stream.nbytes

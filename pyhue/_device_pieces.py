@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _BLOCK, _SLAB = 64, 64  # vectors and dimensions of a packed tile
 _TERMS = 3  # float32, of a packed vector
-_PACKED_AT_ONCE = 65536  # vectors, a multiple of _BLOCK
+_COPIED_BYTES = 64 << 20  # of vectors that are copied to be packed
 _STREAM_BYTES = 256 << 20  # of a piece that is copied for each search
 _STEP = 256  # such pieces have a multiple of so many vectors
 
@@ -66,13 +66,23 @@ def stream_vectors(dim: int) -> int:
     return max(_STEP, _STREAM_BYTES // packed_bytes(dim) // _STEP * _STEP)
 
 
-def places(count: int, dim: int, vector_bytes: int, room: int) -> Iterator[tuple[int, Place]]:
-    """Cuts `count` vectors so that what lies on the GPU takes at most `room` bytes, two copies included."""
+def places(
+    count: int, dim: int, vector_bytes: int, room: int, buffers: int = 0
+) -> Iterator[tuple[int, Place]]:
+    """Cuts `count` vectors so that what is put on the GPU fits its room.
+
+    Args:
+        count: how many vectors.
+        dim: their channels.
+        vector_bytes: of a vector as it is stored.
+        room: bytes, for two buffers too: where these alone do not fit, nothing else is put there.
+        buffers: bytes of the buffers that are there.
+    """
     packed, streamed = packed_bytes(dim), stream_vectors(dim)
-    if count * (vector_bytes + packed) <= room:
+    if count * (vector_bytes + packed) <= room - buffers:
         yield count, Place.GPU
         return
-    if count * packed <= room:
+    if count * packed <= room - buffers:
         yield count, Place.PACKED
         return
     here = max(0, room - 2 * streamed * packed) // packed // _STEP * _STEP
@@ -102,8 +112,9 @@ def pack(vectors: Tensor, center: Tensor, ops: Any) -> tuple[Tensor, Tensor]:
     shapes = (-(-n // _BLOCK), -(-dim // _SLAB), _BLOCK, _SLAB), (-(-n // _BLOCK), _TERMS, _BLOCK)
     blocks = torch.empty(shapes[0], dtype=torch.bfloat16, device=center.device)
     terms = torch.empty(shapes[1], dtype=torch.float32, device=center.device)
-    for begin in range(0, n, _PACKED_AT_ONCE):  # copies of a few at a time; the kernel reads rows twice
-        part = vectors[begin : begin + _PACKED_AT_ONCE].to(center.device)
+    at_once = max(1, _COPIED_BYTES // (dim * vectors.itemsize * _BLOCK)) * _BLOCK
+    for begin in range(0, n, at_once):  # copied, because the kernel reads rows twice
+        part = vectors[begin : begin + at_once].to(center.device)
         ops.pack_vectors(part, center, blocks[begin // _BLOCK :], terms[begin // _BLOCK :])
     return blocks, terms
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,8 @@ class DeviceSearch:
             if index is None:
                 index = DeviceIndex(memory.dim, self.device, self._ops, self._max_bytes)
             if len(index) != len(memory):
+                if self.device.type == "cuda" and sys.modules["torch"].cuda.is_current_stream_capturing():
+                    raise RuntimeError("memory: search once before a CUDA graph is captured, to copy vectors")
                 self._index = None  # what fails half-way is begun anew
                 labels, counts = np.asarray(memory.labels), np.asarray(memory.class_counts)
                 index.update(memory._stored, labels, counts)

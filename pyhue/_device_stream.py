@@ -26,6 +26,11 @@ class DeviceStream:
             self._stream: Any = self._cuda.Stream(device)
             self._filled, self._free = ([self._cuda.Event() for _ in range(2)] for _ in range(2))
 
+    @property
+    def nbytes(self) -> int:
+        """What the buffers take."""
+        return sum(blocks.nbytes + terms.nbytes for blocks, terms in self._buffers)
+
     def fit(self, pieces: list[Piece]) -> None:
         """Makes buffers that hold any of these pieces; nothing may be using the present ones."""
         import torch

@@ -181,9 +181,13 @@ class PixelMemory:
         from which the GPU reads those of candidates; then the part of the packed form that finds no room
         does so too, and every search copies it, one piece while another is searched.
 
+        A CUDA graph can hold a search, but not the copying of what was added: search once before capturing,
+        and capture again after adding. A pickled memory is unpickled to the same device.
+
         Args:
             device: "cpu", "cuda", "cuda:1" or a torch.device.
-            max_bytes: what the vectors may take on the GPU. Default: nine tenths of what is free.
+            max_bytes: what the vectors may take on the GPU, with two buffers of at most 256 MiB for copies
+                where these fit. Default: nine tenths of what is free.
 
         Raises:
             TypeError: `max_bytes` is not an integer.

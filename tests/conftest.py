@@ -1,9 +1,11 @@
 """Fixtures of every test: instruction-set levels, thread counts, and how long Hypothesis looks."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -62,3 +64,26 @@ def gloo(tmp_path):
     torch_alone = two_processes(plain_step, tmp_path)
     if torch_alone.returncode:
         pytest.skip(f"no gloo step of torch alone here: {torch_alone.stderr[-2000:]}")
+
+
+class Gpu(NamedTuple):
+    """A torch.device where kernels for CUDA run, and their operators."""
+
+    device: Any
+    ops: Any
+
+
+@pytest.fixture(params=["emulated", "cuda"])
+def gpu(request: pytest.FixtureRequest) -> Gpu:
+    """Runs the test with the emulated kernels, which take CPU tensors, and on a GPU."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("pyhue.nn")
+    if request.param == "cuda":
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+        return Gpu(torch.device("cuda"), torch.ops.pyhue)
+    spec = importlib.util.find_spec("pyhue._torch_emulation")
+    if spec is None:
+        pytest.skip("pyhue was built without PYHUE_EMULATION")
+    torch.ops.load_library(spec.origin)
+    return Gpu(torch.device("cpu"), torch.ops.pyhue_emulation)

@@ -25,15 +25,15 @@ def memory_of(vectors, normalize=False, dtype="float32"):
     return memory
 
 
-def search(memory, queries, k, cuts=()):
+def search(memory, queries, k, cuts=(), backwards=False):
     stored = memory._stored
     rows = vector_rows(queries, "queries", memory.normalize)
-    return emulation.search(stored.array, mean(stored), rows, k, cuts)
+    return emulation.search(stored.array, mean(stored), rows, k, cuts, backwards)
 
 
-def assert_same(memory, queries, k, cuts=()):
+def assert_same(memory, queries, k, cuts=(), backwards=False):
     expected = memory.search(queries, k)
-    distances, indices = search(memory, queries, k, cuts)
+    distances, indices = search(memory, queries, k, cuts, backwards)
     np.testing.assert_array_equal(indices, expected.indices)
     np.testing.assert_array_equal(distances.view(np.uint32), expected.distances.view(np.uint32))
 
@@ -163,6 +163,7 @@ def test_a_memory_in_pieces(cuts):
         memory = memory_of(draw(family, 700, 70))
         assert_same(memory, draw(family, 3, 70, 1), 10, cuts)
         assert_same(memory, draw(family, 3, 70, 1), 300, cuts)
+        assert_same(memory, draw(family, 3, 70, 1), 10, cuts, backwards=True)
 
 
 @pytest.mark.usefixtures("screen")

@@ -54,13 +54,14 @@ Tensor torch_begin_search(Tensor queries, Tensor center, int64_t k) {
   return scratch;
 }
 
+// `first`: row of the memory of the first vector; `searched`: how many vectors the calls before had.
 void torch_search_piece(Tensor scratch, Tensor queries, Tensor center, int64_t k, Tensor vectors, int64_t first,
-                        Tensor blocks, Tensor terms) {
+                        Tensor blocks, Tensor terms, int64_t searched) {
   const OnDevice device(queries);
   Piece piece = piece_of(vectors, first);
   piece.blocks = values<uint16_t>(blocks);
   piece.terms = values<float>(terms);
-  search_piece(search_of(queries, center, k, scratch), piece, device.stream());
+  search_piece(search_of(queries, center, k, scratch), piece, searched, device.stream());
 }
 
 // -> distances (count, k) float32, indices (count, k) int64.
@@ -107,9 +108,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(PYHUE_OPS, m) {
   m.def("search_batch(Tensor queries, int k) -> int");
   m.def("begin_search(Tensor queries, Tensor center, int k) -> Tensor");
   m.def(
-      "search_piece(Tensor(a!) scratch, Tensor queries, Tensor center, int k, Tensor vectors, int first, Tensor "
-      "blocks, "
-      "Tensor terms) -> ()");
+      "search_piece(Tensor(a!) scratch, Tensor queries, Tensor center, int k, "
+      "Tensor vectors, int first, Tensor blocks, Tensor terms, int searched) -> ()");
   m.def("end_search(Tensor scratch, Tensor queries, Tensor center, int k) -> (Tensor, Tensor)");
   m.def("store_rows(Tensor rows, bool normalize) -> Tensor");
   m.def("density(Tensor distances, Tensor labels, Tensor class_counts, float eps) -> Tensor");

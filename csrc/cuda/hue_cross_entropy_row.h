@@ -138,7 +138,7 @@ struct Sums {
 #pragma unroll
     for (int first = 0; first < kLength; first += kStep) {
       Real largest = maximum, hue_largest = hue_maximum;
-      HueTerm<Real> hue[kStep];
+      HueTerm<Real> hue[kStep] = {};
 #pragma unroll
       for (int i = 0; i < kStep; ++i) {
         if (first + i >= count) continue;

@@ -10,8 +10,7 @@
 namespace pyhue::cuda {
 namespace {
 
-// A lane's vectors: their positions, and what the bound takes of them. Loaded before the products, it is there when
-// they are.
+// A lane's vectors: their positions, and what the bound takes of them.
 template <int kRowStep, int kRows>
 struct ScreenVectors {
   __device__ ScreenVectors(const Piece& piece, int64_t vector, int64_t end)

@@ -64,6 +64,7 @@ __device__ inline void multiply_tile(const Pass& pass, const Piece& piece, Ring&
                                      int64_t vector, int64_t end) {
   constexpr int kRows = wgmma_vectors(kQueries) / 128;
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
+  // Loaded before the products, it is there when they are.
   const ScreenVectors<64, kRows> vectors_of_lane(piece, vector + group * kRows * 64 + warp * 16, end);
   float sums[kRows][kQueries / 8][4];
   __syncwarp();  // together again, as the products require

@@ -132,14 +132,14 @@ void begin_search(const Search& search, cudaStream_t stream) {
   launch(prepare, dim3(blocks_for(pass.padded, kWarps)), dim3(kThreads), 0, stream, pass);
 }
 
-void search_piece(const Search& search, const Piece& piece, cudaStream_t stream) {
+void search_piece(const Search& search, const Piece& piece, int64_t searched, cudaStream_t stream) {
   if (piece.first + piece.n >= int64_t{1} << 31) {
     throw std::invalid_argument("search: the memory has 2^31 vectors or more");
   }
   if (search.count == 0) return;
   const Pass pass = pass_of(search);
   for (int64_t begin = 0, end; begin < piece.n; begin = end) {
-    end = chunk_end(begin, piece.first, piece.n, search.k);
+    end = chunk_end(begin, searched, piece.n, search.k);
     screen_chunk(pass, piece, begin, end, stream);
     merge_chunk(pass, piece, begin, end, stream);
   }

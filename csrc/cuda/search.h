@@ -9,7 +9,7 @@
 //
 // A list that overflows is thrown away, and its query's chunk is searched vector by vector: slow, but exact.
 //
-// The memory comes in pieces, in any order of calls that covers it once; what lies between two calls is in `scratch`.
+// The memory comes in pieces, in any order that covers it once; what lies between two calls is in `scratch`.
 // Nothing waits for the device and nothing is allocated: a call is a sequence of launches that depends on shapes alone.
 // Cost: 2 n dim queries operations, and the packed memory read once for each 64, 128 or 256 queries, from the
 // second-level cache but for the first time.
@@ -32,7 +32,7 @@ struct Piece {
   bool bfloat16;
   int64_t first, n;
   const uint16_t* blocks;  // packed coordinates: see packed.h
-  const float* terms;      // (ceil(n / kBlock), kPackedTerms, kBlock): see BoundTerm
+  const float* terms;      // (ceil(n / kBlock), kPackedTerms, kBlock): see PackedTerm
 };
 
 // A batch of queries on their way through a memory.
@@ -53,7 +53,8 @@ int64_t search_batch(int64_t k);
 int64_t search_scratch_bytes(int64_t queries, int64_t k, int dim);
 
 void begin_search(const Search& search, cudaStream_t stream);
-void search_piece(const Search& search, const Piece& piece, cudaStream_t stream);
+// `searched`: how many vectors the calls before had.
+void search_piece(const Search& search, const Piece& piece, int64_t searched, cudaStream_t stream);
 // distances and indices (count, k). Where the pieces have fewer than k vectors: index -1, distance +inf. A query that
 // holds a NaN or an infinity: index -1, distance NaN.
 void end_search(const Search& search, float* distances, int64_t* indices, cudaStream_t stream);

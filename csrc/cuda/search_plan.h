@@ -16,8 +16,8 @@ constexpr int kWarps = kThreads / 32;
 constexpr int64_t kListBytes = int64_t{64} << 20;  // of candidates, for all queries of a batch
 constexpr int64_t kMaxBatch = 4096;
 constexpr int64_t kQueryTile = 128;  // a batch is a multiple of it
-// Each chunk of the memory is so many times as long as all before it. The k best of m vectors bound the k best of
-// 8 m, of which about 7 k enter: candidate lists stay short, and few chunks are needed.
+// A chunk of the memory ends where so many times as many vectors were searched as before it. The k best of m vectors
+// bound the k best of 8 m, of which about 7 k enter: candidate lists stay short, and few chunks are needed.
 constexpr int64_t kGrowth = 8;
 constexpr int64_t kChunkStep = 256;  // chunks begin at multiples of it in their piece: no tile straddles two
 
@@ -44,11 +44,11 @@ inline int tile_queries(int64_t queries, int largest) {
   return largest;
 }
 
-// The end of the chunk that begins at `begin` of a piece of n vectors, before which `first` were searched. Nothing
+// The end of the chunk that begins at `begin` of a piece of n vectors, before which `searched` were searched. Nothing
 // bounds the candidates of a memory's first chunk: it must fit a list.
-inline int64_t chunk_end(int64_t begin, int64_t first, int64_t n, int64_t k) {
-  const int64_t total = std::max({kChunkStep, 2 * best_length(k), (first + begin) * kGrowth});
-  return std::min(n, round_up_to(total - first, kChunkStep));
+inline int64_t chunk_end(int64_t begin, int64_t searched, int64_t n, int64_t k) {
+  const int64_t total = std::max({kChunkStep, 2 * best_length(k), (searched + begin) * kGrowth});
+  return std::min(n, round_up_to(total - searched, kChunkStep));
 }
 
 // Offsets of the arrays in the scratch memory of a batch.

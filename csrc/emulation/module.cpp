@@ -52,9 +52,9 @@ struct Batch {
   cuda::Search search;
 };
 
-// Searches a memory that is cut into pieces at `cuts`.
+// Searches a memory that is cut into pieces at `cuts`, the last one first if `backwards`.
 py::tuple search_arrays(const py::array& vectors, const Array<double>& center, const Array<float>& queries, int64_t k,
-                        std::vector<int64_t> cuts) {
+                        std::vector<int64_t> cuts, bool backwards) {
   std::vector<std::unique_ptr<Packed>> pieces;
   cuts.push_back(vectors.shape(0));
   int64_t first = 0;
@@ -62,13 +62,18 @@ py::tuple search_arrays(const py::array& vectors, const Array<double>& center, c
     pieces.push_back(std::make_unique<Packed>(vectors, center, first, end));
     first = end;
   }
+  if (backwards) std::reverse(pieces.begin(), pieces.end());
   const int64_t count = queries.shape(0), batch = cuda::search_batch(k);
   Array<float> distances({count, k});
   Array<int64_t> indices({count, k});
   for (int64_t begin = 0; begin < count; begin += batch) {
     const Batch queries_of(queries, begin, std::min(batch, count - begin), center, k);
     cuda::begin_search(queries_of.search, nullptr);
-    for (const auto& packed : pieces) cuda::search_piece(queries_of.search, packed->piece, nullptr);
+    int64_t searched = 0;
+    for (const auto& packed : pieces) {
+      cuda::search_piece(queries_of.search, packed->piece, searched, nullptr);
+      searched += packed->piece.n;
+    }
     cuda::end_search(queries_of.search, distances.mutable_data(begin), indices.mutable_data(begin), nullptr);
   }
   return py::make_tuple(distances, indices);
@@ -100,10 +105,10 @@ Array<double> density_arrays(const Array<float>& distances, const Array<int64_t>
   return out;
 }
 
-// The ends of the chunks in a piece of n vectors that follows `first` others.
-std::vector<int64_t> chunk_ends(int64_t first, int64_t n, int64_t k) {
+// The ends of the chunks in a piece of n vectors, before which `searched` were searched.
+std::vector<int64_t> chunk_ends(int64_t searched, int64_t n, int64_t k) {
   std::vector<int64_t> ends;
-  for (int64_t begin = 0; begin < n; begin = ends.back()) ends.push_back(cuda::chunk_end(begin, first, n, k));
+  for (int64_t begin = 0; begin < n; begin = ends.back()) ends.push_back(cuda::chunk_end(begin, searched, n, k));
   return ends;
 }
 
@@ -146,14 +151,16 @@ void hue_cross_entropy_arrays(int type, const py::array& input, const py::array&
 
 PYBIND11_MODULE(_emulation, m) {
   using namespace pybind11::literals;
-  m.def("search", &search_arrays, "vectors"_a, "center"_a, "queries"_a, "k"_a, "cuts"_a = std::vector<int64_t>());
+  m.def("search", &search_arrays, "vectors"_a, "center"_a, "queries"_a, "k"_a, "cuts"_a = std::vector<int64_t>(),
+        "backwards"_a = false);
   m.def("choose_hopper", &cuda::choose_hopper);
   m.def("screen_audit", &screen_audit_arrays);
   m.def("store_rows", &store_rows_arrays<float>);
   m.def("store_rows", &store_rows_arrays<double>);
   m.def("density", &density_arrays);
   m.def("hue_cross_entropy", &hue_cross_entropy_arrays);
-  m.def("chunk_ends", [](int64_t first, int64_t n, int64_t k) { return py::tuple(py::cast(chunk_ends(first, n, k))); });
+  m.def("chunk_ends",
+        [](int64_t searched, int64_t n, int64_t k) { return py::tuple(py::cast(chunk_ends(searched, n, k))); });
   m.def("search_batch", &cuda::search_batch);
   m.def("list_length", &cuda::list_length);
   m.def("search_scratch_bytes", &cuda::search_scratch_bytes);
