@@ -88,7 +88,8 @@ def test_a_killed_run_goes_on_to_the_same_file(folder, tmp_path):
 
     def run(out, **environment):
         arguments = ["features", str(folder), "--backbone", f"{network}:make", "--out", str(out)]
-        command = [sys.executable, "-c", code, *arguments, "--image-size", "32", "--batch-size", "2"]
+        # -B: no bytecode of network.py among the files that are looked for
+        command = [sys.executable, "-B", "-c", code, *arguments, "--image-size", "32", "--batch-size", "2"]
         done = subprocess.run(
             command, env=os.environ | environment, capture_output=True, text=True, timeout=300
         )
