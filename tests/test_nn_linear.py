@@ -21,7 +21,7 @@ def unfused(tensors, target, labels, **options):
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 def test_equals_the_unfused_loss(monkeypatch, dtype, weighted, reduction):
     monkeypatch.setattr(_linear, "CHUNK_LOGITS", 200)  # several chunks, the last one not whole
     tensors, target, labels = example(45, 6, 11, dtype)
@@ -38,8 +38,24 @@ def test_equals_the_unfused_loss(monkeypatch, dtype, weighted, reduction):
         unfused(tensors, target, labels, **options),
     ):
         results.append((loss, *torch.autograd.grad(3 * loss, tensors)))
+    # Gradients of 16 bits are sums of terms that were rounded before.
+    largest = {torch.bfloat16: 2e-2, torch.float16: 2e-3}.get(dtype)
     for fused, plain in zip(*results, strict=True):
-        torch.testing.assert_close(fused, plain)
+        atol = largest * plain.abs().max().item() if largest else None
+        torch.testing.assert_close(fused, plain, rtol=None if atol is None else 0, atol=atol)
+
+
+def test_16_bits_are_summed_in_float32(monkeypatch):
+    monkeypatch.setattr(_linear, "CHUNK_LOGITS", 1)  # 188 chunks
+    tensors, target, labels = example(3000, 6, 11, torch.bfloat16)
+    loss = linear_hue_cross_entropy(*tensors, target, labels)
+    found = torch.autograd.grad(loss, tensors)
+    wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    expected = torch.autograd.grad(unfused(wide, target, labels.double()), wide)
+    assert (loss.dtype, *(gradient.dtype for gradient in found)) == (torch.bfloat16,) * 6
+    for ours, theirs in zip(found[1:], expected[1:], strict=True):
+        error = (ours.double() - theirs).abs().max() / theirs.abs().max()
+        assert error < 6e-3  # 2^-8, and a little for the logits' rounding
 
 
 def test_gradcheck():
@@ -91,7 +107,7 @@ def test_strided_arguments():
     tensors, target, labels = example(6, 3, 4)
     strided = [tensors[0][::2], tensors[1].flip(1), tensors[2], tensors[3].flip(1), tensors[4]]
     arguments = (strided, target[::2], labels.flip(1).T.contiguous().T)
-    weight = torch.linspace(0.1, 3, 8, dtype=torch.float64)[::2]
+    weight = torch.linspace(0.1, 3, 8)[::2]  # of another type than the features
     fused = linear_hue_cross_entropy(*strided, *arguments[1:], weight=weight)
     torch.testing.assert_close(fused, unfused(*arguments, weight=weight))
 
@@ -149,7 +165,9 @@ def test_forward_mode_says_no():
         ({"target": torch.zeros(4, dtype=torch.int64)}, ValueError, r"batch_size \(5\) to match .* \(4\)"),
         ({"target": torch.full((5,), 9)}, IndexError, "Target 9 is out of bounds"),
         ({"linear_bias": torch.zeros(3)}, ValueError, r"linear_bias: expected shape \(4,\), got \(3,\)"),
-        ({"labels": torch.zeros(4, 2, dtype=torch.float64)}, TypeError, "labels: expected torch.float32"),
+        ({"linear_bias": torch.zeros(4).double()}, TypeError, "linear_bias: expected torch.float32 as input"),
+        ({"input": torch.zeros(5, 3, dtype=torch.int64)}, TypeError, "input: expected float32, float64, bfl"),
+        ({"labels": torch.zeros(4, 2, dtype=torch.int64)}, TypeError, "labels: expected float32, float64"),
         ({"labels": torch.zeros(4, 2, requires_grad=True)}, ValueError, "labels: expected labels without"),
         ({"reduction": "none"}, ValueError, "reduction: expected 'mean' or 'sum', got 'none'"),
         ({"reduction": "max"}, ValueError, "max is not a valid value for reduction"),

@@ -23,8 +23,13 @@ inline void check(cudaError_t status, const char* file, int line) {
 #define PYHUE_CUDA_CHECK(call) ::pyhue::cuda::check(call, __FILE__, __LINE__)
 
 __device__ inline unsigned char* dynamic_shared() {
-  extern __shared__ __align__(1024) unsigned char bytes[];  // whole tiles of packed.h
+  extern __shared__ __align__(16) unsigned char bytes[];
   return bytes;
+}
+// The same for tiles of packed.h. The alignment makes static shared memory longer too, by up to 1,008 bytes.
+__device__ inline unsigned char* dynamic_tiles() {
+  extern __shared__ __align__(1024) unsigned char tiles[];
+  return tiles;
 }
 
 // Starts a copy of 16 bytes to shared memory, or of 16 zeros where not `valid`.
@@ -59,18 +64,6 @@ __device__ inline void multiply_matrices(float (&d)[4], const uint32_t (&a)[4], 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Launches the kernel, checked. (clang-format would break the <<< >>> of a launch.)
-template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_bytes, cudaStream_t stream,
-            const Arguments&... arguments) {
-  if (dynamic_bytes > 48 * 1024) {
-    PYHUE_CUDA_CHECK(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(dynamic_bytes)));
-  }
-  const cudaLaunchConfig_t config{grid, block, dynamic_bytes, stream, nullptr, 0};
-  PYHUE_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
-}
-
 inline int device_attribute(cudaDeviceAttr attribute) {
   int device, value;
   PYHUE_CUDA_CHECK(cudaGetDevice(&device));
@@ -81,6 +74,27 @@ inline int device_attribute(cudaDeviceAttr attribute) {
 inline int multiprocessors() { return device_attribute(cudaDevAttrMultiProcessorCount); }
 // Bytes of shared memory that a block may have.
 inline int64_t shared_limit() { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
+// Those of them that a kernel takes whatever its launch asks for.
+template <class... Parameters>
+int64_t static_shared(void (*kernel)(Parameters...)) {
+  cudaFuncAttributes attributes;
+  PYHUE_CUDA_CHECK(cudaFuncGetAttributes(&attributes, kernel));
+  return static_cast<int64_t>(attributes.sharedSizeBytes);
+}
+
+// Launches the kernel, checked. (clang-format would break the <<< >>> of a launch.)
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_bytes, cudaStream_t stream,
+            const Arguments&... arguments) {
+  // A block has 48 KiB, static ones included, unless more was allowed; always all there is, so that threads that launch
+  // the same kernel do not take each other's away.
+  if (dynamic_bytes > 32 * 1024) {
+    PYHUE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                          static_cast<int>(shared_limit() - static_shared(kernel))));
+  }
+  const cudaLaunchConfig_t config{grid, block, dynamic_bytes, stream, nullptr, 0};
+  PYHUE_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
+}
 
 }  // namespace pyhue::cuda
 

@@ -12,7 +12,6 @@ constexpr int64_t kWarpBytes = 8 * 1024;       // rows up to this length take a 
 constexpr int64_t kSmallRowBytes = 32 * 1024;  // rows up to this a small block
 constexpr int kLargeTeam = 512;                // threads for longer ones, two blocks to a multiprocessor
 constexpr int64_t kReservedBytes = 1024;       // of shared memory, for each block
-constexpr int64_t kStaticBytes = 1536;         // at most, of a block's reductions
 
 unsigned blocks_for(int64_t items, int64_t of_block) {
   return static_cast<unsigned>((items + of_block - 1) / of_block);
@@ -43,18 +42,15 @@ Layout layout_of(const HueCrossEntropy& loss) {
   return layout;
 }
 
-// Vectors of a row that stay in shared memory, where `blocks` are to fit on a multiprocessor.
-template <class Element, int kTeam>
-int held_vectors(const HueCrossEntropy& loss, int blocks) {
-  const int64_t of_block = (shared_limit() + kReservedBytes) / blocks - kReservedBytes - kStaticBytes;
-  return static_cast<int>(std::min(loss.classes / Vector<Element>::kLength + 2, of_block / Team<kTeam>::kTeams / 16));
-}
-
+// Keeps as much of each row in shared memory as lets `together` blocks run on a multiprocessor.
 template <class Element, int kTeam, class Kernel>
-void launch_teams(Kernel kernel, int64_t blocks, int held, const HueCrossEntropy& loss, const Work& work,
+void launch_teams(Kernel kernel, int64_t blocks, int together, const HueCrossEntropy& loss, const Work& work,
                   cudaStream_t stream) {
+  const int64_t teams = Team<kTeam>::kTeams, of_block = (shared_limit() + kReservedBytes) / together - kReservedBytes;
+  const int64_t room = (of_block - static_shared(kernel)) / teams / 16;  // vectors of a row
+  const int held = static_cast<int>(std::min(loss.classes / Vector<Element>::kLength + 2, room));
   launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(Team<kTeam>::kBlockThreads),
-         static_cast<size_t>(held) * Team<kTeam>::kTeams * 16, stream, loss, work, held);
+         static_cast<size_t>(held * teams * 16), stream, loss, work, held);
 }
 
 template <class Element, bool kSoft, bool kPerClass>
@@ -62,7 +58,7 @@ void launch_soft(const HueCrossEntropy& loss, const Work& work, cudaStream_t str
   const int64_t bytes = loss.classes * static_cast<int64_t>(sizeof(Element));
   const auto launch_team = [&]<int kTeam>() {
     launch_teams<Element, kTeam>(hue_rows<Element, kSoft, kPerClass, kTeam>, blocks_for(loss.rows, Team<kTeam>::kTeams),
-                                 held_vectors<Element, kTeam>(loss, 1), loss, work, stream);
+                                 1, loss, work, stream);
   };
   if (bytes <= kWarpBytes / 4) return launch_team.template operator()<32>();
   // The rarest forms do without a kernel of their own for long rows.
@@ -77,9 +73,8 @@ void launch_hard(const HueCrossEntropy& loss, const Work& work, cudaStream_t str
   const int64_t bytes = loss.classes * static_cast<int64_t>(sizeof(Element));
   const auto launch_team = [&]<int kTeam>() {
     const int64_t turns = blocks_for(loss.rows, kPoints * Team<kTeam>::kTeams);
-    const int blocks = kTeam == kLargeTeam ? 2 : 1;
-    launch_teams<Element, kTeam>(hard_rows<Element, kTeam>, (kPoints + 1) * turns,
-                                 held_vectors<Element, kTeam>(loss, blocks), loss, work, stream);
+    launch_teams<Element, kTeam>(hard_rows<Element, kTeam>, (kPoints + 1) * turns, kTeam == kLargeTeam ? 2 : 1, loss,
+                                 work, stream);
   };
   if (bytes <= kWarpBytes) return launch_team.template operator()<32>();
   if constexpr (sizeof(Element) < 8) {

@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kThreads, 2) screen_mma(Pass pass, Piece piece
   const int64_t vector = begin + static_cast<int64_t>(blockIdx.x / static_cast<unsigned>(query_tiles)) * kMmaVectors;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int warp_vector = warp % 4 * 32, warp_query = warp / 4 * (kQueries / 2);
-  unsigned char* shared = dynamic_shared();
+  unsigned char* shared = dynamic_tiles();
 
   const auto load = [&](int slab) {
     unsigned char* stage = shared + slab % kMmaStages * mma_stage_bytes(kQueries);

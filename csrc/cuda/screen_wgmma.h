@@ -96,7 +96,7 @@ template <int kQueries>
 __global__ void __launch_bounds__(kWgmmaThreads, 1) screen_wgmma(Pass pass, Piece piece, int64_t begin, int64_t end) {
 #if PYHUE_HOPPER
   constexpr int kVectors = wgmma_vectors(kQueries);
-  unsigned char* stages = dynamic_shared();
+  unsigned char* stages = dynamic_tiles();
   Barrier* full = reinterpret_cast<Barrier*>(stages + kWgmmaStages * wgmma_stage_bytes(kQueries));
   Ring ring{stages, full, full + kWgmmaStages, wgmma_stage_bytes(kQueries)};
   if (threadIdx.x == 0) {

@@ -109,6 +109,7 @@ inline double __dsqrt_rn(double a) { return std::sqrt(a); }
 namespace pyhue::cuda {
 
 inline unsigned char* dynamic_shared() { return emulation::dynamic_memory.begin(); }
+inline unsigned char* dynamic_tiles() { return dynamic_shared(); }
 
 // Starts a copy of 16 bytes to shared memory, or of 16 zeros where not `valid`.
 inline void copy_async(void* to, const void* from, bool valid) {
@@ -215,5 +216,9 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic
 // Small, so that tests of a few classes and queries meet every path.
 inline int multiprocessors() { return 3; }
 inline int64_t shared_limit() { return 6 * 1024; }
+template <class Kernel>
+int64_t static_shared(Kernel) {
+  return 1280;
+}
 
 }  // namespace pyhue::cuda

@@ -45,31 +45,30 @@ def check_linear_hue_cross_entropy(
 ) -> None:
     """Raise TypeError or ValueError, naming the argument, unless the arguments fit together."""
     input, linear_weight, linear_bias, hue_linear_weight, hue_linear_bias = linears
-    if input.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"input: expected float32 or float64, got {input.dtype}")
+    if input.dtype not in _FLOATING:
+        raise TypeError(f"input: expected float32, float64, bfloat16 or float16, got {input.dtype}")
     if input.dim() != 2 or linear_weight.dim() != 2:
         raise ValueError(
             f"input, linear_weight: expected shapes (N, F) and (C, F), "
             f"got {tuple(input.shape)} and {tuple(linear_weight.shape)}"
         )
-    _check_devices(input, linear_weight=linear_weight, target=target, labels=labels, weight=weight)
+    layers = {
+        "linear_weight": linear_weight,
+        "linear_bias": linear_bias,
+        "hue_linear_weight": hue_linear_weight,
+        "hue_linear_bias": hue_linear_bias,
+    }
+    _check_devices(input, **layers, target=target, labels=labels, weight=weight)
     (rows, features), classes = input.shape, len(linear_weight)
     if classes == 0:
         raise ValueError("linear_weight: expected at least 1 class, got 0")
-    expected = {
-        "linear_weight": (linear_weight, (classes, features)),
-        "linear_bias": (linear_bias, (classes,)),
-        "hue_linear_weight": (hue_linear_weight, (2, features)),
-        "hue_linear_bias": (hue_linear_bias, (2,)),
-        "labels": (labels, (classes, 2)),
-    }
-    _check_weight(weight, classes)
-    if weight is not None:
-        expected["weight"] = (weight, (classes,))
-    for name, (tensor, shape) in expected.items():
+    shapes = ((classes, features), (classes,), (2, features), (2,))
+    for (name, tensor), shape in zip(layers.items(), shapes, strict=True):
         _check_floating(name, tensor, shape)
         if tensor.dtype != input.dtype:
             raise TypeError(f"{name}: expected {input.dtype} as input is, got {tensor.dtype}")
+    _check_floating("labels", labels, (classes, 2))
+    _check_weight(weight, classes)
     if labels.requires_grad:
         raise ValueError("labels: expected labels without gradient; hue_cross_entropy can learn them")
     _check_classes(target, (rows,))

@@ -43,36 +43,52 @@ def _loss(
     options: Options,
     gradients: list[Tensor],
 ) -> Tensor:
-    """The loss; the gradients of the linears, all of them or none, are written."""
+    """The loss, of the labels' type; the gradients of the linears, all of them or none, are written."""
     features, weight, bias, hue_weight, hue_bias = linears
     total, options = _total(target, class_weight, options), options._replace(reduction=REDUCTIONS["sum"])
-    row_weight = features.new_ones(len(features)) / total
-    loss = features.new_zeros(())
+    row_weight = labels.new_ones(len(features)) / total
+    loss = labels.new_zeros(())
     # Chunks of one size: a short one would read all weights and their gradients for a few rows.
     chunks = max(1, round(len(features) * len(weight) / CHUNK_LOGITS))
     rows = min(len(features), max(16, math.ceil(len(features) / chunks)))
     room = features.new_empty(rows, len(weight))
-    for tensor in gradients:
+    # What is summed over chunks is rounded to 16 bits at the end only.
+    sums = [t if t.dtype == labels.dtype else torch.empty_like(t, dtype=labels.dtype) for t in gradients[1:]]
+    for tensor in sums:
         if tensor.dim() == 1 or not rows:
             tensor.zero_()
     for begin in range(0, len(features), max(1, rows)):
-        kept = float(begin > 0)  # what is there of the matrices: nothing before the first chunk
         chunk = slice(begin, begin + rows)
         x = features[chunk]
         logits = torch.addmm(bias, x, weight.T, out=room[: len(x)])
-        arguments = (logits, torch.addmm(hue_bias, x, hue_weight.T), target[chunk], labels, class_weight)
+        hue = torch.addmm(hue_bias, x, hue_weight.T).to(labels.dtype)
+        arguments = (logits, hue, target[chunk], labels, class_weight)
         if not gradients:
             loss += ops.hue_cross_entropy(*arguments, None, *options)[0]
             continue
         scalars = (options.hue_weight, options.hue_scale, options.ignore_index, options.label_smoothing)
         part, grad_hue = ops.hue_cross_entropy_(*arguments, row_weight[chunk], *scalars)
         loss += part
-        torch.addmm(grad_hue @ hue_weight, logits, weight, out=gradients[0][chunk])
-        gradients[1].addmm_(logits.T, x, beta=kept)
-        gradients[2] += logits.sum(0)
-        gradients[3].addmm_(grad_hue.T, x, beta=kept)
-        gradients[4] += grad_hue.sum(0)
+        narrow = grad_hue.to(x.dtype)
+        torch.addmm(narrow @ hue_weight, logits, weight, out=gradients[0][chunk])
+        _add_product(sums[0], logits.T, x, begin == 0)
+        sums[1] += logits.sum(0, dtype=labels.dtype)
+        _add_product(sums[2], narrow.T, x, begin == 0)
+        sums[3] += grad_hue.sum(0)
+    for gradient, total_gradient in zip(gradients[1:], sums, strict=True):
+        if gradient is not total_gradient:
+            gradient.copy_(total_gradient)
     return loss / total
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
+    """Add a b to `total`, which holds nothing yet before the first one."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b, beta=0.0 if first else 1.0)
+    elif first:
+        total.copy_(a @ b)
+    else:
+        total += a @ b
 
 
 @torch.library.custom_op("pyhue::linear_hue_cross_entropy", mutates_args=())
@@ -107,8 +123,8 @@ def _operator(
 
 @_operator.register_fake
 def _(features: Tensor, *others: Any) -> list[Tensor]:
-    linears = (features, *others[:4]) if others[-1] else ()
-    return [features.new_empty(()), *(tensor.new_empty(tensor.shape) for tensor in linears)]
+    linears, labels = (features, *others[:4]) if others[-1] else (), others[5]
+    return [labels.new_empty(()), *(tensor.new_empty(tensor.shape) for tensor in linears)]
 
 
 class LinearHueCrossEntropyFunction(torch.autograd.Function):

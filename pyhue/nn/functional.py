@@ -192,20 +192,21 @@ def linear_hue_cross_entropy(
         hue_cross_entropy(logits, hue, target, labels, ...)
 
     Rows are taken in chunks, their gradients accumulated in the forward. Beyond the gradients themselves it
-    needs room for about 2^24 logits (64 to 96 MiB in float32), or 16 C, whatever N is.
+    needs room for about 2^24 logits (64 to 96 MiB in float32), or 16 C, whatever N is; for layers of 16 bits
+    also for a copy of them in float32, because sums over chunks are rounded at the end only.
 
     Args:
-        input: features (N, F), float32 or float64; the other floating arguments have the same dtype. Under
-            autocast input and layers may have 16 bits, and are converted to float32.
-        linear_weight, linear_bias: (C, F) and (C,).
-        hue_linear_weight, hue_linear_bias: (2, F) and (2,).
+        input: features (N, F), float32, float64, bfloat16 or float16; under autocast what has 16 bits is
+            converted to float32.
+        linear_weight, linear_bias: (C, F) and (C,), of the dtype of ``input``.
+        hue_linear_weight, hue_linear_bias: (2, F) and (2,), likewise.
         target: classes (N,), int64. Neither class probabilities nor a hue of every class are supported.
-        labels: hue labels (C, 2); receive no gradient here.
+        labels: hue labels (C, 2), floating; receive no gradient here.
         reduction: ``"mean"`` or ``"sum"``.
         hue_weight, hue_scale, weight, ignore_index, label_smoothing: as in :func:`hue_cross_entropy`.
 
     Returns:
-        A scalar.
+        A scalar of the type of ``input`` (float32 under autocast).
 
     Raises:
         TypeError, ValueError, IndexError: as :func:`hue_cross_entropy`; labels that require a gradient.
@@ -230,6 +231,8 @@ def linear_hue_cross_entropy(
     options = checked_options(
         labels.shape[0], hue_weight, hue_scale, ignore_index, reduction, label_smoothing, gradients, False
     )
-    weight = None if weight is None else weight.contiguous()
-    arguments = (*linears, target.contiguous(), labels.contiguous(), weight)
-    return linear_hue_cross_entropy_outputs(*arguments, *options[:-1])[0]
+    dtype = linears[0].dtype
+    real = torch.float64 if dtype == torch.float64 else torch.float32
+    weight = None if weight is None else _as(weight, real)
+    arguments = (*linears, target.contiguous(), _as(labels, real), weight)
+    return linear_hue_cross_entropy_outputs(*arguments, *options[:-1])[0].to(dtype)
