@@ -26,7 +26,7 @@ EMULATION := -C cmake.define.PYHUE_EMULATION=ON
 requirements = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))$(1))"
 extra = $(call requirements,['project']['optional-dependencies']['$(1)'])
 
-.PHONY: help setup demo test test-gpu bench bench-gpu cuda lint format sanitize clean
+.PHONY: help setup demo test test-gpu sanitize-gpu bench bench-gpu cuda lint format sanitize clean
 
 help:
 	@echo "make demo      set up, build, run the demo"
@@ -34,6 +34,7 @@ help:
 	@echo "make bench     run the benchmarks and print their tables"
 	@echo "make test-gpu  the tests of CUDA on a machine with a GPU, nothing downloaded"
 	@echo "make bench-gpu the benchmarks of CUDA, likewise"
+	@echo "make sanitize-gpu  some of those tests under compute-sanitizer, likewise"
 	@echo "make cuda      compile the CUDA kernels for every target, warnings as errors; print their registers"
 	@echo "make lint      ruff, clang-format and mypy, changing nothing"
 	@echo "make format    apply ruff's and clang-format's formatting"
@@ -86,17 +87,31 @@ bench: $(VENV)/.bench
 # ---- CUDA ------------------------------------------------------------------------------------------
 
 # For the GPU the interpreter's own torch, pytest, CMake, Ninja, pybind11 and scikit-build-core are used as they are;
-# pyhue alone is installed, beside them.
+# pyhue alone is installed, beside them. What runs is recorded in bench/results; PYHUE_COMMIT says of which commit where
+# there is no .git.
 GPU := build/gpu
-GPU_PYTHON = PYTHONPATH=$(GPU)/site:bench $(PYTHON) -P  # bench: what the benchmarks share
+GPU_TESTS := $(wildcard tests/test_gpu_*.py tests/test_cuda_*.py)
+COMPUTE_SANITIZER ?= compute-sanitizer
+SANITIZED := gpu and (odd_sizes or large_shapes or ties or density or rows_to_the_bit or address or many_rows)
+GPU_PATH = PYTHONPATH=$(GPU)/site:bench
+GPU_PYTHON = $(GPU_PATH) $(PYTHON) -P
 
 $(GPU)/.installed: pyproject.toml $(BUILD_INPUTS) $(wildcard pyhue/*.py pyhue/nn/*.py)
 	$(PYTHON) -m pip $(INSTALL) --no-deps --upgrade --target $(GPU)/site . $(EMULATION) \
-	    -C build-dir=$(GPU)/cmake -C cmake.define.PYHUE_CUDA=ON
+	    -C build-dir=$(GPU)/cmake -C cmake.define.PYHUE_CUDA=ON -C cmake.define.PYHUE_TORCH=ON
 	touch $@
 
 test-gpu: $(GPU)/.installed
-	$(GPU_PYTHON) -m pytest -p no:cacheprovider -rs $(wildcard tests/test_gpu_*.py tests/test_emulated_*.py)
+	$(GPU_PYTHON) -m pytest -p no:cacheprovider -rs --junitxml=$(GPU)/tests.xml $(GPU_TESTS); status=$$?; \
+	    $(GPU_PYTHON) bench/cuda_record.py cuda_tests $(GPU)/tests.xml && exit $$status
+
+# Every allocation is CUDA's own here, so that an access beyond one is seen.
+sanitize-gpu: $(GPU)/.installed
+	for tool in memcheck racecheck; do \
+	    PYTORCH_NO_CUDA_MEMORY_CACHING=1 $(GPU_PATH) $(COMPUTE_SANITIZER) --tool $$tool --error-exitcode 1 \
+	        --log-file $(GPU)/$$tool.log $(PYTHON) -P -m pytest -p no:cacheprovider --junitxml=$(GPU)/$$tool.xml \
+	        -k "$(SANITIZED)" $(wildcard tests/test_cuda_*.py) || failed=1; \
+	done; $(GPU_PYTHON) bench/cuda_record.py cuda_sanitize $(GPU)/memcheck.xml $(GPU)/racecheck.xml && exit $${failed:-0}
 
 bench-gpu: $(GPU)/.installed
 	$(GPU_PYTHON) bench/bench_cuda_search.py
@@ -123,7 +138,7 @@ format: $(VENV)/.lint
 
 # An environment of its own, without torch: it also shows that retrieval needs NumPy only. Left out are
 # the tests that need torch or no kernel at all.
-SANITIZE_TESTS ?= $(filter-out tests/test_nn% tests/test_hue% tests/test_emulated_hue% tests/test_demo% tests/test_cli% \
+SANITIZE_TESTS ?= $(filter-out tests/test_nn% tests/test_hue% tests/test_cuda_hue% tests/test_demo% tests/test_cli% \
     tests/test_build% tests/test_images% tests/test_backbones% tests/test_training% tests/test_compare% \
     tests/test_features% tests/test_descriptors% tests/test_observe_command%, $(wildcard tests/test_*.py))
 # The interpreter is not instrumented, so the runtimes are loaded first; libstdc++ with them, for the
@@ -141,7 +156,7 @@ $(SANITIZE)/.installed: pyproject.toml $(BUILD_INPUTS)
 
 sanitize: $(SANITIZE)/.installed
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD="$(RUNTIMES)" \
-	    $(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider $(SANITIZE_TESTS)
+	    $(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider -n auto $(SANITIZE_TESTS)
 
 clean:
 	rm -rf $(VENV) build dist $(DEMO_OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -1,29 +1,27 @@
-"""Timing on a GPU, and the record of a run."""
+"""Timing on a GPU."""
 
 from __future__ import annotations
 
-import datetime
-import json
 import statistics
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-RESULTS = Path(__file__).parent / "results"
 _CACHE_BYTES = 256 << 20  # more than any second-level cache
 
 
 def medians(functions: dict[str, Callable[[], Any]], repeats: int = 20) -> dict[str, float]:
-    """Milliseconds of each by device events, in turns, the caches filled with other data before each call."""
-    other = torch.empty(_CACHE_BYTES, dtype=torch.uint8, device="cuda")
+    """Milliseconds of each by device events, in turns, the caches filled with other data before each call.
+
+    That data was read, not written: nobody waits for it to be written back.
+    """
+    other = torch.ones(_CACHE_BYTES // 4, device="cuda")
     times: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(repeats + 3):
         for name, function in functions.items():
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            other.fill_(turn)
+            other.sum()
             begin.record()
             function()
             end.record()
@@ -58,36 +56,3 @@ def matrix_rate() -> float:
     """Operations a second of a large bfloat16 matrix product of random numbers."""
     a = torch.randn(8192, 8192, dtype=torch.bfloat16, device="cuda")
     return 2 * 8192**3 / (medians({"matmul": lambda: a @ a})["matmul"] / 1e3)
-
-
-def record(name: str, rows: list[dict[str, Any]], **about: Any) -> None:
-    """Prints the rows and writes them with what they were measured on."""
-
-    def output(*command: str) -> str:
-        try:
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return "unknown"
-
-    now = datetime.datetime.now(datetime.UTC)
-    run = {
-        "date": now.isoformat(timespec="seconds"),
-        "commit": output("git", "describe", "--always", "--dirty"),
-        "device": torch.cuda.get_device_name(),
-        "driver": output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
-        "torch": torch.__version__,
-        "nvcc": output("nvcc", "--version").splitlines()[-1],
-        **about,
-        "rows": rows,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}-{now:%Y%m%d-%H%M%S}.json").write_text(
-        json.dumps(run, indent=1) + "\n", encoding="utf-8"
-    )
-    for row in rows:
-        print(
-            "  ".join(
-                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-                for key, value in row.items()
-            )
-        )

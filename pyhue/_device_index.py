@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -47,11 +48,16 @@ def operators(device: torch.device) -> Any:
     return torch.ops.pyhue
 
 
-def _wait_for(device: torch.device) -> None:
-    """Waits for what runs on a GPU, but not while a graph is captured, which would spoil it."""
+def _wait_for(device: torch.device, process: int | None = None) -> None:
+    """Waits for what runs on a GPU, but not while a graph is captured, which would spoil it.
+
+    Nor in a process forked from `process`, which cannot use the GPU and has nothing running there.
+    """
     import torch
 
-    if device.type == "cuda" and not torch.cuda.is_current_stream_capturing():
+    if device.type != "cuda" or process not in (None, os.getpid()):
+        return
+    if not torch.cuda.is_current_stream_capturing():
         torch.cuda.synchronize(device)
 
 
@@ -75,7 +81,7 @@ class DeviceIndex:
         self._labels = torch.zeros(0, dtype=torch.int64, device=device)
         self._class_counts = self._labels
         # Searches under way read the tensors, whose memory torch may give to others as soon as they are gone.
-        weakref.finalize(self, _wait_for, device)
+        weakref.finalize(self, _wait_for, device, os.getpid())
 
     def __len__(self) -> int:
         """How many vectors it holds."""

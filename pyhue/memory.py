@@ -172,17 +172,19 @@ class PixelMemory:
     def to(self, device: Any, max_bytes: int | None = None) -> PixelMemory:
         """Moves searching to a GPU, or back to the CPU; returns the memory itself.
 
-        The vectors stay on the CPU too; the first search after something was added copies that. Results are
-        the same bits as on the CPU. Where queries are CUDA tensors, results are too, computed on the current
-        stream, and nothing waits for the GPU: its values are not checked, and a query that holds NaN or Inf
-        gives distances and log-likelihoods of NaN, and indices -1. There `k` is at most 1024.
+        The vectors stay on the CPU too; the first search after something was added copies that. Distances
+        and indices are the same bits as on the CPU; log-likelihoods agree to about 1e-13. Where queries are
+        CUDA tensors, results are too, on the memory's GPU, computed on its current stream, and nothing waits
+        for it: values are not checked, and a query that holds NaN or Inf gives distances and log-likelihoods
+        of NaN, and indices -1. There `k` is at most 1024.
 
         A memory may be larger than the GPU. First the vectors stay in page-locked memory of the host, a copy
         from which the GPU reads those of candidates; then the part of the packed form that finds no room
         does so too, and every search copies it, one piece while another is searched.
 
-        A CUDA graph can hold a search, but not the copying of what was added: search once before capturing,
-        and capture again after adding. A pickled memory is unpickled to the same device.
+        A CUDA graph can hold a search, but not the copying of what was added: search once before capturing.
+        Capture again after adding: the next search may free what the graph reads, as do `to` and the
+        memory's end. A pickled memory is unpickled to the same device.
 
         Args:
             device: "cpu", "cuda", "cuda:1" or a torch.device.

@@ -50,6 +50,16 @@ def test_the_same_bits_as_on_the_cpu(gpu, family):
         np.testing.assert_array_equal(found.indices, expected.indices)
 
 
+def test_a_layer_searches_there(memories, gpu):
+    maps = torch.rand(5, 40, 2, 3, generator=torch.Generator().manual_seed(3))
+    layers = [pyhue_nn.MemoryClassifier(memory, k=4) for memory in memories]
+    expected, found = layers[0](maps), layers[1](maps.to(gpu.device))
+    assert found.device.type == gpu.device.type
+    torch.testing.assert_close(found.cpu(), expected)
+    compiled = torch.compile(layers[1], fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(maps.to(gpu.device)).cpu(), expected)
+
+
 def test_no_queries(memories, gpu):
     found = memories[1].search(torch.rand(2, 0, 40, device=gpu.device), 3)
     assert found.distances.shape == found.indices.shape == (2, 0, 3)
@@ -87,9 +97,14 @@ def test_copies(memories, gpu):
         assert torch.equal(copied.search(queries).distances, expected.distances)
 
 
-def test_many_queries(memories, gpu):
-    queries = torch.rand(5000, 40, generator=torch.Generator().manual_seed(2))
-    expected, found = (memory.search(queries, 1) for memory in memories)
+def test_more_queries_than_a_batch(gpu):
+    vectors = torch.rand(30, 1, 8, generator=torch.Generator().manual_seed(2))
+    cpu, memory = pyhue.PixelMemory(8), moved(pyhue.PixelMemory(8), gpu)
+    for each in (cpu, memory):
+        each.add(vectors, [0] * 30)
+    queries = torch.rand(4200, 8, generator=torch.Generator().manual_seed(3))
+    assert gpu.ops.search_batch(queries, 1) == 4096
+    expected, found = (each.search(queries, 1) for each in (cpu, memory))
     assert torch.equal(found.indices, expected.indices)
     assert torch.equal(found.distances, expected.distances)
 

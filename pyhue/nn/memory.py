@@ -61,7 +61,8 @@ class MemoryClassifier(nn.Module):
         return f"{self.memory!r}, k={self.k}, eps={self.eps}"
 
 
-@torch.library.custom_op("pyhue::memory_log_likelihood", mutates_args=())
+# A graph that torch.compile captures would keep the memory as it was then.
+@torch.library.custom_op("pyhue::memory_log_likelihood", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,))
 def _log_likelihood(activations: Tensor, memory: int, num_classes: int, k: int, eps: float) -> Tensor:
     """Operators take no Python objects: `memory` is a handle."""
     searched = _memories[memory]

@@ -1,22 +1,38 @@
-"""The CUDA search kernels, run on the CPU, against the CPU's own: the same bits."""
+"""The CUDA search kernels, emulated and on a GPU, against the CPU's own search: the same bits."""
 
 import numpy as np
 import pytest
+from cuda_kernels import kernels
 from families import FAMILIES, draw
 
 import pyhue
 from pyhue._arrays import vector_rows
 from pyhue._plan import mean
+from pyhue._stored import Stored
 
 emulation = pytest.importorskip("pyhue._emulation", reason="pyhue was built without PYHUE_EMULATION")
 
 
 @pytest.fixture(params=["mma", "wgmma"])
 def screen(request):
-    """Runs the test with the screening kernel of any GPU and with Hopper's; other tests take Hopper's."""
+    """The emulated screen of any GPU, and Hopper's, which other tests take."""
     emulation.choose_hopper(request.param == "wgmma")
     yield request.param
     emulation.choose_hopper(True)
+
+
+@pytest.fixture(params=["mma", "wgmma", "gpu"])
+def cuda(request):
+    """The kernels, emulated with either screen, and on a GPU with the one that it takes."""
+    emulation.choose_hopper(request.param != "mma")
+    yield kernels("gpu" if request.param == "gpu" else "emulated")
+    emulation.choose_hopper(True)
+
+
+@pytest.fixture(params=["emulated", "gpu"])
+def either(request):
+    """The kernels for tests that the screens have in common."""
+    return kernels(request.param)
 
 
 def memory_of(vectors, normalize=False, dtype="float32"):
@@ -25,57 +41,76 @@ def memory_of(vectors, normalize=False, dtype="float32"):
     return memory
 
 
-def search(memory, queries, k, cuts=(), backwards=False):
-    stored = memory._stored
-    rows = vector_rows(queries, "queries", memory.normalize)
-    return emulation.search(stored.array, mean(stored), rows, k, cuts, backwards)
-
-
-def assert_same(memory, queries, k, cuts=(), backwards=False):
+def assert_same(cuda, memory, queries, k, **cut):
     expected = memory.search(queries, k)
-    distances, indices = search(memory, queries, k, cuts, backwards)
+    distances, indices = cuda.search(memory, queries, k, **cut)
     np.testing.assert_array_equal(indices, expected.indices)
     np.testing.assert_array_equal(distances.view(np.uint32), expected.distances.view(np.uint32))
 
 
-@pytest.mark.usefixtures("screen")
 @pytest.mark.parametrize("dim", [1, 3, 63, 64, 65, 200])
 @pytest.mark.parametrize("n", [1, 31, 33, 129, 600])
-def test_odd_sizes(n, dim):
+def test_odd_sizes(cuda, n, dim):
     for queries in (1, 65):
-        assert_same(memory_of(draw("normal", n, dim)), draw("normal", queries, dim, 1), 10)
+        assert_same(cuda, memory_of(draw("normal", n, dim)), draw("normal", queries, dim, 1), 10)
 
 
-@pytest.mark.usefixtures("screen")
 @pytest.mark.parametrize(("n", "dim"), [(4097, 33), (2100, 1280), (500, 1920), (70, 4096)])
-def test_large_shapes(n, dim):
+def test_large_shapes(cuda, n, dim):
     memory = memory_of(draw("relu60", n, dim), normalize=True)
-    assert_same(memory, draw("relu60", 3, dim, 1), 10)
+    assert_same(cuda, memory, draw("relu60", 3, dim, 1), 10)
 
 
-@pytest.mark.usefixtures("screen")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("n", "dim", "queries", "k"),
+    [
+        (40_000, 1280, 1, 10),
+        (40_000, 1280, 65, 1024),
+        (40_000, 1920, 300, 10),
+        (20_000, 1280, 4200, 10),
+        (5_000, 4096, 129, 10),
+        (400_000, 63, 256, 100),
+    ],
+)
+def test_shapes_that_fill_a_gpu(n, dim, queries, k, dtype):
+    on_gpu = kernels("gpu")  # the emulation would take hours
+    memory = memory_of(draw("relu60", n, dim), normalize=True, dtype=dtype)
+    for _ in range(2):  # with blocks in another order
+        assert_same(on_gpu, memory, draw("relu60", queries, dim, 1), k)
+
+
+def test_lists_of_a_gpu_that_overflow():
+    # The nearer to the queries the later, and all far from their mean: every chunk survives the screen.
+    on_gpu, n, dim = kernels("gpu"), 200_000, 64
+    scale = np.linspace(2, 1, n, dtype=np.float32)[:, None]
+    vectors = 1000 + scale * np.random.default_rng(0).standard_normal((n, dim)).astype(np.float32)
+    vectors[-1] = -2e9
+    assert_same(on_gpu, memory_of(vectors), vectors[-300:-1], 10)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_families(family):
+def test_families(cuda, family):
     queries = draw(family, 9, 37, 2)
-    assert_same(memory_of(draw(family, 700, 37, 1)), queries, 10)
+    assert_same(cuda, memory_of(draw(family, 700, 37, 1)), queries, 10)
     if "overflow" not in family and family != "huge 1e18":
-        assert_same(memory_of(draw(family, 300, 37, 1), dtype="bfloat16"), queries, 3)
-    assert_same(memory_of(draw(family, 300, 37, 1), normalize=True), queries, 5)
+        assert_same(cuda, memory_of(draw(family, 300, 37, 1), dtype="bfloat16"), queries, 3)
+    assert_same(cuda, memory_of(draw(family, 300, 37, 1), normalize=True), queries, 5)
 
 
 @pytest.mark.parametrize("k", [1, 15, 16, 17, 100, 1023, 1024])
-def test_k(k):
+def test_k(either, k):
     memory = memory_of(draw("lattice", 1500, 9))
-    assert_same(memory, draw("lattice", 3, 9, 1), k)
-    assert_same(memory_of(draw("lattice", 20, 9)), draw("lattice", 3, 9, 1), k)
+    assert_same(either, memory, draw("lattice", 3, 9, 1), k)
+    assert_same(either, memory_of(draw("lattice", 20, 9)), draw("lattice", 3, 9, 1), k)
 
 
-def test_several_batches_of_queries():
+def test_several_batches_of_queries(either):
     k = 1024  # lists are long, so few queries fit a batch
-    assert_same(memory_of(draw("normal", 300, 2)), draw("normal", 130, 2, 1), k)
+    assert_same(either, memory_of(draw("normal", 300, 2)), draw("normal", 130, 2, 1), k)
 
 
-def test_lists_that_overflow():
+def test_lists_that_overflow(either):
     # Vectors come nearer and nearer, and lie far from their mean, which blinds the screen: chunks survive.
     n, dim = 9000, 8
     scale = np.linspace(2, 1, n, dtype=np.float32)[:, None]
@@ -86,7 +121,7 @@ def test_lists_that_overflow():
     queries = np.concatenate((vectors[-4:-1], vectors[:2]))
     kept = emulation.screen_audit(vectors, vectors.mean(0, dtype=np.float64), queries[:1], np.float32([1e-3]))
     assert kept.sum() > emulation.list_length(10)
-    assert_same(memory_of(vectors), queries, 10)
+    assert_same(either, memory_of(vectors), queries, 10)
 
 
 @pytest.mark.usefixtures("screen")
@@ -120,17 +155,17 @@ def test_the_certificate_covers_the_rounding_of_tensor_cores(dim):
         assert np.take_along_axis(kept, indices, axis=1).all()
 
 
-def test_ties_go_to_the_lower_index_whatever_the_order_of_candidates():
+def test_ties_go_to_the_lower_index_whatever_the_order_of_candidates(either):
     vectors = np.tile(draw("normal", 4, 5), (300, 1))
     for _ in range(3):  # the emulation orders blocks and threads at random
-        assert_same(memory_of(vectors), draw("normal", 3, 5, 1), 20)
+        assert_same(either, memory_of(vectors), draw("normal", 3, 5, 1), 20)
 
 
-def test_queries_that_are_not_finite():
+def test_queries_that_are_not_finite(either):
     queries = draw("normal", 4, 5, 1)
     queries[1, 2], queries[2, 0] = np.nan, -np.inf
     vectors = draw("normal", 300, 5)
-    distances, indices = emulation.search(vectors, np.zeros(5), queries, 3)
+    distances, indices = either.search_rows(Stored(vectors), np.zeros(5), queries, 3)
     assert np.isnan(distances[1:3]).all()
     assert (indices[1:3] == -1).all()
     expected = memory_of(vectors).search(queries[[0, 3]], 3)
@@ -156,17 +191,15 @@ def test_scratch_does_not_grow_with_the_queries_or_the_memory():
         assert emulation.search_scratch_bytes(emulation.search_batch(k), k, dim) < 200 << 20
 
 
-@pytest.mark.usefixtures("screen")
 @pytest.mark.parametrize("cuts", [(1,), (255, 256, 257), (64, 650), (5, 5, 699), (99, 200, 300)], ids=str)
-def test_a_memory_in_pieces(cuts):
+def test_a_memory_in_pieces(cuda, cuts):
     for family in ("relu60", "duplicated", "20 orders"):
         memory = memory_of(draw(family, 700, 70))
-        assert_same(memory, draw(family, 3, 70, 1), 10, cuts)
-        assert_same(memory, draw(family, 3, 70, 1), 300, cuts)
-        assert_same(memory, draw(family, 3, 70, 1), 10, cuts, backwards=True)
+        assert_same(cuda, memory, draw(family, 3, 70, 1), 10, cuts=cuts)
+        assert_same(cuda, memory, draw(family, 3, 70, 1), 300, cuts=cuts)
+        assert_same(cuda, memory, draw(family, 3, 70, 1), 10, cuts=cuts, backwards=True)
 
 
-@pytest.mark.usefixtures("screen")
 @pytest.mark.parametrize("queries", [63, 64, 128, 129, 256, 300])
-def test_every_tile_of_queries(queries):
-    assert_same(memory_of(draw("relu60", 130, 70)), draw("relu60", queries, 70, 1), 3)
+def test_every_tile_of_queries(cuda, queries):
+    assert_same(cuda, memory_of(draw("relu60", 130, 70)), draw("relu60", queries, 70, 1), 3)

@@ -1,0 +1,154 @@
+"""The CUDA kernels as tests call them: emulated on the CPU, or on a GPU. Both have the same methods."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyhue._arrays import vector_rows
+from pyhue._device_pieces import Place, make_piece
+from pyhue._plan import mean
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def kernels(where: str) -> Emulated | OnGpu:
+    """Those of "emulated" or "gpu"; skips the test where these do not run."""
+    if where == "emulated":
+        return Emulated()
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return OnGpu()
+
+
+class Emulated:
+    """The kernels of `csrc/emulation`; outputs begin as garbage."""
+
+    exact = True  # special functions, too
+
+    def __init__(self) -> None:
+        self.module: Any = pytest.importorskip(
+            "pyhue._emulation", reason="pyhue was built without PYHUE_EMULATION"
+        )
+        self.store_rows, self.density = self.module.store_rows, self.module.density
+
+    def search(self, memory, queries, k, cuts=(), backwards=False):
+        """Distances and indices; of a memory cut into pieces, the last one first if `backwards`."""
+        rows = vector_rows(queries, "queries", memory.normalize)
+        return self.search_rows(memory._stored, mean(memory._stored), rows, k, cuts, backwards)
+
+    def search_rows(self, stored, center, rows, k, cuts=(), backwards=False):
+        """The same of rows that are not looked at, which may hold NaN."""
+        return self.module.search(stored.array, center, rows, k, cuts, backwards)
+
+    def hue_cross_entropy(self, input, hue, target, labels, weight, row_weight, options, gradients):
+        """The loss, and gradients of input, hue and labels."""
+        import torch
+
+        def bits(tensor):
+            if tensor is None:
+                return None
+            return (tensor.view(torch.int16) if tensor.element_size() == 2 else tensor).detach().numpy()
+
+        types = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # ElementType
+        shape = input.shape[:1] if options["reduction"] == "none" else ()
+        loss = torch.full(shape, math.nan, dtype=hue.dtype)
+        grads = [torch.full_like(t, math.nan) for t in (input, hue, labels)] if gradients else [None] * 3
+        if gradients == "in place":
+            grads[0] = input = input.clone()
+        self.module.hue_cross_entropy(
+            types.index(input.dtype),
+            bits(input),
+            bits(hue),
+            *((None, bits(target)) if target.is_floating_point() else (bits(target), None)),
+            *(bits(tensor) for tensor in (labels, weight, row_weight)),
+            *_scalars(options),
+            *(bits(tensor) for tensor in (loss, *grads)),
+        )
+        return loss, *grads
+
+
+class OnGpu:
+    """The kernels behind torch's operators; NumPy arrays and CPU tensors in and out."""
+
+    exact = False
+
+    def __init__(self) -> None:
+        import torch
+
+        from pyhue._device_index import operators
+
+        self.device = torch.device("cuda")
+        self.ops = operators(self.device)
+
+    def _poison(self) -> None:
+        """What is allocated next begins as NaN, mostly: torch gives memory that was freed."""
+        import torch
+
+        some = [torch.full((size,), math.nan, device=self.device) for size in (100, 3000, 200_000, 8_000_000)]
+        del some
+
+    def _there(self, value):
+        import torch
+
+        tensor = torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
+        return None if tensor is None else tensor.to(self.device)
+
+    def search(self, memory, queries, k, cuts=(), backwards=False):
+        rows = vector_rows(queries, "queries", memory.normalize)
+        return self.search_rows(memory._stored, mean(memory._stored), rows, k, cuts, backwards)
+
+    def search_rows(self, stored, center, rows, k, cuts=(), backwards=False):
+        from pyhue._device_index import DeviceIndex
+
+        self._poison()
+        index = DeviceIndex(stored.dim, self.device, self.ops)
+        index._center, begin = self._there(center), 0
+        for end in (*cuts, len(stored)):
+            index._pieces.append(make_piece(stored, begin, end - begin, Place.GPU, index._center, self.ops))
+            begin = end
+        if backwards:
+            index._pieces.reverse()
+        return tuple(found.cpu().numpy() for found in index.search(self._there(rows), k))
+
+    def store_rows(self, rows, normalize):
+        self._poison()
+        return self.ops.store_rows(self._there(rows), normalize).cpu().numpy()
+
+    def density(self, distances, labels, class_counts, eps):
+        self._poison()
+        arrays = (self._there(array) for array in (distances, labels, class_counts))
+        return self.ops.density(*arrays, eps).cpu().numpy()
+
+    def hue_cross_entropy(self, input, hue, target, labels, weight, row_weight, options, gradients):
+        self._poison()
+        there = [_placed(t, self.device) for t in (input, hue, target, labels, weight, row_weight)]
+        *scalars, reduction, label_smoothing = _scalars(options)
+        if gradients == "in place":
+            assert options["reduction"] == "sum"
+            there[0] = there[0].clone()
+            loss, grad_hue = self.ops.hue_cross_entropy_(*there, *scalars, label_smoothing)
+            return loss.cpu(), there[0].cpu(), grad_hue.cpu(), None
+        wanted = (bool(gradients), bool(gradients))
+        found = self.ops.hue_cross_entropy(*there, *scalars, reduction, label_smoothing, *wanted)
+        return tuple(tensor.cpu() for tensor in found)
+
+
+def _scalars(options):
+    """As the operators take them: hue_weight, hue_scale, ignore_index, reduction, label_smoothing."""
+    names = ("hue_weight", "hue_scale", "ignore_index", "reduction", "label_smoothing")
+    return [REDUCTIONS.index(options[name]) if name == "reduction" else options[name] for name in names]
+
+
+def _placed(tensor, device):
+    """A copy there that lies as many elements after an aligned address as the tensor does here."""
+    if tensor is None:
+        return None
+    offset = tensor.data_ptr() % 16 // tensor.element_size()
+    memory = tensor.new_empty(tensor.numel() + offset, device=device)
+    memory[offset:] = tensor.flatten()
+    return memory[offset:].view(tensor.shape)
