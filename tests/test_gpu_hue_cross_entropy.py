@@ -141,6 +141,7 @@ def test_a_cuda_graph_of_the_loss_and_its_backward(classes):
             assert torch.equal(ours, expected)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:torch")  # the compiler's advice
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compiled_on_cuda(backend):
