@@ -35,7 +35,7 @@ help:
 	@echo "make test-gpu  the tests of CUDA on a machine with a GPU, nothing downloaded"
 	@echo "make bench-gpu the benchmarks of CUDA, likewise"
 	@echo "make sanitize-gpu  some of those tests under compute-sanitizer, likewise"
-	@echo "make cuda      compile the CUDA kernels for every target, warnings as errors; print their registers"
+	@echo "make cuda      compile the CUDA kernels for every target, warnings as errors; print their registers; check launches"
 	@echo "make lint      ruff, clang-format and mypy, changing nothing"
 	@echo "make format    apply ruff's and clang-format's formatting"
 	@echo "make sanitize  the retrieval tests under the address and undefined-behaviour sanitizers"
@@ -121,9 +121,10 @@ cuda: $(VENV)/.installed
 	$(BIN)/cmake -S . -B build/cuda -G Ninja -DPYHUE_CUDA=ON -DPYHUE_WERROR=ON \
 	    -DPython_EXECUTABLE="$$($(BIN)/python -c 'import sys; print(sys.executable)')" \
 	    -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" -DCMAKE_MAKE_PROGRAM="$$(realpath $(BIN)/ninja)"
-	$(BIN)/cmake --build build/cuda --target pyhue_cuda pyhue_torch_cuda > build/cuda/build.log 2>&1 || \
-	    { cat build/cuda/build.log; exit 1; }
-	$(BIN)/python cmake/cuda_resources.py build/cuda/build.log
+	$(BIN)/cmake --build build/cuda --clean-first --target pyhue_cuda pyhue_torch_cuda pyhue_launches \
+	    > build/cuda/build.log 2>&1 || { cat build/cuda/build.log; exit 1; }
+	$(BIN)/python cmake/cuda_resources.py build/cuda/build.log build/cuda/resources.txt
+	build/cuda/pyhue_launches build/cuda/resources.txt
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

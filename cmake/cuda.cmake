@@ -45,6 +45,13 @@ if(PYHUE_WERROR)
 endif()
 message(STATUS "pyhue: building the CUDA kernels for ${CMAKE_CUDA_ARCHITECTURES}")
 
+# Checks what launches ask of a GPU, without one: its runtime stands in for CUDA's.
+find_package(CUDAToolkit REQUIRED)
+add_executable(pyhue_launches EXCLUDE_FROM_ALL csrc/launches/main.cpp csrc/launches/runtime.cpp)
+target_include_directories(pyhue_launches SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+target_link_libraries(pyhue_launches PRIVATE pyhue_flags pyhue_cuda)
+set_target_properties(pyhue_launches PROPERTIES LINKER_LANGUAGE CXX)
+
 if(NOT TARGET _torch)
   return()
 endif()
@@ -61,7 +68,6 @@ if(NOT torch_has_cuda)
 endif()
 add_library(_torch_cuda MODULE $<TARGET_OBJECTS:pyhue_torch_cuda>)
 set_target_properties(_torch_cuda PROPERTIES PREFIX "" LINKER_LANGUAGE CXX SKIP_BUILD_RPATH ON)
-find_package(CUDAToolkit REQUIRED)
 # The CUDA runtime is linked in, so torch's may be another; the driver has to be new enough for both.
 file(STRINGS "${torch_dir}/version.py" torch_cuda REGEX "^cuda")
 if(torch_cuda MATCHES "'([0-9]+)[.]" AND CUDAToolkit_VERSION_MAJOR GREATER CMAKE_MATCH_1)
