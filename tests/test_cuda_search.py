@@ -1,5 +1,7 @@
 """The CUDA search kernels, emulated and on a GPU, against the CPU's own search: the same bits."""
 
+import itertools
+
 import numpy as np
 import pytest
 from cuda_kernels import kernels
@@ -41,6 +43,14 @@ def memory_of(vectors, normalize=False, dtype="float32"):
     return memory
 
 
+def far_from_their_mean(n, dim, nearer):
+    """Vectors that all survive the screen; `nearer`: the later, the nearer to each other."""
+    scale = np.geomspace(100, 0.1, n, dtype=np.float32)[:, None] if nearer else np.float32(1)
+    vectors = 1000 + scale * np.random.default_rng(0).standard_normal((n, dim)).astype(np.float32)
+    vectors[5] = -2500 * n
+    return vectors
+
+
 def assert_same(cuda, memory, queries, k, **cut):
     expected = memory.search(queries, k)
     distances, indices = cuda.search(memory, queries, k, **cut)
@@ -80,13 +90,11 @@ def test_shapes_that_fill_a_gpu(n, dim, queries, k, dtype):
         assert_same(on_gpu, memory, draw("relu60", queries, dim, 1), k)
 
 
-def test_lists_of_a_gpu_that_overflow():
-    # The nearer to the queries the later, and all far from their mean: every chunk survives the screen.
-    on_gpu, n, dim = kernels("gpu"), 200_000, 64
-    scale = np.linspace(2, 1, n, dtype=np.float32)[:, None]
-    vectors = 1000 + scale * np.random.default_rng(0).standard_normal((n, dim)).astype(np.float32)
-    vectors[-1] = -2e9
-    assert_same(on_gpu, memory_of(vectors), vectors[-300:-1], 10)
+@pytest.mark.parametrize("nearer", [False, True])
+def test_lists_of_a_gpu_that_overflow(nearer):
+    on_gpu = kernels("gpu")
+    vectors = far_from_their_mean(200_000, 64, nearer)
+    assert_same(on_gpu, memory_of(vectors), vectors[-300:], 10)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -110,17 +118,20 @@ def test_several_batches_of_queries(either):
     assert_same(either, memory_of(draw("normal", 300, 2)), draw("normal", 130, 2, 1), k)
 
 
-def test_lists_that_overflow(either):
-    # Vectors come nearer and nearer, and lie far from their mean, which blinds the screen: chunks survive.
-    n, dim = 9000, 8
-    scale = np.linspace(2, 1, n, dtype=np.float32)[:, None]
-    vectors = 1000 + scale * np.random.default_rng(0).standard_normal((n, dim)).astype(np.float32)
-    vectors[-1] = -2e7
+@pytest.mark.parametrize(("n", "nearer"), [(19_000, False), (9000, True)])
+def test_lists_that_overflow(either, n, nearer):
+    length, vectors = emulation.list_length(10), far_from_their_mean(n, 8, nearer)
     ends = emulation.chunk_ends(0, n, 10)
-    assert ends[-1] - ends[-2] > emulation.list_length(10)
-    queries = np.concatenate((vectors[-4:-1], vectors[:2]))
+    assert [end - begin > length for begin, end in itertools.pairwise(ends)] == (
+        [False, True] if nearer else [False, True, True]
+    )
+    queries = vectors[-40:]
     kept = emulation.screen_audit(vectors, vectors.mean(0, dtype=np.float64), queries[:1], np.float32([1e-3]))
-    assert kept.sum() > emulation.list_length(10)
+    assert kept.sum() > length
+    # With later vectors ever nearer, a list of those nearer than the k-th best before overflows, too.
+    distances = np.square(vectors - queries[0]).sum(1)
+    better = (distances[ends[-2] :] < np.sort(distances[: ends[-2]])[9]).sum()
+    assert (better > length) == nearer
     assert_same(either, memory_of(vectors), queries, 10)
 
 

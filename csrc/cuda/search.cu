@@ -68,7 +68,8 @@ Pass pass_of(const Search& search) {
           reinterpret_cast<double*>(bytes + at.squared_norms),
           reinterpret_cast<Key*>(bytes + at.best),
           reinterpret_cast<Key*>(bytes + at.lists),
-          reinterpret_cast<int*>(bytes + at.counts)};
+          reinterpret_cast<int*>(bytes + at.counts),
+          reinterpret_cast<int*>(bytes + at.rescanned)};
 }
 
 template <int kQueries>
@@ -99,10 +100,10 @@ void screen_chunk(const Pass& pass, const Piece& piece, int64_t begin, int64_t e
 
 // The candidates of a chunk into the k best.
 void merge_chunk(const Pass& pass, const Piece& piece, int64_t begin, int64_t end, cudaStream_t stream) {
-  // A list is shared by as many blocks as fill the chip; those that find nothing end at once.
+  // A list is shared by as many blocks as fill the chip; those that find nothing end at once, as do those that rescan.
   const int parts = std::clamp(8 * multiprocessors() / pass.count, 1, pass.list_length / kWarps);
-  launch(refine, dim3(static_cast<unsigned>(parts), static_cast<unsigned>(pass.count)), dim3(kThreads), 0, stream, pass,
-         piece);
+  const int blocks = parts * pass.count + 4 * multiprocessors();
+  launch(refine, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream, pass, piece, begin, end, parts);
   launch(merge, dim3(static_cast<unsigned>(pass.count)), dim3(kThreads), static_cast<size_t>(pass.sort_length) * 8,
          stream, pass, piece, begin, end);
 }

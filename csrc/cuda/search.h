@@ -7,7 +7,9 @@
 // distance in the order of SquaredDistance (search_kernel_types.h); the merge keeps the k best and sets the threshold
 // for the next chunk, which is 7 times as long as all before. The order in which candidates come decides nothing.
 //
-// A list that overflows is thrown away, and its query's chunk is searched vector by vector: slow, but exact.
+// A list that overflows is thrown away: the whole chip computes the query's distances to all vectors of the chunk, and
+// those nearer than the k-th best so far make a new list. One that overflows again, where later vectors are ever
+// nearer, goes through the chunk in one block. Slow and slower, but exact.
 //
 // The memory comes in pieces, in any order that covers it once; what lies between two calls is in `scratch`.
 // Nothing waits for the device and nothing is allocated: a call is a sequence of launches that depends on shapes alone.

@@ -38,7 +38,8 @@ struct Pass {
   double* squared_norms;
   Key* best;
   Key* lists;
-  int* counts;
+  int* counts;     // candidates
+  int* rescanned;  // those of a list that overflowed, found again without the screen
 };
 
 __device__ inline double sum_warp(double value) {
@@ -91,6 +92,7 @@ __global__ void __launch_bounds__(kThreads) prepare(Pass pass) {
   }
   pass.squared_norms[query] = exact;
   pass.counts[query] = 0;
+  if (real) pass.rescanned[query] = 0;
 }
 
 __device__ inline float stored_value(const float* vector, int i) { return vector[i]; }
@@ -119,14 +121,38 @@ __device__ inline Key neighbor(const Pass& pass, const Piece& piece, int query, 
   return key_of(distance, piece.first + position);
 }
 
-// Replaces the positions in a query's list by keys; blocks of a row of the grid share the list. A warp for each.
-__global__ void __launch_bounds__(kThreads) refine(Pass pass, Piece piece) {
-  const int query = static_cast<int>(blockIdx.y);
-  const int count = pass.counts[query], lane = static_cast<int>(threadIdx.x) % 32;
+// Makes new lists for the queries whose lists overflowed: of all vectors of the chunk begin .. end-1 that are nearer
+// than the k-th best. Shared by so many warps.
+__device__ inline void rescan(const Pass& pass, const Piece& piece, int64_t begin, int64_t end, int warp, int warps) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  for (int first = 0; first < pass.count; first += 32) {
+    const bool overflowed = first + lane < pass.count && pass.counts[first + lane] > pass.list_length;
+    for (unsigned left = __ballot_sync(kFullMask, overflowed); left != 0; left &= left - 1) {
+      const int query = first + __ffs(static_cast<int>(left)) - 1;
+      const Key worst = pass.best[static_cast<int64_t>(query) * pass.best_length + pass.k - 1];
+      for (int64_t position = begin + warp; position < end; position += warps) {
+        const Key key = neighbor(pass, piece, query, position, lane);
+        if (lane > 0 || key >= worst) continue;
+        const int slot = atomicAdd(pass.rescanned + query, 1);
+        if (slot < pass.list_length) pass.lists[static_cast<int64_t>(query) * pass.list_length + slot] = key;
+      }
+    }
+  }
+}
+
+// Replaces the positions in a query's list by keys, a warp for each; `parts` blocks share a list. The blocks after
+// these rescan.
+__global__ void __launch_bounds__(kThreads) refine(Pass pass, Piece piece, int64_t begin, int64_t end, int parts) {
+  const int block = static_cast<int>(blockIdx.x), query = block / parts;
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  if (query >= pass.count) {
+    const int before = parts * pass.count, others = static_cast<int>(gridDim.x) - before;
+    return rescan(pass, piece, begin, end, (block - before) * kWarps + warp, others * kWarps);
+  }
+  const int count = pass.counts[query];
   if (count > pass.list_length) return;
   Key* list = pass.lists + static_cast<int64_t>(query) * pass.list_length;
-  const int warp = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32;
-  for (int i = warp; i < count; i += static_cast<int>(gridDim.x) * kWarps) {
+  for (int i = block % parts * kWarps + warp; i < count; i += parts * kWarps) {
     const Key key = neighbor(pass, piece, query, static_cast<int64_t>(list[i]), lane);
     __syncwarp();  // every lane has read the position
     if (lane == 0) list[i] = key;
@@ -156,8 +182,9 @@ __device__ inline void sort_keys(Key* keys, int length) {
 // threshold that the new k-th distance gives, and empties the list.
 __global__ void __launch_bounds__(kThreads) merge(Pass pass, Piece piece, int64_t begin, int64_t end) {
   const int query = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
-  const int count = pass.counts[query];
-  if (count == 0) return;
+  const int screened = pass.counts[query];
+  if (screened == 0) return;
+  const int count = screened > pass.list_length ? pass.rescanned[query] : screened;
   Key* keys = reinterpret_cast<Key*>(dynamic_shared());
   Key* best = pass.best + static_cast<int64_t>(query) * pass.best_length;
   const Key* list = pass.lists + static_cast<int64_t>(query) * pass.list_length;
@@ -188,6 +215,7 @@ __global__ void __launch_bounds__(kThreads) merge(Pass pass, Piece piece, int64_
   for (int i = thread; i < pass.best_length; i += kThreads) best[i] = keys[i];
   if (thread > 0) return;
   pass.counts[query] = 0;
+  pass.rescanned[query] = 0;
   const Key last = keys[pass.k - 1];
   if (last != kNoKey) {
     pass.bounds[query].threshold = screening_threshold(pass.squared_norms[query], distance_of(last), pass.dim);

@@ -33,7 +33,7 @@ inline int64_t power_of_two(int64_t at_least) {
 inline int64_t best_length(int64_t k) { return std::max<int64_t>(16, power_of_two(k)); }
 // Keys that a block sorts at once: the best so far and as many candidates at least.
 inline int64_t sort_length(int64_t k) { return std::max<int64_t>(kThreads, 2 * best_length(k)); }
-// Candidates that a query may have in a chunk; with more, its chunk is searched without the screen.
+// Candidates that a query may have in a chunk; with more, the query goes through the chunk without the screen.
 inline int64_t list_length(int64_t k) { return std::clamp<int64_t>(128 * best_length(k), 2048, 65536); }
 
 // Queries of a screening tile. Products that no query needs cost nothing but time: small batches take small tiles.
@@ -59,6 +59,7 @@ struct Scratch {
   int64_t best;           // (queries, best_length) keys
   int64_t lists;          // (queries, list_length) positions, then keys
   int64_t counts;         // (padded queries,) int32
+  int64_t rescanned;      // (queries,) int32
   int64_t padded;         // queries with those that fill the last tile, of whatever size
   int64_t bytes;
 };
@@ -78,6 +79,7 @@ inline Scratch scratch_of(int64_t queries, int64_t k, int dim, int largest_tile)
   scratch.best = place(queries * best_length(k) * 8);
   scratch.lists = place(queries * list_length(k) * 8);
   scratch.counts = place(scratch.padded * 4);
+  scratch.rescanned = place(queries * 4);
   scratch.bytes = end;
   return scratch;
 }

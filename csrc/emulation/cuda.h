@@ -87,6 +87,19 @@ T __shfl_sync(unsigned, T value, int lane) {
   return pyhue::emulation::exchange(value, lane);
 }
 
+inline unsigned __ballot_sync(unsigned, bool bit) {
+  struct Ballot {
+    bool bit;
+    unsigned bits;
+  } ballot{bit, 0};
+  pyhue::emulation::meet_warp(ballot, [](auto lanes) {
+    unsigned bits = 0;
+    for (int i = 0; i < pyhue::emulation::kWarp; ++i) bits |= static_cast<unsigned>(lanes(i).bit) << i;
+    for (int i = 0; i < pyhue::emulation::kWarp; ++i) lanes(i).bits = bits;
+  });
+  return ballot.bits;
+}
+
 template <class T>
 T atomicAdd(T* to, T value) {
   const T before = *to;
