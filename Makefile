@@ -102,11 +102,13 @@ $(GPU)/.installed: pyproject.toml $(BUILD_INPUTS) $(wildcard pyhue/*.py pyhue/nn
 	touch $@
 
 test-gpu: $(GPU)/.installed
+	rm -f $(GPU)/tests.xml  # no report of an earlier run is taken for this one's
 	$(GPU_PYTHON) -m pytest -p no:cacheprovider -rs --junitxml=$(GPU)/tests.xml $(GPU_TESTS); status=$$?; \
 	    $(GPU_PYTHON) bench/cuda_record.py cuda_tests $(GPU)/tests.xml && exit $$status
 
 # Every allocation is CUDA's own here, so that an access beyond one is seen.
 sanitize-gpu: $(GPU)/.installed
+	rm -f $(GPU)/memcheck.* $(GPU)/racecheck.*
 	for tool in memcheck racecheck; do \
 	    PYTORCH_NO_CUDA_MEMORY_CACHING=1 $(GPU_PATH) $(COMPUTE_SANITIZER) --tool $$tool --error-exitcode 1 \
 	        --log-file $(GPU)/$$tool.log $(PYTHON) -P -m pytest -p no:cacheprovider --junitxml=$(GPU)/$$tool.xml \

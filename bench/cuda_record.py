@@ -64,7 +64,8 @@ def tests_of(report: Path) -> dict[str, Any]:
     counts = {key: int(suite.get(key, 0)) for key in ("tests", "skipped")}
     run = {"run": report.stem, **counts, "seconds": float(suite.get("time", 0)), "failed": failed}
     log = report.with_suffix(".log")
-    return run | ({"log": log.read_text(encoding="utf-8").splitlines()[-1]} if log.exists() else {})
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return run | ({"log": lines[-1]} if lines else {})
 
 
 if __name__ == "__main__":

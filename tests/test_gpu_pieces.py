@@ -1,5 +1,6 @@
 """Where the vectors of a memory on a GPU lie, and what is copied when."""
 
+import os
 import weakref
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from gpu import moved
 
 import pyhue
+from pyhue import _device_index
 from pyhue._device_pieces import Place, packed_bytes, places, stream_vectors
 
 torch = pytest.importorskip("torch")
@@ -126,6 +128,10 @@ def test_tensors_outlive_the_searches_that_read_them(gpu, monkeypatch):
     memory.to("cpu")
     assert waited == [True]
     assert vectors() is None
+
+
+def test_a_forked_process_does_not_wait_for_a_gpu():
+    _device_index._wait_for(torch.device("cuda:7"), os.getpid() + 1)
 
 
 def test_a_copy_that_fails_is_begun_anew(gpu, monkeypatch):

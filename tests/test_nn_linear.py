@@ -58,6 +58,16 @@ def test_16_bits_are_summed_in_float32(monkeypatch):
         assert error < 6e-3  # 2^-8, and a little for the logits' rounding
 
 
+def test_gradients_of_the_hue_layer_do_not_underflow():
+    tensors, target, labels = example(4096, 6, 1000, torch.float16)
+    found = torch.autograd.grad(1024 * linear_hue_cross_entropy(*tensors, target, labels).float(), tensors)
+    wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    expected = torch.autograd.grad(1024 * unfused(wide, target, labels.double()), wide)
+    for ours, theirs in zip(found[3:], expected[3:], strict=True):
+        assert ours.dtype == torch.float16
+        assert (ours.double() - theirs).abs().max() < 2e-3 * theirs.abs().max()
+
+
 def test_gradcheck():
     tensors, target, labels = example(5, 3, 4)
     assert torch.autograd.gradcheck(lambda *t: linear_hue_cross_entropy(*t, target, labels), tensors)
@@ -70,16 +80,18 @@ def test_no_grad():
     torch.testing.assert_close(loss, unfused(tensors, target, labels).detach())
 
 
-def operator_arguments(gradients):
-    tensors, target, labels = example(5, 3, 4)
+def operator_arguments(gradients, dtype):
+    tensors, target, labels = example(5, 3, 4, dtype)
+    labels = labels.double() if dtype == torch.float64 else labels.float()
     options = (1.0, 0.1, -100, 1, 0.1, gradients)
     return (*(t.detach() for t in tensors), target, labels, None, *options)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("gradients", [False, True])
-def test_opcheck(gradients):
+def test_opcheck(gradients, dtype):
     operator = torch.ops.pyhue.linear_hue_cross_entropy.default
-    torch.library.opcheck(operator, operator_arguments(gradients))
+    torch.library.opcheck(operator, operator_arguments(gradients, dtype))
 
 
 def test_opcheck_of_the_kernel_in_place():

@@ -28,7 +28,7 @@ namespace pyhue::cuda {
 enum PackedTerm { kPackedHalfNorm, kPackedNorm, kPackedError, kPackedTerms };
 
 // Vectors first .. first + n - 1 of a memory of fewer than 2^31. The vectors may lie in page-locked memory of the host:
-// only those of candidates are read.
+// only those of candidates are read, and of a list that overflows, all.
 struct Piece {
   const void* vectors;  // (n, dim) float32 or bfloat16, row-major
   bool bfloat16;

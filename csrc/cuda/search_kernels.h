@@ -125,6 +125,11 @@ __device__ inline Key neighbor(const Pass& pass, const Piece& piece, int query, 
 // than the k-th best. Shared by so many warps.
 __device__ inline void rescan(const Pass& pass, const Piece& piece, int64_t begin, int64_t end, int warp, int warps) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
+  bool any = false;  // mostly not
+  for (int query = static_cast<int>(threadIdx.x); query < pass.count; query += kThreads) {
+    any = any || pass.counts[query] > pass.list_length;
+  }
+  if (!__syncthreads_or(any)) return;
   for (int first = 0; first < pass.count; first += 32) {
     const bool overflowed = first + lane < pass.count && pass.counts[first + lane] > pass.list_length;
     for (unsigned left = __ballot_sync(kFullMask, overflowed); left != 0; left &= left - 1) {

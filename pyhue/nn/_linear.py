@@ -45,6 +45,7 @@ def _loss(
 ) -> Tensor:
     """The loss, of the labels' type; the gradients of the linears, all of them or none, are written."""
     features, weight, bias, hue_weight, hue_bias = linears
+    real = labels.dtype
     total, options = _total(target, class_weight, options), options._replace(reduction=REDUCTIONS["sum"])
     row_weight = labels.new_ones(len(features)) / total
     loss = labels.new_zeros(())
@@ -52,8 +53,10 @@ def _loss(
     chunks = max(1, round(len(features) * len(weight) / CHUNK_LOGITS))
     rows = min(len(features), max(16, math.ceil(len(features) / chunks)))
     room = features.new_empty(rows, len(weight))
-    # What is summed over chunks is rounded to 16 bits at the end only.
-    sums = [t if t.dtype == labels.dtype else torch.empty_like(t, dtype=labels.dtype) for t in gradients[1:]]
+    # Sums over several chunks are rounded to 16 bits when they are complete.
+    sum_type = real if rows < len(features) else weight.dtype
+    sums = [t if t.dtype == sum_type else torch.empty_like(t, dtype=sum_type) for t in gradients[1:3]]
+    sums += gradients[3:]
     for tensor in sums:
         if tensor.dim() == 1 or not rows:
             tensor.zero_()
@@ -61,7 +64,7 @@ def _loss(
         chunk = slice(begin, begin + rows)
         x = features[chunk]
         logits = torch.addmm(bias, x, weight.T, out=room[: len(x)])
-        hue = torch.addmm(hue_bias, x, hue_weight.T).to(labels.dtype)
+        hue = torch.addmm(hue_bias, x, hue_weight.T).to(real)
         arguments = (logits, hue, target[chunk], labels, class_weight)
         if not gradients:
             loss += ops.hue_cross_entropy(*arguments, None, *options)[0]
@@ -69,15 +72,15 @@ def _loss(
         scalars = (options.hue_weight, options.hue_scale, options.ignore_index, options.label_smoothing)
         part, grad_hue = ops.hue_cross_entropy_(*arguments, row_weight[chunk], *scalars)
         loss += part
-        narrow = grad_hue.to(x.dtype)
-        torch.addmm(narrow @ hue_weight, logits, weight, out=gradients[0][chunk])
+        from_hue = (grad_hue @ hue_weight.to(real)).to(x.dtype)
+        torch.addmm(from_hue, logits, weight, out=gradients[0][chunk])
         _add_product(sums[0], logits.T, x, begin == 0)
-        sums[1] += logits.sum(0, dtype=labels.dtype)
-        _add_product(sums[2], narrow.T, x, begin == 0)
+        sums[1] += logits.sum(0, dtype=sum_type)
+        _add_product(sums[2], grad_hue.T, x.to(real), begin == 0)
         sums[3] += grad_hue.sum(0)
-    for gradient, total_gradient in zip(gradients[1:], sums, strict=True):
-        if gradient is not total_gradient:
-            gradient.copy_(total_gradient)
+    for gradient, complete in zip(gradients[1:], sums, strict=True):
+        if gradient is not complete:
+            gradient.copy_(complete)
     return loss / total
 
 
@@ -85,10 +88,18 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
     """Add a b to `total`, which holds nothing yet before the first one."""
     if total.dtype == a.dtype:
         total.addmm_(a, b, beta=0.0 if first else 1.0)
-    elif first:
-        total.copy_(a @ b)
-    else:
-        total += a @ b
+        return
+    size = max(1, CHUNK_LOGITS // max(1, b.shape[1]))
+    for part, rows in zip(torch.split(total, size), torch.split(a, size), strict=True):
+        part.copy_(rows @ b) if first else part.add_(rows @ b)
+
+
+def _gradients(linears: tuple[Tensor, ...], labels: Tensor) -> list[Tensor]:
+    """Room for them. Those of the hue layer, which float16 would lose in the mean, have the labels' type."""
+    return [
+        t.new_empty(t.shape, dtype=labels.dtype if number >= 3 else t.dtype)
+        for number, t in enumerate(linears)
+    ]
 
 
 @torch.library.custom_op("pyhue::linear_hue_cross_entropy", mutates_args=())
@@ -109,9 +120,7 @@ def _operator(
     gradients: bool,
 ) -> list[Tensor]:
     linears = (features, weight, bias, hue_linear_weight, hue_linear_bias)
-    outputs = (
-        [torch.empty_like(t, memory_format=torch.contiguous_format) for t in linears] if gradients else []
-    )
+    outputs = _gradients(linears, labels) if gradients else []
     options = Options(hue_weight, hue_scale, ignore_index, reduction, label_smoothing, False, False)
     try:
         with torch.autocast("cuda" if features.is_cuda else "cpu", enabled=False):
@@ -123,8 +132,8 @@ def _operator(
 
 @_operator.register_fake
 def _(features: Tensor, *others: Any) -> list[Tensor]:
-    linears, labels = (features, *others[:4]) if others[-1] else (), others[5]
-    return [labels.new_empty(()), *(tensor.new_empty(tensor.shape) for tensor in linears)]
+    linears, labels = (features, *others[:4]), others[5]
+    return [labels.new_empty(()), *(_gradients(linears, labels) if others[-1] else ())]
 
 
 class LinearHueCrossEntropyFunction(torch.autograd.Function):
@@ -139,7 +148,7 @@ class LinearHueCrossEntropyFunction(torch.autograd.Function):
         if not transforms_active():
             ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        ctx.overwrite = may_overwrite_saved()
+        ctx.overwrite, ctx.dtype = may_overwrite_saved(), inputs[0].dtype
         ctx.save_for_backward(*output[1:])
 
     @staticmethod
@@ -149,7 +158,8 @@ class LinearHueCrossEntropyFunction(torch.autograd.Function):
         refuse_double_backward(*grad_gradients)
         if grad_loss is None:
             return (None,) * 14
-        return (*scaled(ctx.saved_tensors, grad_loss, ctx.overwrite), *(None,) * 9)
+        gradients = scaled(ctx.saved_tensors, grad_loss, ctx.overwrite)
+        return (*(gradient.to(ctx.dtype) for gradient in gradients), *(None,) * 9)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
