@@ -118,14 +118,19 @@ def test_several_batches_of_queries(either):
     assert_same(either, memory_of(draw("normal", 300, 2)), draw("normal", 130, 2, 1), k)
 
 
-@pytest.mark.parametrize(("n", "nearer"), [(19_000, False), (9000, True)])
-def test_lists_that_overflow(either, n, nearer):
+@pytest.mark.parametrize(
+    ("n", "queries", "nearer", "overflows"),
+    [
+        (18_600, 2, False, [False, True, True]),
+        (4400, 36, False, [False, True]),
+        (4400, 3, True, [False, True]),
+    ],
+)
+def test_lists_that_overflow(either, n, queries, nearer, overflows):
     length, vectors = emulation.list_length(10), far_from_their_mean(n, 8, nearer)
     ends = emulation.chunk_ends(0, n, 10)
-    assert [end - begin > length for begin, end in itertools.pairwise(ends)] == (
-        [False, True] if nearer else [False, True, True]
-    )
-    queries = vectors[-40:]
+    assert [end - begin > length for begin, end in itertools.pairwise(ends)] == overflows
+    queries = vectors[-queries:]
     kept = emulation.screen_audit(vectors, vectors.mean(0, dtype=np.float64), queries[:1], np.float32([1e-3]))
     assert kept.sum() > length
     # With later vectors ever nearer, a list of those nearer than the k-th best before overflows, too.
