@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from pyhue import activation_hue, observe
-from pyhue.observe import circular
+from pyhue.observe import _page, circular
+from pyhue.observe.conditional import Spread
+from pyhue.observe.plots import _ratio_by_radius
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +167,15 @@ def test_isotropic_reference_is_what_isotropic_matches_have():
     found = observe.conditional_locations(matches, labels, size).same
     np.testing.assert_allclose(found.isotropic.radial, found.spread.radial, rtol=0.1)
     assert found.isotropic.tangential[14] > 1.2 * found.isotropic.radial[14]  # the border alone does that
+
+
+def test_matches_in_one_place_have_no_ratio():
+    nothing, wide = np.array([0.0, 1e-30]), np.array([1.0, 2.0])
+    counts, radius = np.array([3, 4]), np.array([1.0, 2.0])
+    assert np.isnan(_ratio_by_radius(Spread(nothing, wide), counts, radius)[1]).all()
+    np.testing.assert_allclose(_ratio_by_radius(Spread(wide, 3 * wide), counts, radius)[1], 3)
+    part = {"radial": 0.0, "tangential": 1.0, "isotropic_radial": 1e-30, "isotropic_tangential": 1.0}
+    assert "&ndash;" in _page._conditional({"same": part, "other": part})[0]
 
 
 def test_hue_histograms(maps):

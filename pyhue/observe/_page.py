@@ -11,6 +11,7 @@ import numpy as np
 
 from pyhue.features import Features
 from pyhue.observe._summary import ALPHA, Observations
+from pyhue.observe.conditional import SMALLEST_VARIANCE
 
 _STYLE = """
 body { font: 16px/1.5 Georgia, serif; color: #22262b; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -125,9 +126,12 @@ def _conditional(numbers: dict[str, Any]) -> tuple[str, str]:
         if None in values:
             rows.append([name, *["&ndash;"] * 6])
             continue
-        ratio, expected = values[1] / values[0], values[3] / values[2]
-        cells = (values[0], values[1], ratio, values[2], values[3], expected)
-        rows.append([name, *(f"{value:.2f}" for value in cells)])
+        cells = []
+        for radial, tangential in (values[:2], values[2:]):
+            # Matches that all lie in one place have no spread but rounding.
+            ratio = f"{tangential / radial:.2f}" if radial > SMALLEST_VARIANCE else "&ndash;"
+            cells += [f"{radial:.2f}", f"{tangential:.2f}", ratio]
+        rows.append([name, *cells])
     head = ["matches in", "radial", "tangential", "ratio"]
     head += ["radial,<br>isotropic", "tangential,<br>isotropic", "ratio,<br>isotropic"]
     return (

@@ -11,6 +11,8 @@ from pyhue.observe._check import checked_labels
 from pyhue.observe.locations import centred, unit_vectors
 from pyhue.observe.matches import Matches
 
+SMALLEST_VARIANCE = 1e-9  # below it is rounding: matches in one place have no spread, and no ratio of two
+
 
 class Spread(NamedTuple):
     """Variances of the location of a match about its mean, given the location x_i that asks.

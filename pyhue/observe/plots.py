@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pyhue.observe.circular import Directions
-from pyhue.observe.conditional import ConditionalLocations, Spread
+from pyhue.observe.conditional import SMALLEST_VARIANCE, ConditionalLocations, Spread
 from pyhue.observe.energy import EnergyMaps
 from pyhue.observe.hue_histogram import HueHistograms
 from pyhue.observe.locations import MatchLocations, centred
@@ -227,9 +227,11 @@ def _tidy_polar(axes: Axes, top: float) -> None:
 def _ratio_by_radius(
     spread: Spread, counts: NDArray[np.int64], radius: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean tangential over mean radial variance of the locations at each distance, by matches."""
+    """Mean tangential over mean radial variance of the locations at each distance; NaN without a spread."""
     known = np.isfinite(spread.radial)
     values, ring = np.unique(radius[known], return_inverse=True)
-    sums = [np.bincount(ring, (counts * part)[known], len(values)) for part in reversed(spread)]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return values, sums[0] / sums[1]
+    radial, tangential = (np.bincount(ring, (counts * part)[known], len(values)) for part in spread)
+    wide = radial > SMALLEST_VARIANCE * np.bincount(ring, counts[known], len(values))
+    ratio = np.full(len(values), np.nan)
+    ratio[wide] = tangential[wide] / radial[wide]
+    return values, ratio
