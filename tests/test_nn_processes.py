@@ -16,11 +16,11 @@ from pyhue.nn.functional import hue_cross_entropy, hue_labels
 def two_processes(work, folder):
     """Runs work(rank, folder) of this module in two processes that share a gloo group.
 
-    A process that hangs prints where, and ends. One that aborts, as torch's threads do now and then when a
-    process ends, gets two more attempts."""
+    A process that hangs prints where, and ends. `plain_step`, torch alone, aborts in one run of eight with a
+    thread that nobody joined: only that gets two more attempts."""
     for _ in range(3):
         run = one_attempt(work, folder)
-        if "SIGABRT" not in run.stderr:
+        if "terminate called without an active exception" not in run.stderr:
             break
     return run
 
