@@ -8,9 +8,9 @@ from cuda_record import record
 from cuda_timing import captured, copy_bandwidth, matrix_rate, medians
 from torch import Tensor
 
-from pyhue._device_index import DeviceIndex, operators
-from pyhue._device_pieces import Piece, Place, pack
-from pyhue._stored import Stored
+from pyhue._cuda.index import DeviceIndex, operators
+from pyhue._cuda.pieces import Piece, Place, pack
+from pyhue._search.stored import Stored
 
 N, DIM, K = 4_000_000, 1280, 10
 STREAMED = 1_000_000  # vectors of the memory that stays on the host

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pyhue._arrays import positive_integer
-from pyhue._resumable import ResumableFile, safetensors_header
+from pyhue._files.resumable import ResumableFile
+from pyhue._files.tensors import safetensors_header
 
 if TYPE_CHECKING:
     from pyhue.backbones import Backbone

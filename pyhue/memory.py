@@ -8,17 +8,18 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue import _core, _storage
+from pyhue import _core
 from pyhue._arrays import floating, integers, is_tensor, positive_integer, vector_rows
-from pyhue._device_search import DeviceSearch, device_search
-from pyhue._growing import GrowingArray
-from pyhue._host_search import HostSearch
-from pyhue._saved_plan import to_arrays, to_index
-from pyhue._stored import Stored
+from pyhue._cuda.search import DeviceSearch, device_search
+from pyhue._saved import memory as memory_file
+from pyhue._saved.plan import to_arrays, to_index
+from pyhue._search.growing import GrowingArray
+from pyhue._search.host import HostSearch
+from pyhue._search.stored import Stored
 from pyhue.pixel_vectors import image_vectors
 
 _MAX_DIM = 4096
-_MAX_LABEL = _storage.MAX_LABEL
+_MAX_LABEL = memory_file.MAX_LABEL
 
 
 class SearchResult(NamedTuple):
@@ -289,7 +290,7 @@ class PixelMemory:
         arrays = (self._vectors.values, self.labels, self.images, self.pixels)
         index = self._on_cpu.index
         plan, numbers = to_arrays(index) if index and index.measured else ({}, "")
-        _storage.save(path, _storage.Contents(*arrays, metadata, plan, numbers))
+        memory_file.save(path, memory_file.Contents(*arrays, metadata, plan, numbers))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PixelMemory:
@@ -299,7 +300,7 @@ class PixelMemory:
             OSError: the file cannot be read.
             ValueError: the file is truncated, foreign, of another version, or its parts disagree.
         """
-        contents = _storage.load(path)
+        contents = memory_file.load(path)
         numbers = contents.metadata
         memory = cls(
             numbers["dim"], bool(numbers["normalize"]), "bfloat16" if numbers["bfloat16"] else "float32"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pyhue._arrays import vector_rows
-from pyhue._device_pieces import Place, make_piece
-from pyhue._plan import mean
+from pyhue._cuda.pieces import Place, make_piece
+from pyhue._search.plan import mean
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -80,7 +80,7 @@ class OnGpu:
     def __init__(self) -> None:
         import torch
 
-        from pyhue._device_index import operators
+        from pyhue._cuda.index import operators
 
         self.device = torch.device("cuda")
         self.ops = operators(self.device)
@@ -103,7 +103,7 @@ class OnGpu:
         return self.search_rows(memory._stored, mean(memory._stored), rows, k, cuts, backwards)
 
     def search_rows(self, stored, center, rows, k, cuts=(), backwards=False):
-        from pyhue._device_index import DeviceIndex
+        from pyhue._cuda.index import DeviceIndex
 
         self._poison()
         index = DeviceIndex(stored.dim, self.device, self.ops)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pyhue
-from pyhue._device_search import DeviceSearch
+from pyhue._cuda.search import DeviceSearch
 
 if TYPE_CHECKING:
     from conftest import Gpu

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._clusters import Clusters
-from pyhue._plan import Plan, mean, plain, principal, principal_directions, sparse
-from pyhue._stored import Stored
+from pyhue._search.clusters import Clusters
+from pyhue._search.plan import Plan, mean, plain, principal, principal_directions, sparse
+from pyhue._search.stored import Stored
 
 OMIT = (0.0, 0.1, 0.5, 1.0)
 

@@ -16,9 +16,9 @@ from plans import OMIT, all_plans, random_clusters
 from reference import distances32, distances64, running_at
 
 from pyhue import _core
-from pyhue._index import Index
-from pyhue._plan import plain, sparse
-from pyhue._stored import Stored
+from pyhue._search.index import Index
+from pyhue._search.plan import plain, sparse
+from pyhue._search.stored import Stored
 
 LEVELS = _core.available_isas()
 DIMS = (1, 2, 3, 31, 33, 64, 65, 130)

@@ -52,7 +52,7 @@ def test_demo_reports_a_folder_that_cannot_be_made(tmp_path, capsys):
 
 
 def test_demo_reports_an_import_that_fails(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "pyhue._demo", None)
+    monkeypatch.setitem(sys.modules, "pyhue._demo.run", None)
     monkeypatch.delattr(pyhue, "_demo", raising=False)
     assert _cli.main(["demo"]) == 1
     error = capsys.readouterr().err

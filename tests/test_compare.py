@@ -11,11 +11,11 @@ from matplotlib.image import imread
 from scipy import stats
 
 from pyhue import _cli
+from pyhue._runs.config import TrainConfig
+from pyhue._runs.results import Result
 from pyhue.training.checkpoint import Epoch
 from pyhue.training.compare import compare
-from pyhue.training.config import TrainConfig
 from pyhue.training.metrics import write_csv
-from pyhue.training.results import Result
 
 RESULT = Result(0, 0, "test", 0.5, 1.0, 0.9, 0.6, 40, 160, 2, 20, 1000, 1, 3.0, "")
 

@@ -9,8 +9,8 @@ from families import FAMILIES, draw
 
 import pyhue
 from pyhue._arrays import vector_rows
-from pyhue._plan import mean
-from pyhue._stored import Stored
+from pyhue._search.plan import mean
+from pyhue._search.stored import Stored
 
 emulation = pytest.importorskip("pyhue._emulation", reason="pyhue was built without PYHUE_EMULATION")
 

@@ -7,9 +7,10 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.image import imread
 
-from pyhue import PixelMemory, _demo
-from pyhue._brute_force import brute_force, require_same_neighbors
-from pyhue._demo_plot import pick, votes
+from pyhue import PixelMemory
+from pyhue._demo import run as _demo
+from pyhue._demo.brute_force import brute_force, require_same_neighbors
+from pyhue._demo.plot import pick, votes
 
 
 def short_run(folder):

@@ -8,8 +8,8 @@ import pytest
 from gpu import moved
 
 import pyhue
-from pyhue import _device_index
-from pyhue._device_pieces import Place, packed_bytes, places, stream_vectors
+from pyhue._cuda import index as device_index
+from pyhue._cuda.pieces import Place, packed_bytes, places, stream_vectors
 
 torch = pytest.importorskip("torch")
 pyhue_nn = pytest.importorskip("pyhue.nn")
@@ -38,7 +38,7 @@ def test_only_what_was_added_is_copied(gpu):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("room", ["all", "packed", "some", "none"])
 def test_a_memory_larger_than_the_gpu(gpu, dtype, room, monkeypatch):
-    monkeypatch.setattr("pyhue._device_pieces._STREAM_BYTES", 256 * 140)  # 256 vectors
+    monkeypatch.setattr("pyhue._cuda.pieces._STREAM_BYTES", 256 * 140)  # 256 vectors
     dim, vectors = 40, 1728
     packed = 140 * vectors
     max_bytes = {
@@ -102,7 +102,7 @@ class Recorded:
 
 
 def test_pieces_are_told_how_many_vectors_came_before(gpu, monkeypatch):
-    monkeypatch.setattr("pyhue._device_pieces._STREAM_BYTES", 256 * 140)
+    monkeypatch.setattr("pyhue._cuda.pieces._STREAM_BYTES", 256 * 140)
     activations = np.random.default_rng(0).random((1624, 1, 40), dtype=np.float32)
     cpu, memory = pyhue.PixelMemory(40), moved(pyhue.PixelMemory(40), gpu, 512 * 140 + 100 * 300)
     for part in (activations[:1536], activations[1536:]):  # 6 pieces on the host, then one on the GPU
@@ -118,7 +118,7 @@ def test_pieces_are_told_how_many_vectors_came_before(gpu, monkeypatch):
 
 def test_tensors_outlive_the_searches_that_read_them(gpu, monkeypatch):
     waited = []
-    monkeypatch.setattr("pyhue._device_index._wait_for", lambda *_: waited.append(vectors() is not None))
+    monkeypatch.setattr("pyhue._cuda.index._wait_for", lambda *_: waited.append(vectors() is not None))
     memory = moved(pyhue.PixelMemory(40), gpu)
     memory.add(np.ones((1, 3, 40)), [0])
     vectors = lambda: None  # noqa: E731
@@ -131,7 +131,7 @@ def test_tensors_outlive_the_searches_that_read_them(gpu, monkeypatch):
 
 
 def test_a_forked_process_does_not_wait_for_a_gpu():
-    _device_index._wait_for(torch.device("cuda:7"), os.getpid() + 1)
+    device_index._wait_for(torch.device("cuda:7"), os.getpid() + 1)
 
 
 def test_a_copy_that_fails_is_begun_anew(gpu, monkeypatch):
@@ -144,7 +144,7 @@ def test_a_copy_that_fails_is_begun_anew(gpu, monkeypatch):
         for each in (cpu, memory):
             each.add(part, np.zeros(len(part), int))
         with monkeypatch.context() as patched:
-            patched.setattr("pyhue._device_index.make_piece", lambda *_: (_ for _ in ()).throw(MemoryError))
+            patched.setattr("pyhue._cuda.index.make_piece", lambda *_: (_ for _ in ()).throw(MemoryError))
             with pytest.raises(MemoryError):
                 memory.search(queries)
         np.testing.assert_array_equal(memory.search(queries).indices, cpu.search(queries).indices)
@@ -154,7 +154,7 @@ def test_a_copy_that_fails_is_begun_anew(gpu, monkeypatch):
 @pytest.mark.filterwarnings("ignore:The CUDA Graph is empty:UserWarning")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_streamed_pieces_on_several_streams(monkeypatch):
-    monkeypatch.setattr("pyhue._device_pieces._STREAM_BYTES", 1 << 20)
+    monkeypatch.setattr("pyhue._cuda.pieces._STREAM_BYTES", 1 << 20)
     activations = torch.rand(20, 2000, 100)
     cpu, memory = pyhue.PixelMemory(100), pyhue.PixelMemory(100).to("cuda", max_bytes=1 << 20)
     for each in (cpu, memory):

@@ -22,11 +22,12 @@ FILES = ["conditional.png", "energy.png", "hue.png", "locations.png", "observe.h
 # Runs the command, killed when it appends to a file for the n-th time; 0: never.
 KILLED = """
 import os, signal, sys
-from pyhue import _cli, _resumable
+from pyhue import _cli
+from pyhue._files.resumable import ResumableFile
 from pyhue.observe import matches
 
 matches._QUERIES = 16
-append, left = _resumable.ResumableFile.append, int(sys.argv[1])
+append, left = ResumableFile.append, int(sys.argv[1])
 
 def killed(self, piece):
     global left
@@ -35,7 +36,7 @@ def killed(self, piece):
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-_resumable.ResumableFile.append = killed
+ResumableFile.append = killed
 sys.exit(_cli.main(sys.argv[2:]))
 """
 

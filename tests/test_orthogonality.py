@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pyhue._index import Index
-from pyhue._plan import Plan, principal, principal_directions
-from pyhue._stored import Stored
+from pyhue._search.index import Index
+from pyhue._search.plan import Plan, principal, principal_directions
+from pyhue._search.stored import Stored
 
 K = 5
 

@@ -9,10 +9,10 @@ from reference import assert_exact, assert_same, memory_of, running_at
 import pyhue
 import pyhue.memory
 from pyhue import _core
-from pyhue._clusters import cluster
-from pyhue._index import Index
-from pyhue._plan import mean, principal, principal_directions
-from pyhue._stored import Stored
+from pyhue._search.clusters import cluster
+from pyhue._search.index import Index
+from pyhue._search.plan import mean, principal, principal_directions
+from pyhue._search.stored import Stored
 
 LEVELS = _core.available_isas()
 
@@ -167,7 +167,7 @@ def test_optimize_of_small_memories():
 
 
 def test_the_first_search_of_a_large_memory_optimizes(monkeypatch):
-    monkeypatch.setattr("pyhue._host_search._OPTIMIZE_FROM", 350)
+    monkeypatch.setattr("pyhue._search.host._OPTIMIZE_FROM", 350)
     small, large = _images(draw("relu85", 343, 40)), _images(draw("relu85", 350, 40))
     queries = draw("relu85", 5, 40, seed=1)
     for memory in (small, large):
@@ -195,7 +195,7 @@ def test_a_failure_during_optimize_leaves_the_memory_usable(monkeypatch, error):
 
     for name in ("choose", "mean"):
         with monkeypatch.context() as patched:
-            patched.setattr(f"pyhue._optimize.{name}", fail)
+            patched.setattr(f"pyhue._search.optimize.{name}", fail)
             with pytest.raises(error):
                 memory.optimize()
         assert_exact(memory.search(queries, 3), queries, memory.vectors)

@@ -21,9 +21,9 @@ from matplotlib.image import imread
 from pictures import write_pictures, write_split_pictures
 
 from pyhue import _cli
+from pyhue._runs.config import TrainConfig
 from pyhue.backbones import load_backbone
 from pyhue.training import fold as fold_module
-from pyhue.training.config import TrainConfig
 from pyhue.training.metrics import read_csv
 from pyhue.training.run import train
 

@@ -13,8 +13,8 @@ import torch
 from pictures import write_pictures, write_split_pictures
 
 from pyhue import _cli
+from pyhue._runs.config import TrainConfig
 from pyhue.training import fold as fold_module
-from pyhue.training.config import TrainConfig
 from pyhue.training.run import train
 
 TINY = [

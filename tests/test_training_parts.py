@@ -15,12 +15,12 @@ import torch
 from pictures import COLORS, write_pictures, write_split_pictures
 from torch.nn import functional
 
+from pyhue._runs.config import HUE_LABELS, TrainConfig
 from pyhue.images import decode_image
 from pyhue.nn import hue_labels
 from pyhue.training import data as data_module
 from pyhue.training import model
 from pyhue.training.augment import augmentation
-from pyhue.training.config import HUE_LABELS, TrainConfig
 from pyhue.training.data import DataSet
 from pyhue.training.model import Classifier, Loss
 from pyhue.training.statistics import estimate

@@ -27,7 +27,7 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the demonstration and prints its report."""
     require(*NEEDS)
-    from pyhue import _demo
+    from pyhue._demo.run import run as run_demo
 
-    print(_demo.run(options.out, seed=options.seed, epochs=options.epochs))
+    print(run_demo(options.out, seed=options.seed, epochs=options.epochs))
     return 0

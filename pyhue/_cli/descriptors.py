@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """Prints the tables and writes them to `descriptors.md` and `descriptors.csv`."""
     require("sklearn", "PIL")
     features = features_of(options, options.out)
-    from pyhue._files import write_atomically
+    from pyhue._files.atomic import write_atomically
     from pyhue.descriptors import evaluate
     from pyhue.descriptors._rivals import rivals
     from pyhue.descriptors._tables import as_csv, as_markdown

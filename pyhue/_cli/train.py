@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from pyhue._cli.common import Commands, add_command, require
-from pyhue.training.config import TrainConfig
+from pyhue._runs.config import TrainConfig
 
 
 def add_parser(commands: Commands) -> None:

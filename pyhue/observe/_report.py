@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pyhue._files import write_atomically
+from pyhue._files.atomic import write_atomically
 from pyhue.features import Features
 from pyhue.observe import plots
 from pyhue.observe._page import page

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pyhue._arrays import positive_integer
-from pyhue._resumable import ResumableFile, safetensors_header
+from pyhue._files.resumable import ResumableFile
+from pyhue._files.tensors import safetensors_header
 from pyhue.features import Features
 from pyhue.observe.circular import Directions, class_share
 from pyhue.observe.conditional import ConditionalLocations, ConditionalMaps, conditional_locations

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pyhue._files import write_atomically
+from pyhue._files.atomic import write_atomically
 
 _VERSION = 1
 

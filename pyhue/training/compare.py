@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pyhue._files import write_atomically
+from pyhue._files.atomic import write_atomically
+from pyhue._runs.config import EXTENSIBLE
+from pyhue._runs.results import Run, load_run
 from pyhue.training.compare_plot import comparison_png
-from pyhue.training.config import EXTENSIBLE
 from pyhue.training.metrics import write_csv
 from pyhue.training.report import percent
-from pyhue.training.results import Run, load_run
 from pyhue.training.statistics import Estimate, estimate
 
 _SAME_PARAMETERS = 0.01  # relative; a hue layer adds less

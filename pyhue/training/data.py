@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from pyhue._runs.config import TrainConfig
 from pyhue.images import Images, decode_image, splits, stratified_folds
-from pyhue.training.config import TrainConfig
 
 _CACHE_BYTES = 4 << 30  # data sets up to this size are decoded once and kept; larger ones for each batch
 _WORKERS = os.cpu_count() or 1

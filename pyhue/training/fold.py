@@ -17,15 +17,15 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from pyhue._files import remove_temporaries, write_atomically
+from pyhue._files.atomic import remove_temporaries, write_atomically
+from pyhue._runs.config import TrainConfig
+from pyhue._runs.results import CHECKPOINT, METRICS, MODEL, RESULT, Result
 from pyhue.training import checkpoint
 from pyhue.training.augment import augmentation
 from pyhue.training.checkpoint import Checkpoint, Epoch
-from pyhue.training.config import TrainConfig
 from pyhue.training.data import DataSet, Fold
 from pyhue.training.metrics import log_epoch, tensorboard, write_csv
 from pyhue.training.model import Classifier, Loss
-from pyhue.training.results import CHECKPOINT, METRICS, MODEL, RESULT, Result
 from pyhue.training.workers import Workers
 
 _EVALUATION_BATCH = 256

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from pyhue._runs.config import TrainConfig
 from pyhue.backbones import load_backbone
 from pyhue.nn import HueCrossEntropyLoss, HueHead, hue_labels
 from pyhue.nn._ops import computes_on
-from pyhue.training.config import TrainConfig
 
 
 class Classifier(nn.Module):

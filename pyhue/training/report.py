@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyhue._files import write_atomically
+from pyhue._files.atomic import write_atomically
+from pyhue._runs.results import CONFIG, Result, Run
 from pyhue.training.metrics import write_csv
 from pyhue.training.report_plot import curves_png
-from pyhue.training.results import CONFIG, Result, Run
 from pyhue.training.statistics import Estimate, estimate
 
 REPORT, CURVES, TABLE = "report.md", "curves.png", "results.csv"

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from pyhue.training.results import Run
+from pyhue._runs.results import Run
 from pyhue.training.statistics import estimate
 
 TRAIN, VAL, TEST, INK = "#3b6ea5", "#d98a29", "#d1495b", "#30363d"

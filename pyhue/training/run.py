@@ -6,12 +6,12 @@ import csv
 import io
 from pathlib import Path
 
-from pyhue._files import remove_temporaries, write_atomically
-from pyhue.training.config import TrainConfig
+from pyhue._files.atomic import remove_temporaries, write_atomically
+from pyhue._runs.config import TrainConfig
+from pyhue._runs.results import CONFIG, RESULT, load_run
 from pyhue.training.data import DataSet, Fold
 from pyhue.training.fold import train_fold
 from pyhue.training.report import summary, write_report
-from pyhue.training.results import CONFIG, RESULT, load_run
 from pyhue.training.workers import workers
 
 SKIPPED = "skipped.csv"

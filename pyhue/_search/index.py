@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhue import _core
-from pyhue._clusters import Clusters
-from pyhue._growing import GrowingArray
-from pyhue._plan import FloatArray, Plan
-from pyhue._stored import Stored
+from pyhue._search.clusters import Clusters
+from pyhue._search.growing import GrowingArray
+from pyhue._search.plan import FloatArray, Plan
+from pyhue._search.stored import Stored
 
 _ROWS = 2048  # vectors packed at once
 _CLUSTERS_VISITED = 2  # by each query, before the pass over the whole memory

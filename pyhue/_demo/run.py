@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pyhue import get_num_threads
-from pyhue._brute_force import brute_force, require_same_neighbors
-from pyhue._demo_plot import draw, pick
+from pyhue._demo.brute_force import brute_force, require_same_neighbors
+from pyhue._demo.plot import draw, pick
 from pyhue.memory import PixelMemory
 from pyhue.nn import HueCrossEntropyLoss, HueHead
 from pyhue.pixel_vectors import pixel_vectors

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._device_pieces import Piece, make_piece, places
-from pyhue._device_stream import DeviceStream
-from pyhue._stored import Stored
+from pyhue._cuda.pieces import Piece, make_piece, places
+from pyhue._cuda.stream import DeviceStream
+from pyhue._search.stored import Stored
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pyhue._device_pieces import Piece, Place
+from pyhue._cuda.pieces import Piece, Place
 
 if TYPE_CHECKING:
     import torch

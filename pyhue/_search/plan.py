@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._stored import Stored
+from pyhue._search.stored import Stored
 
 FloatArray = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyhue._arrays import FLOATS, floating, is_tensor, positive_integer, positive_number, vector_rows
-from pyhue._device_index import DeviceIndex, operators
+from pyhue._cuda.index import DeviceIndex, operators
 from pyhue.pixel_vectors import image_vectors
 
 if TYPE_CHECKING:

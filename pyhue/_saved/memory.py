@@ -14,7 +14,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from pyhue._stored import Stored
+from pyhue._search.stored import Stored
 
 _FORMAT = "pyhue.PixelMemory"
 _VERSION = 1

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._clusters import cluster
-from pyhue._index import Index
-from pyhue._plan import FloatArray, Plan, mean, plain, principal, principal_directions, sparse
-from pyhue._stored import Stored
+from pyhue._search.clusters import cluster
+from pyhue._search.index import Index
+from pyhue._search.plan import FloatArray, Plan, mean, plain, principal, principal_directions, sparse
+from pyhue._search.stored import Stored
 
 _K = 10
 _RUNS, _RUN = 14, 7  # stretches of neighbouring vectors that play the queries

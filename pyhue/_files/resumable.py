@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any
 
-from pyhue._files import sync
+from pyhue._files.atomic import sync
 
 
 class ResumableFile:
@@ -98,20 +97,3 @@ class ResumableFile:
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, self.note)
-
-
-def safetensors_header(metadata: dict[str, str], arrays: dict[str, tuple[str, tuple[int, ...]]]) -> bytes:
-    """What a safetensors file begins with: the length of a JSON object, and the object.
-
-    Args:
-        metadata: texts to keep.
-        arrays: dtype, in safetensors' words, and shape of each array, in the order of the data.
-    """
-    content: dict[str, Any] = {"__metadata__": metadata}
-    end = 0
-    for name, (dtype, shape) in arrays.items():
-        begin, end = end, end + math.prod(shape) * int(dtype[1:]) // 8
-        content[name] = {"dtype": dtype, "shape": shape, "data_offsets": (begin, end)}
-    text = json.dumps(content).encode()
-    text += b" " * (-len(text) % 8)  # data begins at a multiple of 8
-    return len(text).to_bytes(8, "little") + text

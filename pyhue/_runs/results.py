@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from pyhue.training.config import TrainConfig
+from pyhue._runs.config import TrainConfig
 from pyhue.training.metrics import read_csv
 
 CONFIG, CHECKPOINT, METRICS, MODEL, RESULT = (

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhue._arrays import floating, like, positive_integer, vector_rows
-from pyhue._index import Index
-from pyhue._optimize import optimized, unoptimized
+from pyhue._search.index import Index
+from pyhue._search.optimize import optimized, unoptimized
 from pyhue.density import density
 from pyhue.pixel_vectors import image_vectors
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhue import _core
-from pyhue._plan import Plan
-from pyhue._stored import Stored
+from pyhue._search.plan import Plan
+from pyhue._search.stored import Stored
 
 _DIMS = 128  # coordinates that the clusters are made in
 _SIZE = 256  # vectors in a cluster, about

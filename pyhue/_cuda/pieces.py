@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._stored import Stored
+from pyhue._search.stored import Stored
 
 if TYPE_CHECKING:
     import torch

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._clusters import Clusters
-from pyhue._index import Index
-from pyhue._plan import Plan
-from pyhue._stored import Stored
+from pyhue._search.clusters import Clusters
+from pyhue._search.index import Index
+from pyhue._search.plan import Plan
+from pyhue._search.stored import Stored
 
 Arrays = dict[str, NDArray[Any]]
 _NUMBERS = {"name": str, "block_dims": int, "row_dims": int, "omit": float}

@@ -1,0 +1,1 @@
+"""Exact search on a GPU: pieces of stored vectors, their operators, and who searches them."""

@@ -1,0 +1,1 @@
+"""`pyhue demo`: handwritten digits, from training to a picture."""

@@ -1,0 +1,1 @@
+"""What the folder of a training run holds: its options and its results."""

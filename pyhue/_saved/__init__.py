@@ -1,0 +1,1 @@
+"""What a memory and its plan look like on disk."""
