@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import safetensors
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from pyhue._arrays import positive_integer
+from pyhue._files.reading import reading, require_fit
 from pyhue._files.resumable import ResumableFile
 from pyhue._files.tensors import safetensors_header
+from pyhue._runs.config import IMAGE_SIZE
+from pyhue._stderr import progress_bar
+from pyhue._text import printable
 
 if TYPE_CHECKING:
     from pyhue.backbones import Backbone
@@ -26,6 +29,7 @@ __all__ = ["Features", "extract_features", "load_features"]
 
 _FORMAT = "pyhue.features"
 _VERSION = "1"
+_LISTS = {"classes": list[str], "names": list[str], "source": dict}
 _LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -35,7 +39,7 @@ class Features(NamedTuple):
     activations: NDArray[np.float16]  #: (images, channels, H, W), mapped from the file, read-only
     labels: NDArray[np.int64]  #: (images,), indices into `classes`
     classes: list[str]  #: names
-    names: list[str]  #: path of each image, relative to the folder
+    names: list[str]  #: path of each image, relative to the folder; bytes that are not UTF-8 as `\\udc..`
     source: dict[str, Any]  #: what they were made from: backbone, weights, image_size, ...
 
 
@@ -47,30 +51,29 @@ def load_features(path: str | os.PathLike[str]) -> Features:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file is truncated, foreign, of another version, or its parts disagree.
+        ValueError: the file is truncated, foreign, of another version, or its parts disagree; named.
     """
     path = Path(path)
-    with open(path, "rb") as file:
+    with open(path, "rb") as file, reading(path, f"a whole file of `pyhue features`, version {_VERSION}"):
+        with safetensors.safe_open(os.fspath(path), framework="numpy") as checked:  # checks the offsets
+            metadata = checked.metadata() or {}
+            if (metadata.get("format"), metadata.get("version")) != (_FORMAT, _VERSION):
+                raise ValueError(f"it is {metadata.get('format')}, version {metadata.get('version')}")
+            labels = checked.get_tensor("labels")
         size = int.from_bytes(file.read(8), "little")
-        try:
-            with safetensors.safe_open(os.fspath(path), framework="numpy") as checked:
-                metadata = checked.metadata() or {}
-                if (metadata.get("format"), metadata.get("version")) != (_FORMAT, _VERSION):
-                    raise ValueError(f"{path}: expected a file of `pyhue features`, version {_VERSION}")
-                labels = checked.get_tensor("labels")
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{path}: not a whole file of `pyhue features`: {error}") from error
         entry = json.loads(file.read(size))["activations"]
-    shape = tuple(entry["shape"])
-    activations: NDArray[np.float16] = np.memmap(
-        path, np.float16, "r", offset=8 + size + entry["data_offsets"][0], shape=shape
-    )
-    classes, names, source = (json.loads(metadata[key]) for key in ("classes", "names", "source"))
-    if len(shape) != 4 or entry["dtype"] != "F16" or labels.shape != (len(names),) != shape[:1]:
-        raise ValueError(f"{path}: expected activations, labels and names of the same images")
-    if not 0 <= labels.min() <= labels.max() < len(classes):
-        raise ValueError(f"{path}: expected labels from 0 to {len(classes) - 1}")
-    return Features(activations, labels, classes, names, source)
+        shape = tuple(entry["shape"])
+        lists = {key: json.loads(metadata[key]) for key in _LISTS}
+        require_fit(lists, _LISTS)
+        if entry["dtype"] != "F16" or len(shape) != 4 or 0 in shape:
+            raise ValueError(f"expected activations of F16, four dimensions, got {entry['dtype']}, {shape}")
+        if labels.dtype != np.int64 or not labels.shape == (len(lists["names"]),) == shape[:1]:
+            raise ValueError("expected activations, labels and names of the same images")
+        if not 0 <= labels.min() <= labels.max() < len(lists["classes"]):
+            raise ValueError(f"expected labels from 0 to {len(lists['classes']) - 1}")
+        begin = 8 + size + entry["data_offsets"][0]
+        activations: NDArray[np.float16] = np.memmap(path, np.float16, "r", begin, shape)
+    return Features(activations, labels, **lists)
 
 
 def extract_features(
@@ -79,7 +82,7 @@ def extract_features(
     backbone: Backbone,
     out: str | os.PathLike[str],
     source: dict[str, Any],
-    image_size: int = 224,
+    image_size: int = IMAGE_SIZE,
     batch_size: int = 16,
     device: str = "cpu",
 ) -> Features:
@@ -95,7 +98,8 @@ def extract_features(
         out: the file.
         source: what to record about the backbone, JSON: its name, for example. The digest of its weights,
             `image_size`, `batch_size` and a digest of the list of images are added.
-        image_size: side of the square that images are scaled and cropped to, in pixels. Default 224.
+        image_size: side of the square that images are scaled and cropped to, in pixels. Default 224, as of
+            `pyhue train`.
         batch_size: images at once. Default 16.
         device: of torch. Default "cpu".
 
@@ -110,7 +114,7 @@ def extract_features(
 
     image_size = positive_integer(image_size, "image_size")
     batch_size = positive_integer(batch_size, "batch_size")
-    names = [os.path.relpath(path, root) for path in images.paths]
+    names = [printable(os.path.relpath(path, root)) for path in images.paths]
     try:
         backbone = backbone.eval().to(device)
     except (RuntimeError, AssertionError) as error:  # an unknown device, or one that torch was built without
@@ -126,7 +130,7 @@ def extract_features(
         header = _header(images, names, (len(names), *maps), source)
         file = ResumableFile(out, source, header + images.labels.tobytes(), 2 * len(names) * maps.numel())
         first = file.done // (2 * maps.numel())
-        with tqdm(total=len(names), initial=first, desc="features", unit="image", disable=None) as bar:
+        with progress_bar(desc="features", total=len(names), initial=first, unit="image") as bar:
             for start in range(first, len(names), batch_size):
                 batch = slice(start, start + batch_size)
                 prepared = np.stack([load_image(path, image_size) for path in images.paths[batch]])

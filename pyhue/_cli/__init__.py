@@ -8,11 +8,14 @@ ImportError, OSError or ValueError; `main` turns them into one line.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import pyhue
 from pyhue._cli import compare, demo, descriptors, features, info, observe, train
+from pyhue._stderr import say
 
 _COMMANDS = {
     "info": info,
@@ -27,6 +30,7 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with `arguments`, by default the process's; returns the exit status."""
+    _escape()
     options = _parser().parse_args(arguments)
     try:
         status: int = _COMMANDS[options.command].run(options)
@@ -46,6 +50,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _escape() -> None:
+    """What output has no character for, in the name of a file perhaps, is escaped, no reason to fail."""
+    streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+    for stream in streams:
+        with contextlib.suppress(AttributeError, ValueError):  # there is none, or it is closed
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _fail(command: str, message: str, status: int = 1) -> int:
-    print(f"pyhue {command}: {' '.join(message.split())}", file=sys.stderr)
+    line = f"pyhue {command}: {' '.join(message.split())}"
+    if sys.stderr is None:
+        print(line)
+    else:
+        say(line)
     return status

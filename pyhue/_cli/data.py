@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyhue._cli.common import count, require
+from pyhue._runs.config import IMAGE_SIZE
+from pyhue._stderr import say
 
 if TYPE_CHECKING:
     from pyhue.features import Features
@@ -20,11 +21,20 @@ def add_image_options(parser: argparse.ArgumentParser, needed: bool) -> None:
     parser.add_argument("--backbone", required=needed, metavar="NAME", help=f"network: {names}")
     parser.add_argument("--pretrained", action="store_true", help="timm's or torchvision's weights")
     parser.add_argument("--seed", type=count, default=0, metavar="N", help="of whatever is random")
-    parser.add_argument("--image-size", type=int, default=224, metavar="PX", help="side of the images")
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        default=IMAGE_SIZE,
+        metavar="PX",
+        help="side of images, as of pyhue train",
+    )
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="images at once")
     parser.add_argument("--device", default="cpu", help="of torch: cpu, cuda, ...")
     parser.add_argument(
-        "--on-error", choices=("raise", "skip"), default="raise", help="what an unreadable image does"
+        "--on-error",
+        choices=("raise", "skip"),
+        default="raise",
+        help="what unreadable files and folders do",
     )
 
 
@@ -73,14 +83,15 @@ def _all_images(root: Path, on_error: str) -> Images:
     import numpy as np
 
     from pyhue.images import splits
+    from pyhue.images.scan import Images, report
 
     parts = [part for part in splits(root, on_error) if part is not None]
-    skipped = [entry for part in parts for entry in part.skipped]
-    for path, reason in skipped:
-        print(f"skipped {path}: {reason}", file=sys.stderr)
-    if skipped:
-        print(f"skipped {len(skipped)} of the files", file=sys.stderr)
-    paths = [path for part in parts for path in part.paths]
-    return parts[0]._replace(
-        paths=paths, labels=np.concatenate([part.labels for part in parts]), skipped=skipped
+    for line in report(parts):
+        say(line)
+    return Images(
+        [path for part in parts for path in part.paths],
+        np.concatenate([part.labels for part in parts]),
+        parts[0].classes,
+        [entry for part in parts for entry in part.skipped],
+        [entry for part in parts for entry in part.passed_over],
     )

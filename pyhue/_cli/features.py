@@ -24,7 +24,8 @@ def run(options: argparse.Namespace) -> int:
     features = extract(options, options.out)
     images, channels, height, width = features.activations.shape
     print(
-        f"{images:,} images of {len(features.classes)} classes, {channels} x {height} x {width} activations"
+        f"{images:,} images of {len(features.classes)} classes, {channels} x {height} x {width} activations "
+        f"at {features.source['image_size']} pixels"
     )
     print(f"{options.out}: {options.out.stat().st_size / 1e6:,.0f} MB")
     return 0

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from pyhue import get_num_threads
 from pyhue._demo.brute_force import brute_force, require_same_neighbors
 from pyhue._demo.plot import draw, pick
+from pyhue._stderr import progress_bar
 from pyhue.memory import PixelMemory
 from pyhue.nn import HueCrossEntropyLoss, HueHead
 from pyhue.pixel_vectors import pixel_vectors
@@ -162,7 +162,7 @@ def _trained(train: Split, epochs: int) -> Network:
 def _train(network: Network, train: Split, epochs: int) -> Network:
     loss = HueCrossEntropyLoss(_CLASSES)
     optimizer = torch.optim.Adam(network.parameters(), lr=4e-3)
-    for _ in tqdm(range(epochs), desc="training", unit="epoch"):
+    for _ in progress_bar(range(epochs), "training", unit="epoch", disable=False):
         order = torch.randperm(len(train.labels))
         for start in range(0, len(order), _BATCH):
             batch = order[start : start + _BATCH]
@@ -181,7 +181,7 @@ def _rates(memory: PixelMemory, queries: NDArray[np.float32]) -> tuple[float, fl
     lengths = np.linalg.norm(queries, axis=1, keepdims=True)
     unit = (queries / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     times = np.empty((_ROUNDS, 2))
-    for round_times in tqdm(times, desc="searching", unit="round"):
+    for round_times in progress_bar(times, "searching", unit="round", disable=False):
         start = time.perf_counter()
         found = memory.search(queries, k=_K).indices
         middle = time.perf_counter()

@@ -15,7 +15,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
 
     Args:
         path: the file; its folder must be there.
-        content: bytes, or text that is encoded as UTF-8.
+        content: bytes, or text that is encoded as UTF-8; what names of files have that is not, is escaped.
 
     Raises:
         OSError: the disk is full, the folder is not there or cannot be written.
@@ -24,7 +24,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
     temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
     try:
         with open(temporary, "xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)

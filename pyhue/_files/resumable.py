@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyhue._files.atomic import sync
+from pyhue._files.reading import reading, require_fit
 
 
 class ResumableFile:
@@ -81,13 +82,17 @@ class ResumableFile:
         """Bytes that an earlier run noted as done; None without such a run."""
         if not (self.note.exists() and self.part.exists()):
             return None
-        note = json.loads(self.note.read_text())
+        with reading(self.note, "the note of an unfinished file; delete it to start anew"):
+            note = json.loads(self.note.read_text())
+            require_fit(note, {"done": int, "source": dict})
+            if not 0 <= note["done"] <= self.size:
+                raise ValueError(f"done: expected 0 to {self.size}, got {note['done']}")
         if note["source"] != self.source:
             keys = [key for key in self.source if note["source"].get(key) != self.source[key]]
             raise ValueError(
                 f"{self.part}: the rest of another run ({', '.join(keys)} differ); delete it to start anew"
             )
-        return int(note["done"]) if self.part.stat().st_size == whole else None
+        return note["done"] if self.part.stat().st_size == whole else None
 
     def _write_note(self) -> None:
         """Always by way of the same file, so that being killed does not leave one after another."""

@@ -6,9 +6,12 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
+
+from pyhue._files.reading import require_fit
 
 LOSSES = ("onehot", "onehot+hue")
+IMAGE_SIZE = 224  #: of every command, unless it is told another
 HUE_LABELS = ("circle", "random", "uniform", "binary", "center")
 #: Options that may change when a run goes on: they add trainings and leave those that are there as they are.
 EXTENSIBLE = ("data", "seeds", "folds_run", "device")
@@ -32,7 +35,7 @@ class TrainConfig:
         "resnet18[-3x3][-wWIDTH], torchvision:NAME, timm:NAME, MODULE:FACTORY or FILE.py:FACTORY",
     )
     pretrained: bool = _option(False, "start from the weights that torchvision or timm offers")
-    image_size: int = _option(64, "side of the images in pixels")
+    image_size: int = _option(IMAGE_SIZE, "side of the images in pixels")
     loss: str = _option("onehot+hue", "what is minimised", LOSSES)
     hue_labels: str = _option("circle", "kind of the hue labels", HUE_LABELS)
     hue_scale: float | None = _option(None, "factor of the hue distances; 1 / (2 classes) if not given")
@@ -48,11 +51,13 @@ class TrainConfig:
     seeds: tuple[int, ...] = _option((0,), "repeat everything, the division into folds too, for each seed")
     folds: int = _option(5, "parts of the cross-validation when the data have no folder test or val")
     folds_run: int | None = _option(None, "train for the first N folds only; all if not given")
-    on_error: str = _option("raise", "what an image that cannot be read does", ("raise", "skip"))
+    on_error: str = _option("raise", "what unreadable files and folders do", ("raise", "skip"))
     device: str = _option("auto", "cpu, cuda, or auto: cuda if there is one")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seeds", tuple(self.seeds))  # a list when read from JSON
+        if isinstance(self.seeds, list):  # read from JSON
+            object.__setattr__(self, "seeds", tuple(self.seeds))
+        require_fit(vars(self), get_type_hints(TrainConfig))
         for field in dataclasses.fields(self):
             choices, value = field.metadata.get("choices"), getattr(self, field.name)
             if choices and value not in choices:
@@ -82,9 +87,8 @@ class TrainConfig:
             ValueError: the text is something else.
         """
         try:
-            values = json.loads(text)
-            return TrainConfig(**values)
-        except (TypeError, ValueError) as error:
+            return TrainConfig(**json.loads(text))
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"not the options of a run: {error}") from error
 
     def differences(self, other: TrainConfig) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
+from pyhue._files.reading import reading, require_fit
 from pyhue._runs.config import TrainConfig
 from pyhue.training.metrics import read_csv
 
@@ -60,16 +61,34 @@ def load_run(folder: Path) -> Run:
     if not (folder / CONFIG).is_file():
         raise ValueError(f"{folder}: not the folder of a run: it has no {CONFIG}")
     try:
-        config = TrainConfig.from_json((folder / CONFIG).read_text())
+        config = TrainConfig.from_json((folder / CONFIG).read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{folder / CONFIG}: {error}") from error
-    results, curves = [], {}
+    results, curves = {}, {}
     for path in folder.glob(f"seed-*/fold-*/{RESULT}"):
-        try:
-            result = Result(**json.loads(path.read_text()))
-            curves[result.seed, result.fold] = read_csv(path.with_name(METRICS))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not the result of a training: {error}") from error
-        results.append(result)
-    by_fold = {(result.seed, result.fold): result for result in sorted(results)}
-    return Run(folder, config, by_fold, curves)
+        result = _load_result(path)
+        key = result.seed, result.fold
+        results[key], curves[key] = result, _load_curve(path.with_name(METRICS), result.epochs)
+    return Run(folder, config, dict(sorted(results.items())), dict(sorted(curves.items())))
+
+
+def _load_result(path: Path) -> Result:
+    with reading(path, "the result of a training"):
+        result = Result(**json.loads(path.read_text("utf-8")))
+        require_fit(result._asdict(), get_type_hints(Result))
+        if (path.parent.parent.name, path.parent.name) != (f"seed-{result.seed}", f"fold-{result.fold}"):
+            raise ValueError(f"it is of seed {result.seed}, fold {result.fold}")
+        if not 0 <= result.accuracy <= 1:
+            raise ValueError(f"accuracy: expected 0 to 1, got {result.accuracy}")
+        for name in ("images", "train_images", "epochs", "steps", "parameters", "processes"):
+            if getattr(result, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(result, name)}")
+    return result
+
+
+def _load_curve(path: Path, epochs: int) -> list[dict[str, float]]:
+    with reading(path, f"the curves of a training of {epochs} epochs"):
+        curve = read_csv(path)
+        if [row.get("epoch") for row in curve] != list(range(1, epochs + 1)):
+            raise ValueError("expected a row for each epoch")
+    return curve

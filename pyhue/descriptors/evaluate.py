@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
-from tqdm import tqdm
 
 from pyhue._arrays import positive_integer
+from pyhue._stderr import progress_bar
 from pyhue.descriptors._vote import directed, memory_of, vote
 from pyhue.descriptors.pooling import average, flatten, gem, maximum, rmac
 from pyhue.descriptors.vlad import vlad, vocabulary
@@ -76,7 +76,7 @@ def evaluate(features: Features, k: int = 10, folds: int = 5, seed: int = 0) -> 
     maps, labels = features.activations, features.labels
     parts = stratified_folds(labels, folds, seed, features.classes)
     results = []
-    with tqdm(total=_COUNT * len(parts), desc="descriptors", unit="fold", disable=None) as bar:
+    with progress_bar(desc="descriptors", total=_COUNT * len(parts), unit="fold") as bar:
         for name, describe in _descriptors(maps, seed):
             correct = np.zeros(len(labels), bool)
             seconds = 0.0

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from pyhue._arrays import positive_integer
+from pyhue._files.reading import reading
 from pyhue._files.resumable import ResumableFile
 from pyhue._files.tensors import safetensors_header
+from pyhue._stderr import progress_bar
 from pyhue.features import Features
 from pyhue.observe.circular import Directions, class_share
 from pyhue.observe.conditional import ConditionalLocations, ConditionalMaps, conditional_locations
@@ -81,12 +82,18 @@ def _kept_matches(features: Features, k: int, path: Path) -> Matches:
     file = ResumableFile(path, json.loads(json.dumps(source)), header, row * len(maps))
     first = file.done // row
     if first < len(maps):
-        with tqdm(total=len(maps), initial=first, desc="matches", unit="image", disable=None) as bar:
+        with progress_bar(desc="matches", total=len(maps), initial=first, unit="image") as bar:
             for _, part in match_batches(maps, k, first):
                 file.append(part.tobytes())
                 bar.update(len(part))
     file.finish()
-    found = safetensors.numpy.load_file(path)["matches"]
+    with reading(path, "the whole file of matches of these features; delete it to search again"):
+        found = safetensors.numpy.load_file(path)["matches"]
+        places = shape[2]
+        if found.dtype != np.int32 or found.shape != shape or found.min() < -1:
+            raise ValueError(f"expected int32 {shape}, got {found.dtype} {found.shape}")
+        if found[:, 0].max() >= len(maps) or found[:, 1].max() >= places:
+            raise ValueError(f"expected images below {len(maps)} and locations below {places}")
     return Matches(found[:, 0], found[:, 1])
 
 

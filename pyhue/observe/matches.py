@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from pyhue._arrays import positive_integer
+from pyhue._stderr import progress_bar
 from pyhue.memory import PixelMemory
 from pyhue.observe._check import checked_maps, image_batches
 from pyhue.pixel_vectors import pixel_vectors
@@ -49,7 +49,9 @@ def find_matches(feature_maps: Any, k: int = 10, progress: bool = False) -> Matc
     """
     maps = checked_maps(feature_maps)
     found = np.empty((len(maps), 2, maps.shape[2] * maps.shape[3], positive_integer(k, "k")), np.int32)
-    with tqdm(total=len(maps), desc="matches", unit="image", disable=None if progress else True) as bar:
+    with progress_bar(
+        desc="matches", total=len(maps), disable=None if progress else True, unit="image"
+    ) as bar:
         for start, part in match_batches(maps, k):
             found[start : start + len(part)] = part
             bar.update(len(part))

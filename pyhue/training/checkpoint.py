@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import torch
 
 from pyhue._files.atomic import write_atomically
+from pyhue._files.reading import reading, require_fit
 
 _VERSION = 1
+_PLAIN = {"fingerprint": str, "seconds": float}
 
 
 class Epoch(NamedTuple):
@@ -57,16 +60,23 @@ def load(path: Path, device: torch.device) -> Checkpoint | None:
     """
     if not path.exists():
         return None
-    try:
+    with readable(path):
         content = torch.load(path, map_location=device, weights_only=True)
         if content.pop("version") != _VERSION:
             raise ValueError("another version")
         content["history"] = [Epoch(*row) for row in content["history"]]
-        return Checkpoint(**content)
-    except Exception as error:  # what torch raises on a damaged file depends on the damage
-        raise ValueError(
-            f"{path}: not a checkpoint that can be read ({error}); remove it to train this fold again"
-        ) from error
+        for row in content["history"]:
+            require_fit(row._asdict(), get_type_hints(Epoch))
+        found = Checkpoint(**content)
+        require_fit({"fingerprint": found.fingerprint, "seconds": found.seconds}, _PLAIN)
+        if [row.epoch for row in found.history] != list(range(1, len(found.history) + 1)):
+            raise ValueError("epochs are missing")
+    return found
+
+
+def readable(path: Path) -> AbstractContextManager[None]:
+    """Makes of whatever goes wrong with a checkpoint's content a ValueError that names the file."""
+    return reading(path, "a checkpoint that can be read; remove it to train this fold again")
 
 
 def to_bytes(content: object) -> bytes:

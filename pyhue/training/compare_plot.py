@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pyhue._text import unmathematical
 from pyhue.training.report_plot import INK, TEST, TRAIN, to_png
 
 if TYPE_CHECKING:
@@ -23,10 +24,12 @@ def comparison_png(rows: Sequence[Row]) -> bytes:
     _draw(left, [(100 * row.accuracy, 100 * row.margin) for row in rows], TRAIN)
     differences = [(100 * row.difference, 100 * row.corrected_margin) for row in rows]
     _draw(right, [(math.nan, math.nan), *differences[1:]], TEST)  # of the first there is only the line
-    left.set_yticks(range(len(rows)), [row.run for row in rows])
+    left.set_yticks(range(len(rows)), [unmathematical(row.run) for row in rows])
     left.set_ylim(len(rows) - 0.4, -0.6)
     left.set_xlabel("accuracy in %, 95 % interval over folds and seeds")
-    right.set_xlabel(f"accuracy minus that of {rows[0].run}, percentage points,\ncorrected 95 % interval")
+    right.set_xlabel(
+        f"accuracy minus that of {unmathematical(rows[0].run)}, percentage points,\ncorrected 95 % interval"
+    )
     right.axvline(0, color=INK, linewidth=1)
     return to_png(figure)
 

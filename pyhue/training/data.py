@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from pyhue._runs.config import TrainConfig
+from pyhue._stderr import progress_bar
 from pyhue.images import Images, decode_image, splits, stratified_folds
+from pyhue.images.scan import report
 
 _CACHE_BYTES = 4 << 30  # data sets up to this size are decoded once and kept; larger ones for each batch
 _WORKERS = os.cpu_count() or 1
@@ -43,7 +44,8 @@ class DataSet:
     Attributes:
         labels: int64 (n,).
         classes: names of the classes.
-        skipped: files that could not be read, and why.
+        skipped: files and folders that could not be read, and why.
+        left_out: these, and what was passed over, in lines for people.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -56,10 +58,11 @@ class DataSet:
         self.labels = torch.from_numpy(np.concatenate([part.labels for part in present]))
         self.classes = parts.train.classes
         self.skipped = [pair for part in present for pair in part.skipped]
+        self.left_out = report(present)
         self._pixels = None
         if len(self._paths) * 3 * self._size**2 <= _CACHE_BYTES:
             every = np.arange(len(self._paths))
-            self._pixels = self._decode(every, progress=True)
+            self._pixels = self._decode(every, shown=True)
 
     def batches(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Images float32 (b, 3, size, size), 0 to 1, and labels (b,) of each batch of indices.
@@ -107,10 +110,10 @@ class DataSet:
 
     def _read(self, indices: NDArray[np.int64]) -> Tensor:
         if self._pixels is None:
-            return self._decode(indices, progress=False)
+            return self._decode(indices, shown=False)
         return self._pixels[torch.from_numpy(indices)]
 
-    def _decode(self, indices: NDArray[np.int64], progress: bool) -> Tensor:
+    def _decode(self, indices: NDArray[np.int64], shown: bool) -> Tensor:
         pixels = np.empty((len(indices), 3, self._size, self._size), np.uint8)
 
         def decode(place: int) -> None:
@@ -118,8 +121,11 @@ class DataSet:
 
         with ThreadPoolExecutor(_WORKERS) as pool:
             done = pool.map(decode, range(len(indices)))
-            hidden = None if progress else True  # None: shown on a terminal only
-            for _ in tqdm(done, "decoding images", len(indices), unit="image", disable=hidden, leave=False):
+            hidden = None if shown else True  # None: shown on a terminal only
+            bar = progress_bar(
+                done, "decoding images", len(indices), disable=hidden, unit="image", leave=False
+            )
+            for _ in bar:
                 pass
         return torch.from_numpy(pixels)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from pyhue._files.atomic import remove_temporaries, write_atomically
 from pyhue._runs.config import TrainConfig
 from pyhue._runs.results import CHECKPOINT, METRICS, MODEL, RESULT, Result
+from pyhue._stderr import on_terminal, progress_bar
 from pyhue.training import checkpoint
 from pyhue.training.augment import augmentation
 from pyhue.training.checkpoint import Checkpoint, Epoch
@@ -27,6 +26,9 @@ from pyhue.training.data import DataSet, Fold
 from pyhue.training.metrics import log_epoch, tensorboard, write_csv
 from pyhue.training.model import Classifier, Loss
 from pyhue.training.workers import Workers
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _EVALUATION_BATCH = 256
 
@@ -116,9 +118,12 @@ def _restore(training: _Training, saved: Checkpoint | None, path: Path) -> tuple
         return [], 0.0
     if saved.fingerprint != training.fold.fingerprint:
         raise ValueError(f"{path}: was trained on other images than those of {training.config.data}")
-    training.model.load_state_dict(saved.model)
-    training.optimizer.load_state_dict(saved.optimizer)
-    training.scheduler.load_state_dict(saved.scheduler)
+    with checkpoint.readable(path):
+        if len(saved.history) > training.config.epochs:
+            raise ValueError(f"{len(saved.history)} epochs of {training.config.epochs}")
+        training.model.load_state_dict(saved.model)
+        training.optimizer.load_state_dict(saved.optimizer)
+        training.scheduler.load_state_dict(saved.scheduler)
     return saved.history, saved.seconds
 
 
@@ -131,13 +136,13 @@ def _state(training: _Training, history: list[Epoch], seconds: float) -> Checkpo
 def _progress(training: _Training, epochs_done: int) -> tqdm[NoReturn]:
     config, fold = training.config, training.fold
     steps = len(_batches(config, fold, 1))
-    return tqdm(
+    return progress_bar(
         desc=f"seed {fold.seed} fold {fold.number}",
         total=config.epochs * steps,
         initial=epochs_done * steps,
         unit="step",
         disable=not training.workers.first,
-        mininterval=0.2 if sys.stderr.isatty() else 30,  # a log file gets a line now and then
+        mininterval=0.2 if on_terminal() else 30,  # a log file gets a line now and then
     )
 
 

@@ -31,7 +31,7 @@ def write_csv(path: Path, rows: Sequence[NamedTuple]) -> None:
 
 def read_csv(path: Path) -> list[dict[str, float]]:
     """Reads what `write_csv` wrote; empty fields are left out."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from pyhue._files.atomic import remove_temporaries, write_atomically
 from pyhue._runs.config import TrainConfig
 from pyhue._runs.results import CONFIG, RESULT, load_run
+from pyhue._stderr import say
 from pyhue.training.data import DataSet, Fold
 from pyhue.training.fold import train_fold
 from pyhue.training.report import summary, write_report
@@ -83,6 +84,11 @@ def _finished(fold: Fold, out: Path) -> bool:
 def _begin(config: TrainConfig, data: DataSet, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     remove_temporaries(out)
+    for line in data.left_out:
+        say(line)
+    say(
+        f"{len(data.labels):,} images of {len(data.classes)} classes, scaled to {config.image_size} x {config.image_size} pixels"
+    )
     write_atomically(out / CONFIG, config.to_json())
     if data.skipped:
         text = io.StringIO()

@@ -1,0 +1,132 @@
+"""Data sets in parts: folders for training, validation and test, or folds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyhue.images._walk import EMPTY, OUTSIDE, find, look
+from pyhue.images.scan import Images, check_on_error, listed, refuse, scan_images
+
+#: What folders of parts are called, in any case.
+_PARTS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+class Splits(NamedTuple):
+    """The parts of a data set; labels mean the same in all of them."""
+
+    train: Images
+    val: Images | None  #: None without a folder of that part
+    test: Images | None  #: None without a folder of that part: the folds of `train` take its place
+
+
+def splits(root: str | os.PathLike[str], on_error: str = "raise") -> Splits:
+    """Reads a data set that is either divided into folders for training, validation and test, or not divided.
+
+    These are called `train` or `training`, `val`, `valid` or `validation`, `test` or `testing`, in capitals
+    or not. It counts as divided when all folders with images are such parts, one of them for training, each
+    with one folder for each class. Otherwise everything is in `train`, and one folder of such a name counts
+    as a class.
+
+    Args:
+        root: the folder.
+        on_error: as in :func:`scan_images`.
+
+    Raises:
+        OSError, ValueError: as in :func:`scan_images`; or there are fewer than two classes, a class of
+            another part is not in `train`, or a data set is divided in a way that is not this one: two or
+            more parts beside other folders, without one for training, or one part twice.
+    """
+    check_on_error(on_error)
+    root = Path(root)
+    top = look(root)
+    named = [path.name for path in top.folders if path.name.lower() in _PARTS]
+    others = [path for path in top.folders if path.name not in named]
+    full = [path.name for path in others if any(find(path, root)[:2])] if named else []
+    parts = _parts(root, named, full)
+    if parts:
+        if on_error == "raise":
+            refuse(top.unreadable)
+        train = scan_images(root / parts["train"], on_error)
+        outside = [(path, OUTSIDE) for path in top.files] + [(path, EMPTY) for path in others]
+        train = train._replace(
+            skipped=top.unreadable + train.skipped,
+            passed_over=top.passed_over + outside + train.passed_over,
+        )
+    else:
+        train = scan_images(root, on_error)
+    if len(train.classes) < 2:
+        raise ValueError(f"{root}: expected at least two classes to train on, found {listed(train.classes)}")
+    val, test = (
+        scan_images(root / parts[part], on_error, train.classes) if part in parts else None
+        for part in ("val", "test")
+    )
+    return Splits(train, val, test)
+
+
+def _parts(root: Path, named: Sequence[str], others: Sequence[str]) -> dict[str, str]:
+    """The folders of the parts that there are; empty for a data set that is not divided.
+
+    Args:
+        root: for the error message.
+        named: folders that are called as parts are.
+        others: other folders that have images.
+    """
+    parts = {_PARTS[name.lower()]: name for name in named}
+    if len(named) < 2 and (others or "train" not in parts):
+        return {}
+    if others:
+        wrong = f"beside {listed(others)}"
+    elif "train" not in parts:
+        wrong = "but none for training"
+    elif len(parts) < len(named):
+        wrong = "two of them for the same part"
+    else:
+        return parts
+    raise ValueError(
+        f"{root}: has folders {listed(named)}, which name parts of a data set, {wrong}; expected train, val "
+        "and test alone, or other names where these are classes"
+    )
+
+
+def stratified_folds(
+    labels: NDArray[np.int64], k: int, seed: int, classes: Sequence[str] | None = None
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Divides images into k folds with every class in proportion, by scikit-learn's StratifiedKFold.
+
+    Args:
+        labels: classes (n,).
+        k: number of folds, at least 2.
+        seed: the same seed, the same folds.
+        classes: names of the classes, for the error message.
+
+    Returns:
+        For each fold the indices of the other folds' images, to train on, and of its own, to test on.
+
+    Raises:
+        ValueError: k is below 2, or a class has fewer than k images.
+    """
+    from sklearn.model_selection import StratifiedKFold  # here: who reads images only does not need it
+
+    if k < 2:
+        raise ValueError(f"k: expected at least 2 folds, got {k}")
+    values, counts = np.unique(labels, return_counts=True)
+    if len(counts) and counts.min() < k:
+        label = values[counts.argmin()]
+        name = f"class {label}" if classes is None else f"class {classes[label]!r}"
+        raise ValueError(f"{k} folds need at least {k} images of each class, {name} has {counts.min()}")
+    folds = StratifiedKFold(k, shuffle=True, random_state=seed).split(labels, labels)
+    return [(train.astype(np.int64), test.astype(np.int64)) for train, test in folds]
