@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def printable(name: str) -> str:
-    r"""A file name that can be written as UTF-8; bytes that are none, to Python lone surrogates, as `\udc..`."""
+    r"""A file name that can be written as UTF-8: lone surrogates, Python's for other bytes, as `\udc..`."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 

@@ -64,7 +64,7 @@ def splits(root: str | os.PathLike[str], on_error: str = "raise") -> Splits:
         outside = [(path, OUTSIDE) for path in top.files] + [(path, EMPTY) for path in others]
         train = train._replace(
             skipped=top.unreadable + train.skipped,
-            passed_over=top.passed_over + outside + train.passed_over,
+            passed_over=[*top.passed_over, *outside, *train.passed_over],
         )
     else:
         train = scan_images(root, on_error)

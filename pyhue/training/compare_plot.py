@@ -18,18 +18,17 @@ if TYPE_CHECKING:
 
 def comparison_png(rows: Sequence[Row]) -> bytes:
     """Left the accuracy of each run, right its difference from the first, both with 95 % intervals."""
+    names = [unmathematical(row.run) for row in rows]
     width = max(len(row.run) for row in rows) * 0.075
     figure = Figure(figsize=(9 + width, 1.6 + 0.42 * len(rows)), facecolor="white", layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _draw(left, [(100 * row.accuracy, 100 * row.margin) for row in rows], TRAIN)
     differences = [(100 * row.difference, 100 * row.corrected_margin) for row in rows]
     _draw(right, [(math.nan, math.nan), *differences[1:]], TEST)  # of the first there is only the line
-    left.set_yticks(range(len(rows)), [unmathematical(row.run) for row in rows])
+    left.set_yticks(range(len(rows)), names)
     left.set_ylim(len(rows) - 0.4, -0.6)
     left.set_xlabel("accuracy in %, 95 % interval over folds and seeds")
-    right.set_xlabel(
-        f"accuracy minus that of {unmathematical(rows[0].run)}, percentage points,\ncorrected 95 % interval"
-    )
+    right.set_xlabel(f"accuracy minus that of {names[0]}, percentage points,\ncorrected 95 % interval")
     right.axvline(0, color=INK, linewidth=1)
     return to_png(figure)
 

@@ -41,9 +41,8 @@ def curves_png(run: Run) -> bytes:
     accuracy.legend(frameon=False, loc="best")
     count = len(run.results)
     trainings = "1 training" if count == 1 else f"mean of {count} trainings, each of them thin"
-    figure.suptitle(
-        f"{unmathematical(run.folder.resolve().name)}: {run.config.loss}, {trainings}", color=INK, fontsize=12
-    )
+    name = unmathematical(run.folder.resolve().name)
+    figure.suptitle(f"{name}: {run.config.loss}, {trainings}", color=INK, fontsize=12)
     return to_png(figure)
 
 

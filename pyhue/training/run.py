@@ -86,9 +86,7 @@ def _begin(config: TrainConfig, data: DataSet, out: Path) -> None:
     remove_temporaries(out)
     for line in data.left_out:
         say(line)
-    say(
-        f"{len(data.labels):,} images of {len(data.classes)} classes, scaled to {config.image_size} x {config.image_size} pixels"
-    )
+    say(f"{len(data.labels):,} images of {len(data.classes)} classes at {config.image_size} pixels")
     write_atomically(out / CONFIG, config.to_json())
     if data.skipped:
         text = io.StringIO()
