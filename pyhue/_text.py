@@ -8,6 +8,6 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def unmathematical(name: str) -> str:
-    r"""A name for matplotlib, which would take what is between two `$` for mathematics."""
-    return name.replace("$", r"\$")
+def for_plot(name: str) -> str:
+    r"""A name for matplotlib, which takes what is between two `$` for mathematics and fails on surrogates."""
+    return printable(name).replace("$", r"\$")

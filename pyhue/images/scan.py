@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pyhue._stderr import progress_bar
 from pyhue._text import printable
-from pyhue.images._walk import EMPTY, OUTSIDE, Found, Notes, find, look
+from pyhue.images._walk import EMPTY, OUTSIDE, SEEN, Found, Notes, find, look
 from pyhue.images.decode import problem
 
 
@@ -85,7 +85,8 @@ def _classes(root: Path) -> tuple[dict[str, Found], Notes, Notes]:
         part = find(folder, root)
         passed_over += part.passed_over
         if not (part.images or part.unreadable):
-            passed_over.append((folder, EMPTY))
+            if (folder, SEEN) not in part.passed_over:
+                passed_over.append((folder, EMPTY))
         elif found.setdefault(printable(folder.name), part) is not part:
             raise ValueError(f"{root}: two folders of classes are called {printable(folder.name)!r}")
     if not found:
@@ -116,8 +117,8 @@ def report(parts: Iterable[Images]) -> list[str]:
     for path, text in (note for part in parts for note in part.passed_over):
         by_reason.setdefault(text, []).append(path.name)
     if by_reason:
-        sums = [f"{len(names)} {text} ({listed(names, 3)})" for text, names in sorted(by_reason.items())]
-        lines.append(f"passed over {'; '.join(sums)}")
+        sums = [f"{len(names)} x {text} ({listed(names, 3)})" for text, names in sorted(by_reason.items())]
+        lines.append(f"passed over: {'; '.join(sums)}")
     return lines
 
 

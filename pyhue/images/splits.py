@@ -38,8 +38,8 @@ def splits(root: str | os.PathLike[str], on_error: str = "raise") -> Splits:
 
     These are called `train` or `training`, `val`, `valid` or `validation`, `test` or `testing`, in capitals
     or not. It counts as divided when all folders with images are such parts, one of them for training, each
-    with one folder for each class. Otherwise everything is in `train`, and one folder of such a name counts
-    as a class.
+    with one folder for each class. Otherwise everything is in `train`, and a single folder of such a name
+    that has images itself, not in folders of its own, counts as a class.
 
     Args:
         root: the folder.
@@ -47,8 +47,8 @@ def splits(root: str | os.PathLike[str], on_error: str = "raise") -> Splits:
 
     Raises:
         OSError, ValueError: as in :func:`scan_images`; or there are fewer than two classes, a class of
-            another part is not in `train`, or a data set is divided in a way that is not this one: two or
-            more parts beside other folders, without one for training, or one part twice.
+            another part is not in `train`, or a data set is divided in a way that is not this one: parts
+            beside other folders, none for training, or one twice.
     """
     check_on_error(on_error)
     root = Path(root)
@@ -86,7 +86,7 @@ def _parts(root: Path, named: Sequence[str], others: Sequence[str]) -> dict[str,
         others: other folders that have images.
     """
     parts = {_PARTS[name.lower()]: name for name in named}
-    if len(named) < 2 and (others or "train" not in parts):
+    if len(named) < 2 and not any(_has_folders(root / name, root) for name in named):
         return {}
     if others:
         wrong = f"beside {listed(others)}"
@@ -100,6 +100,12 @@ def _parts(root: Path, named: Sequence[str], others: Sequence[str]) -> dict[str,
         f"{root}: has folders {listed(named)}, which name parts of a data set, {wrong}; expected train, val "
         "and test alone, or other names where these are classes"
     )
+
+
+def _has_folders(folder: Path, root: Path) -> bool:
+    """Whether the images of a folder are in folders below it only, as those of a part are."""
+    images = find(folder, root).images
+    return bool(images) and all(path.parent != folder for path in images)
 
 
 def stratified_folds(

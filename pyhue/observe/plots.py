@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pyhue._text import unmathematical
+from pyhue._text import for_plot
 from pyhue.observe.circular import Directions
 from pyhue.observe.conditional import SMALLEST_VARIANCE, ConditionalLocations, Spread
 from pyhue.observe.energy import EnergyMaps
@@ -185,7 +185,7 @@ def _grid(figure: SubFigure, count: int, **options: Any) -> list[Axes]:
 
 
 def _short(name: str) -> str:
-    return unmathematical(name if len(name) <= 16 else name[:15] + "…")
+    return for_plot(name if len(name) <= 16 else name[:15] + "…")
 
 
 def _draw_map(axes: Axes, values: NDArray[np.float64], top: float) -> Any:

@@ -152,6 +152,7 @@ def _difference(row: Row) -> str:
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:
     """A table with a head, in columns of equal width for those who read it as text."""
+    lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = [" | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in lines]
     rule = " | ".join("-" * max(width, 3) for width in widths)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyhue._text import unmathematical
+from pyhue._text import for_plot
 from pyhue.training.report_plot import INK, TEST, TRAIN, to_png
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def comparison_png(rows: Sequence[Row]) -> bytes:
     """Left the accuracy of each run, right its difference from the first, both with 95 % intervals."""
-    names = [unmathematical(row.run) for row in rows]
+    names = [for_plot(row.run) for row in rows]
     width = max(len(row.run) for row in rows) * 0.075
     figure = Figure(figsize=(9 + width, 1.6 + 0.42 * len(rows)), facecolor="white", layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pyhue._runs.results import Run
-from pyhue._text import unmathematical
+from pyhue._text import for_plot
 from pyhue.training.statistics import estimate
 
 TRAIN, VAL, TEST, INK = "#3b6ea5", "#d98a29", "#d1495b", "#30363d"
@@ -41,7 +41,7 @@ def curves_png(run: Run) -> bytes:
     accuracy.legend(frameon=False, loc="best")
     count = len(run.results)
     trainings = "1 training" if count == 1 else f"mean of {count} trainings, each of them thin"
-    name = unmathematical(run.folder.resolve().name)
+    name = for_plot(run.folder.resolve().name)
     figure.suptitle(f"{name}: {run.config.loss}, {trainings}", color=INK, fontsize=12)
     return to_png(figure)
 
