@@ -223,6 +223,7 @@ def test_parts_are_recognised_by_every_name(tmp_path, train, val, test):
     [
         (("train", "test", "unlabelled"), "'test', 'train', which .* beside 'unlabelled'"),
         (("valid", "testing"), "none for training"),
+        (("testing",), "none for training"),
         (("validation", "test", "train", "extra"), "beside 'extra'"),
         (("train", "training"), "two of them for the same part"),
         (("train", "val", "valid"), "two of them for the same part"),

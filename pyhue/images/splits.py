@@ -86,7 +86,7 @@ def _parts(root: Path, named: Sequence[str], others: Sequence[str]) -> dict[str,
         others: other folders that have images.
     """
     parts = {_PARTS[name.lower()]: name for name in named}
-    if len(named) < 2 and not any(_has_folders(root / name, root) for name in named):
+    if not named or (len(named) == 1 and others and _is_class(root / named[0], root)):
         return {}
     if others:
         wrong = f"beside {listed(others)}"
@@ -102,10 +102,10 @@ def _parts(root: Path, named: Sequence[str], others: Sequence[str]) -> dict[str,
     )
 
 
-def _has_folders(folder: Path, root: Path) -> bool:
-    """Whether the images of a folder are in folders below it only, as those of a part are."""
+def _is_class(folder: Path, root: Path) -> bool:
+    """Whether a folder has images itself, as no part has, or none at all."""
     images = find(folder, root).images
-    return bool(images) and all(path.parent != folder for path in images)
+    return not images or any(path.parent == folder for path in images)
 
 
 def stratified_folds(
