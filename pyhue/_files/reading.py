@@ -15,13 +15,13 @@ _LARGEST = 2**63  # integers beyond are no count of anything
 def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
     """Whatever goes wrong with the content of a file becomes a ValueError, "PATH: not WHAT: why".
 
-    What its parser raises depends on the damage. OSError, which names the file by itself, passes.
+    What its parser raises depends on the damage. An OSError that names a file passes.
     """
     try:
         yield
-    except OSError:
-        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
         raise ValueError(f"{os.fspath(path)}: not {what}: {why}") from error
 
