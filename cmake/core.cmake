@@ -24,6 +24,7 @@ endif()
 
 add_library(pyhue_core STATIC
   csrc/core/density.cpp
+  csrc/core/density_backward.cpp
   csrc/core/hue_cross_entropy.cpp
   csrc/core/isa.cpp
   csrc/core/pack.cpp

@@ -153,12 +153,13 @@ py::tuple audit_arrays(MemoryArrays& memory, const QueryArrays& queries, const A
   return py::make_tuple(stages, dims);
 }
 
-Array<double> density_arrays(const Array<float>& distances, const Array<int64_t>& labels,
+template <class Distance>
+Array<double> density_arrays(const Array<Distance>& distances, const Array<int64_t>& labels,
                              const Array<int64_t>& class_counts, double eps) {
   const int64_t images = distances.shape(0), classes = class_counts.shape(0);
   Array<double> out({images, classes});
   const int64_t pixels = distances.shape(1), k = distances.shape(2);
-  const float* distance_data = distances.data();
+  const Distance* distance_data = distances.data();
   const int64_t* label_data = labels.data();
   const int64_t* count_data = class_counts.data();
   double* out_data = out.mutable_data();
@@ -204,7 +205,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("pack", &pack_arrays);
   m.def("search", &search_arrays);
   m.def("audit", &audit_arrays);
-  m.def("density", &density_arrays);
+  m.def("density", &density_arrays<float>);
+  m.def("density", &density_arrays<double>);
 }
 
 }  // namespace pyhue

@@ -1,6 +1,7 @@
 // The table of kernels that every instruction-set level provides; kernels.cpp fills it.
 #pragma once
 
+#include "core/density_kernel_types.h"
 #include "core/hue_cross_entropy_kernel_types.h"
 #include "core/project_kernel_types.h"
 #include "core/search_kernel_types.h"
@@ -16,6 +17,9 @@ struct Kernels {
   ScreenRows screen_rows;
   SquaredDistance squared_distance;
   SquaredDistance squared_distance_bfloat16;
+  // Density, of float32 and of bfloat16: see density_kernel_types.h.
+  DensityPullKernel density_pull[2];
+  DensityDistanceKernel density_distance[2];
   // Hue cross-entropy, by ElementType: see hue_cross_entropy_kernel_types.h.
   HueCrossEntropyKernel hue_cross_entropy[kElementTypes];
   HueLabelGradientKernel hue_label_gradient[kElementTypes];

@@ -36,7 +36,22 @@ bool valid(const Value* row, int dim, bool fits, Value& largest) {
   return numbers && largest <= (fits ? std::numeric_limits<float>::max() : std::numeric_limits<Value>::max());
 }
 
+template <class Value>
+Length length_of(const Value* row, int dim, Value largest) {
+  const double scale = sizeof(Value) == 4 || largest == 0 ? 1 : static_cast<double>(largest);
+  return {scale, largest > 0 ? norm(row, dim, scale) : 0};
+}
+
 }  // namespace
+
+template <class Value>
+Length length_of(const Value* row, int dim) {
+  Value largest = 0;
+  for (int i = 0; i < dim; ++i) largest = std::max<Value>(largest, std::fabs(row[i]));
+  return length_of(row, dim, largest);
+}
+template Length length_of(const float*, int);
+template Length length_of(const double*, int);
 
 template <class Value>
 int64_t store_rows(const Value* from, int64_t count, int dim, bool normalize, float* to, const Executor& executor) {
@@ -51,11 +66,9 @@ int64_t store_rows(const Value* from, int64_t count, int dim, bool normalize, fl
         }
         continue;
       }
-      // Squares of float32 values fit float64; float64 values are scaled by the largest first.
-      const double scale = sizeof(Value) == 4 || largest == 0 ? 1 : static_cast<double>(largest);
-      const double length = normalize && largest > 0 ? norm(row, dim, scale) : 1;
+      const Length length = normalize ? length_of(row, dim, largest) : Length{1, 1};
       for (int i = 0; i < dim; ++i) {
-        to[r * dim + i] = static_cast<float>(normalize ? row[i] / scale / length : row[i]);
+        to[r * dim + i] = static_cast<float>(length.norm > 0 ? row[i] / length.scale / length.norm : row[i]);
       }
     }
   });

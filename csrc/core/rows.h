@@ -13,6 +13,14 @@ namespace pyhue {
 template <class Value>
 int64_t store_rows(const Value* from, int64_t count, int dim, bool normalize, float* to, const Executor& executor);
 
+// The Euclidean norm of a row: scale times norm. Squares of float32 values fit float64, and their scale is 1; float64
+// values are scaled by the largest first. norm is 0 for a row of zeros.
+struct Length {
+  double scale, norm;
+};
+template <class Value>
+Length length_of(const Value* row, int dim);
+
 // Rounds `count` values to bfloat16, to nearest even.
 void store_bfloat16(const float* from, int64_t count, uint16_t* to, const Executor& executor);
 

@@ -95,7 +95,8 @@ Array<float> store_rows_arrays(const Array<Value>& from, bool normalize) {
   return to;
 }
 
-Array<double> density_arrays(const Array<float>& distances, const Array<int64_t>& labels,
+template <class Distance>
+Array<double> density_arrays(const Array<Distance>& distances, const Array<int64_t>& labels,
                              const Array<int64_t>& class_counts, double eps) {
   const int64_t images = distances.shape(0), classes = class_counts.shape(0);
   Array<double> out({images, classes});
@@ -157,7 +158,8 @@ PYBIND11_MODULE(_emulation, m) {
   m.def("screen_audit", &screen_audit_arrays);
   m.def("store_rows", &store_rows_arrays<float>);
   m.def("store_rows", &store_rows_arrays<double>);
-  m.def("density", &density_arrays);
+  m.def("density", &density_arrays<float>);
+  m.def("density", &density_arrays<double>);
   m.def("hue_cross_entropy", &hue_cross_entropy_arrays);
   m.def("chunk_ends",
         [](int64_t searched, int64_t n, int64_t k) { return py::tuple(py::cast(chunk_ends(searched, n, k))); });

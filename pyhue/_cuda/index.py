@@ -137,13 +137,29 @@ class DeviceIndex:
 
     def log_likelihood(self, rows: Tensor, images: int, k: int, eps: float) -> Tensor:
         """Float64 (images, num_classes) from the rows of each image's pixels, one after the other."""
-        distances, indices = self.search(rows, k)
-        labels = self._labels[indices.clamp(min=0)].masked_fill(indices < 0, -1)
         shape = (images, len(rows) // max(1, images), k)
-        result: Tensor = self._ops.density(
-            distances.reshape(shape), labels.reshape(shape), self._class_counts, eps
-        )
-        return result
+        distances, indices = (found.reshape(shape) for found in self.search(rows, k))
+        return self.density(distances, indices, eps)[0]
+
+    def density(self, distances: Tensor, indices: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Float64 (images, num_classes) from neighbours (images, pixels, k); their labels, and class counts."""
+        labels = self._labels[indices.clamp(min=0)].masked_fill(indices < 0, -1)
+        return self._ops.density(distances, labels, self._class_counts, eps), labels, self._class_counts
+
+    def density_distances(self, activations: Tensor, indices: Tensor, normalize: bool) -> Tensor:
+        """Float64 distances (images, pixels, k) of float64 activations (images, pixels, dim)."""
+        distances: Tensor = self._ops.density_distances(activations, self._vectors, indices, normalize)
+        return distances
+
+    def density_backward(self, *tensors: Tensor, normalize: bool, eps: float) -> Tensor:
+        """The gradient of activations (images, pixels, dim); `tensors` as the operator takes them."""
+        gradient: Tensor = self._ops.density_backward(*tensors, self._vectors, normalize, eps)
+        return gradient
+
+    @property
+    def _vectors(self) -> list[Tensor]:
+        """What is stored, in the order of rows."""
+        return [piece.vectors for piece in self._pieces]
 
     def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         common = (queries, self._center, k)

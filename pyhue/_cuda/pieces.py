@@ -96,7 +96,7 @@ def make_piece(stored: Stored, first: int, count: int, place: Place, center: Ten
     """Copies and packs `count` vectors from `first` on; `center` says to which GPU."""
 
     device, on_gpu = center.device, place is Place.GPU
-    vectors = _bits(stored.array[first : first + count])
+    vectors = bits(stored.array[first : first + count])
     vectors = vectors.to(device, copy=True) if on_gpu else _on_host(vectors, device)
     blocks, terms = pack(vectors, center, ops)
     if place is Place.HOST:
@@ -119,7 +119,7 @@ def pack(vectors: Tensor, center: Tensor, ops: Any) -> tuple[Tensor, Tensor]:
     return blocks, terms
 
 
-def _bits(array: NDArray[Any]) -> Tensor:
+def bits(array: NDArray[Any]) -> Tensor:
     """Stored vectors as a tensor, bfloat16 where they are stored so."""
     import torch
 

@@ -64,7 +64,7 @@ class DeviceSearch:
         if queries.ndim < 1 or queries.shape[-1] != memory.dim:
             raise ValueError(f"vectors: expected shape (..., {memory.dim}), got {tuple(queries.shape)}")
         k = positive_integer(k, "k")
-        index = self._ready_index(memory)
+        index = self.ready_index(memory)
         found = index.search(
             self._rows(index, queries.reshape(-1, memory.dim), "vectors", memory.normalize), k
         )
@@ -77,7 +77,7 @@ class DeviceSearch:
         array = activations if self._resident(activations) else floating(activations, "activations")
         vectors = image_vectors(array, memory.dim)
         k, eps = positive_integer(k, "k"), positive_number(eps, "eps")
-        index = self._ready_index(memory)
+        index = self.ready_index(memory)
         images, pixels = vectors.shape[:2]
         flat = vectors.reshape(images * pixels, memory.dim)
         rows = self._rows(index, flat, "activations", memory.normalize)
@@ -106,7 +106,7 @@ class DeviceSearch:
             return result
         return result.cpu() if is_tensor(given) else result.cpu().numpy()
 
-    def _ready_index(self, memory: PixelMemory) -> DeviceIndex:
+    def ready_index(self, memory: PixelMemory) -> DeviceIndex:
         """The index, holding every vector."""
         memory._require_vectors()
         with self._copying:

@@ -5,13 +5,16 @@ import math
 import torch
 from torch import Tensor
 
+from pyhue.memory import PixelMemory
+from pyhue.nn import _density
 from pyhue.nn._autograd import float32_under_autocast, transforms_active
 from pyhue.nn._check import check_hue_cross_entropy, check_linear_hue_cross_entropy
 from pyhue.nn._hue_cross_entropy import hue_cross_entropy_loss
 from pyhue.nn._linear import linear_hue_cross_entropy_outputs
+from pyhue.nn._memories import handle_of
 from pyhue.nn._options import checked_options
 
-__all__ = ["hue_cross_entropy", "hue_labels", "linear_hue_cross_entropy"]
+__all__ = ["hue_cross_entropy", "hue_labels", "linear_hue_cross_entropy", "pixel_density"]
 
 
 def hue_labels(num_classes: int, kind: str = "circle", generator: torch.Generator | None = None) -> Tensor:
@@ -236,3 +239,47 @@ def linear_hue_cross_entropy(
     weight = None if weight is None else _as(weight, real)
     arguments = (*linears, target.contiguous(), _as(labels, real), weight)
     return linear_hue_cross_entropy_outputs(*arguments, *options[:-1])[0].to(dtype)
+
+
+def pixel_density(activations: Tensor, memory: PixelMemory, k: int = 10, eps: float = 1e-8) -> Tensor:
+    """Compute the class log-likelihoods of images under a memory, with a gradient to the activations.
+
+    What :meth:`pyhue.PixelMemory.log_likelihood` gives. With q_i the vector of pixel i, scaled to unit length
+    if the memory normalises, v_ij its k nearest stored vectors, of classes C_ij::
+
+        D_ij = |q_i - v_ij|^2,    a_i = min_j D_ij + eps
+        log p(C) = log( sum_ij [C_ij = C] exp(-D_ij / a_i) / class_counts[C] )
+
+    The gradient goes through the distances, the bandwidth a_i and the scaling; which vectors are neighbours
+    it takes as fixed, and of equally near ones the first for the nearest. docs/density.md derives it, says
+    which ``eps`` trains well (far more than the default, which suits retrieval) and what to do about -inf.
+
+    Args:
+        activations: (images, pixels, dim), or feature maps (images, dim, H, W), floating. Best on the
+            memory's device; those of 16 bits are compared in float32.
+        memory: what is searched. It must live until the backward; what is added before then does not matter.
+        k: neighbours of each pixel vector, at least 1. Default 10.
+        eps: added to the squared bandwidth, positive. Default 1e-8.
+
+    Returns:
+        (images, num_classes), float32, of float64 activations float64: these are compared in float64. -inf
+        for a class without a neighbour, which passes no gradient on. All-zero pixels get the gradient 0 if
+        the memory normalises.
+
+    Raises:
+        TypeError: ``activations`` is not floating, ``k`` or ``eps`` is no number.
+        ValueError: a shape is wrong, a value is not finite, the memory is empty.
+
+    Example:
+        >>> import torch
+        >>> memory = PixelMemory(dim=4)
+        >>> memory.add(torch.eye(4)[:, None], labels=[0, 0, 1, 1])
+        >>> activations = torch.tensor([[[4.0, 1, 1, 0]]], requires_grad=True)
+        >>> pixel_density(activations, memory, k=4, eps=0.1)[0, 0].backward()
+        >>> activations.grad.shape
+        torch.Size([1, 1, 4])
+    """
+    found = _density.log_likelihood(activations, handle_of(memory), len(memory.class_counts), k, eps)
+    if not torch.compiler.is_compiling() and found.grad_fn is not None:
+        found.grad_fn.metadata["memory"] = memory  # lives as long as the graph does
+    return found

@@ -1,0 +1,165 @@
+"""Operators of the density and of its gradient to the activations, with their autograd and fake kernels.
+
+The forward searches and returns with the log-likelihoods what the backward needs of the neighbours; their
+vectors it reads from the memory itself.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyhue import _core
+from pyhue._arrays import positive_integer, positive_number
+from pyhue._cuda.index import DeviceIndex
+from pyhue._cuda.pieces import bits
+from pyhue.memory import PixelMemory
+from pyhue.nn._memories import memory_of
+from pyhue.nn._ops import ops
+from pyhue.pixel_vectors import image_vectors
+
+
+class _OnCpu:
+    """A memory whose neighbours are compared on the CPU; `DeviceIndex` has the same methods."""
+
+    def __init__(self, memory: PixelMemory):
+        self._memory = memory
+        self._vectors = [bits(memory._stored.array)]
+
+    def density(self, distances: Tensor, indices: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        rows, counts = indices.numpy(), np.array(self._memory.class_counts)
+        labels = np.where(rows >= 0, self._memory.labels[rows], -1)
+        found = _core.density(distances.numpy(), labels, counts, eps)
+        return torch.from_numpy(found), torch.from_numpy(labels), torch.from_numpy(counts)
+
+    def density_distances(self, activations: Tensor, indices: Tensor, normalize: bool) -> Tensor:
+        distances: Tensor = ops.density_distances(activations, self._vectors, indices, normalize)
+        return distances
+
+    def density_backward(self, *tensors: Tensor, normalize: bool, eps: float) -> Tensor:
+        gradient: Tensor = ops.density_backward(*tensors, self._vectors, normalize, eps)
+        return gradient
+
+
+def _place(memory: PixelMemory, activations: Tensor) -> tuple[_OnCpu | DeviceIndex, bool]:
+    """What compares activations with stored vectors; on the GPU where both are there."""
+    on_gpu = memory._on_gpu
+    if on_gpu is not None and activations.device.type == on_gpu.device.type:
+        return on_gpu.ready_index(memory), True
+    return _OnCpu(memory), False
+
+
+@torch.library.custom_op("pyhue::pixel_density", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,))
+def _forward(
+    activations: Tensor, memory: Tensor, num_classes: int, k: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Of pixel vectors (images, pixels, dim), float32 or float64, and a handle.
+
+    Returns:
+        log-likelihoods (images, num_classes) float64; distances, of the type of the activations, indices and
+        columns (images, pixels, k); class counts (num_classes,).
+    """
+    searched = memory_of(memory)
+    k, eps = positive_integer(k, "k"), positive_number(eps, "eps")
+    place, there = _place(searched, activations)
+    vectors = image_vectors(activations if there else activations.cpu(), searched.dim).contiguous()
+    if not there and not bool(vectors.isfinite().all()):
+        raise ValueError("activations: expected finite values, got NaN or Inf")
+    distances, indices = searched.search(vectors, k)
+    if activations.dtype == torch.float64:  # those of the search are rounded to float32
+        distances = place.density_distances(vectors, indices, searched.normalize)
+    found, labels, counts = place.density(distances, indices, eps)
+    if found.shape[1] != num_classes:
+        raise ValueError(f"memory: expected {num_classes} classes, as before, got {found.shape[1]}")
+    outputs = (found, distances, indices, labels, counts.clone())
+    return tuple(tensor.to(activations.device) for tensor in outputs)  # type: ignore[return-value]
+
+
+@_forward.register_fake
+def _(
+    activations: Tensor, memory: Tensor, num_classes: int, k: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    images, pixels = activations.shape[:2]
+    neighbors = (images, pixels, k)
+    return (
+        activations.new_empty((images, num_classes), dtype=torch.float64),
+        activations.new_empty(neighbors),
+        activations.new_empty(neighbors, dtype=torch.int64),
+        activations.new_empty(neighbors, dtype=torch.int64),
+        activations.new_empty((num_classes,), dtype=torch.int64),
+    )
+
+
+@torch.library.custom_op("pyhue::pixel_density_backward", mutates_args=())
+def _backward(
+    gradient: Tensor,
+    activations: Tensor,
+    log_likelihood: Tensor,
+    distances: Tensor,
+    indices: Tensor,
+    labels: Tensor,
+    class_counts: Tensor,
+    memory: Tensor,
+    eps: float,
+) -> Tensor:
+    searched = memory_of(memory)
+    place, there = _place(searched, activations)
+    tensors = (gradient, log_likelihood, activations, distances, indices, labels, class_counts)
+    here = [(tensor if there else tensor.cpu()).contiguous() for tensor in tensors]
+    return place.density_backward(*here, normalize=searched.normalize, eps=eps).to(activations.device)
+
+
+@_backward.register_fake
+def _(gradient: Tensor, activations: Tensor, *others: Any) -> Tensor:
+    return activations.new_empty(activations.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    activations, memory, _, _, eps = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(activations, *output, memory)
+    ctx.eps = eps
+
+
+def _differentiate(ctx: Any, gradient: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
+    if gradient is None:
+        return (None,) * 5
+    return (_backward(gradient, *ctx.saved_tensors, ctx.eps), *(None,) * 4)
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)
+
+
+def _one_batch(members: int, tensor: Tensor, dim: int | None) -> Tensor:
+    """A tensor of `members` batches of images as one batch of all their images."""
+    batches = tensor.movedim(dim, 0) if dim is not None else tensor.expand(members, *tensor.shape)
+    return batches.reshape(-1, *batches.shape[2:])
+
+
+def _in_members(members: int, tensor: Tensor) -> Tensor:
+    return tensor.unflatten(0, (members, -1))
+
+
+@_forward.register_vmap
+def _(info: Any, in_dims: tuple[Any, ...], activations: Tensor, *others: Any) -> tuple[Any, Any]:
+    *by_image, counts = _forward(_one_batch(info.batch_size, activations, in_dims[0]), *others)
+    outputs = (*(_in_members(info.batch_size, tensor) for tensor in by_image), counts)
+    return outputs, (0, 0, 0, 0, None)
+
+
+@_backward.register_vmap
+def _(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+    pairs = zip(arguments[:6], in_dims[:6], strict=True)
+    by_image = (_one_batch(info.batch_size, tensor, dim) for tensor, dim in pairs)
+    return _in_members(info.batch_size, _backward(*by_image, *arguments[6:])), 0
+
+
+def log_likelihood(activations: Tensor, handle: Tensor, num_classes: int, k: int, eps: float) -> Tensor:
+    """Of activations (images, pixels, dim) or (images, dim, H, W), as the public functions return it."""
+    if not activations.is_floating_point():
+        raise TypeError(f"activations: expected a floating tensor, got {activations.dtype}")
+    wide = torch.promote_types(activations.dtype, torch.float32)
+    vectors = activations.flatten(2).transpose(1, 2) if activations.dim() == 4 else activations
+    found: Tensor = _forward(vectors.to(wide), handle, num_classes, k, eps)[0]
+    return found.to(wide)
