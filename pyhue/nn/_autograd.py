@@ -44,7 +44,7 @@ def refuse_double_backward(*grad_gradients: Tensor | None) -> None:
         return
     once_more = torch.is_grad_enabled() and not transforming
     if once_more or any(gradient is not None for gradient in grad_gradients):
-        raise RuntimeError("the hue loss has no double backward: its gradients cannot be differentiated")
+        raise RuntimeError("there is no double backward: gradients of pyhue.nn cannot be differentiated")
 
 
 def may_overwrite_saved() -> bool:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_FLOATING = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
+FLOATING = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
 
 def check_hue_cross_entropy(
     input: Tensor, hue: Tensor, target: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int
 ) -> None:
     """Raise TypeError or ValueError, naming the argument, unless the arguments fit together."""
-    if input.dtype not in _FLOATING:
+    if input.dtype not in FLOATING:
         raise TypeError(f"input: expected float32, float64, bfloat16 or float16, got {input.dtype}")
     shape = input.shape
     if not shape:
@@ -45,7 +45,7 @@ def check_linear_hue_cross_entropy(
 ) -> None:
     """Raise TypeError or ValueError, naming the argument, unless the arguments fit together."""
     input, linear_weight, linear_bias, hue_linear_weight, hue_linear_bias = linears
-    if input.dtype not in _FLOATING:
+    if input.dtype not in FLOATING:
         raise TypeError(f"input: expected float32, float64, bfloat16 or float16, got {input.dtype}")
     if input.dim() != 2 or linear_weight.dim() != 2:
         raise ValueError(
@@ -83,7 +83,7 @@ def _check_devices(input: Tensor, **others: Tensor | None) -> None:
 
 
 def _check_floating(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    if tensor.dtype not in _FLOATING:
+    if tensor.dtype not in FLOATING:
         raise TypeError(f"{name}: expected float32, float64, bfloat16 or float16, got {tensor.dtype}")
     if tensor.shape != shape:
         raise ValueError(f"{name}: expected shape {tuple(shape)}, got {tuple(tensor.shape)}")

@@ -4,6 +4,7 @@ The forward searches and returns with the log-likelihoods what the backward need
 vectors it reads from the memory itself.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from pyhue._arrays import positive_integer, positive_number
 from pyhue._cuda.index import DeviceIndex
 from pyhue._cuda.pieces import bits
 from pyhue.memory import PixelMemory
+from pyhue.nn._autograd import refuse_double_backward, transforms_active
+from pyhue.nn._check import FLOATING
 from pyhue.nn._memories import memory_of
 from pyhue.nn._ops import ops
 from pyhue.pixel_vectors import image_vectors
@@ -115,51 +118,81 @@ def _(gradient: Tensor, activations: Tensor, *others: Any) -> Tensor:
     return activations.new_empty(activations.shape)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    activations, memory, _, _, eps = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(activations, *output, memory)
-    ctx.eps = eps
-
-
-def _differentiate(ctx: Any, gradient: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
-    if gradient is None:
-        return (None,) * 5
-    return (_backward(gradient, *ctx.saved_tensors, ctx.eps), *(None,) * 4)
-
-
-_forward.register_autograd(_differentiate, setup_context=_save)
-
-
 def _one_batch(members: int, tensor: Tensor, dim: int | None) -> Tensor:
     """A tensor of `members` batches of images as one batch of all their images."""
     batches = tensor.movedim(dim, 0) if dim is not None else tensor.expand(members, *tensor.shape)
     return batches.reshape(-1, *batches.shape[2:])
 
 
-def _in_members(members: int, tensor: Tensor) -> Tensor:
-    return tensor.unflatten(0, (members, -1))
+class _PixelDensityGradient(torch.autograd.Function):
+    """The operator of the gradient, for torch.func; it has no gradient of its own."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> Tensor:
+        return _backward(*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[None, ...]:
+        refuse_double_backward(*gradients)
+        return (None,) * 9
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Tensor, int]:
+        pairs = zip(arguments[:6], in_dims[:6], strict=True)
+        by_image = (_one_batch(info.batch_size, tensor, dim) for tensor, dim in pairs)
+        gradient: Tensor = _gradient(*by_image, *arguments[6:])
+        return gradient.unflatten(0, (info.batch_size, -1)), 0
 
 
-@_forward.register_vmap
-def _(info: Any, in_dims: tuple[Any, ...], activations: Tensor, *others: Any) -> tuple[Any, Any]:
-    *by_image, counts = _forward(_one_batch(info.batch_size, activations, in_dims[0]), *others)
-    outputs = (*(_in_members(info.batch_size, tensor) for tensor in by_image), counts)
-    return outputs, (0, 0, 0, 0, None)
+class _PixelDensity(torch.autograd.Function):
+    """The operators as one function, of which the first output is differentiable; for torch.func too."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, ...]:
+        outputs: tuple[Tensor, ...] = _forward(*arguments)
+        return outputs
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        activations, memory, _, _, eps = inputs
+        if not transforms_active():
+            ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(activations, *output, memory)
+        ctx.eps = eps
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradient is None:
+            return (None,) * 5
+        # What is compiled takes no function within the backward of another, and has no double backward itself.
+        gradient_of = _backward if torch.compiler.is_compiling() else _gradient
+        return (gradient_of(gradient, *ctx.saved_tensors, ctx.eps), *(None,) * 4)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], activations: Tensor, *others: Any) -> tuple[Any, Any]:
+        batch = _one_batch(info.batch_size, activations, in_dims[0])
+        *by_image, counts = _outputs(batch, *others)
+        members = (tensor.unflatten(0, (info.batch_size, -1)) for tensor in by_image)
+        return (*members, counts), (0, 0, 0, 0, None)
 
 
-@_backward.register_vmap
-def _(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
-    pairs = zip(arguments[:6], in_dims[:6], strict=True)
-    by_image = (_one_batch(info.batch_size, tensor, dim) for tensor, dim in pairs)
-    return _in_members(info.batch_size, _backward(*by_image, *arguments[6:])), 0
+_outputs: Callable[..., tuple[Tensor, ...]] = _PixelDensity.apply
+_gradient: Callable[..., Tensor] = _PixelDensityGradient.apply
 
 
 def log_likelihood(activations: Tensor, handle: Tensor, num_classes: int, k: int, eps: float) -> Tensor:
     """Of activations (images, pixels, dim) or (images, dim, H, W), as the public functions return it."""
-    if not activations.is_floating_point():
-        raise TypeError(f"activations: expected a floating tensor, got {activations.dtype}")
+    if activations.dtype not in FLOATING:
+        raise TypeError(
+            f"activations: expected float32, float64, bfloat16 or float16, got {activations.dtype}"
+        )
     wide = torch.promote_types(activations.dtype, torch.float32)
     vectors = activations.flatten(2).transpose(1, 2) if activations.dim() == 4 else activations
-    found: Tensor = _forward(vectors.to(wide), handle, num_classes, k, eps)[0]
+    outputs = _outputs(vectors.to(wide), handle, num_classes, k, eps)
+    found: Tensor = outputs[0]
     return found.to(wide)

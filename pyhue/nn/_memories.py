@@ -18,6 +18,12 @@ _handles: "weakref.WeakKeyDictionary[PixelMemory, Tensor]" = weakref.WeakKeyDict
 
 def handle_of(memory: PixelMemory) -> Tensor:
     """The handle of a memory, good for as long as the memory lives."""
+    id(memory)  # a graph that is compiled holds the handle as a constant: this makes it one of this memory only
+    return _handle_of(memory)
+
+
+@torch.compiler.assume_constant_result
+def _handle_of(memory: PixelMemory) -> Tensor:
     handle = _handles.get(memory)
     if handle is None:
         number = next(_numbers)

@@ -279,7 +279,11 @@ def pixel_density(activations: Tensor, memory: PixelMemory, k: int = 10, eps: fl
         >>> activations.grad.shape
         torch.Size([1, 1, 4])
     """
-    found = _density.log_likelihood(activations, handle_of(memory), len(memory.class_counts), k, eps)
+    if not isinstance(activations, Tensor):
+        raise TypeError(f"activations: expected a tensor, got {type(activations).__name__}")
+    if not isinstance(memory, PixelMemory):
+        raise TypeError(f"memory: expected a PixelMemory, got {type(memory).__name__}")
+    found = _density.log_likelihood(activations, handle_of(memory), memory.num_classes, k, eps)
     if not torch.compiler.is_compiling() and found.grad_fn is not None:
         found.grad_fn.metadata["memory"] = memory  # lives as long as the graph does
     return found
