@@ -18,7 +18,13 @@ from pyhue.observe.energy import EnergyMaps
 from pyhue.observe.hue_histogram import HueHistograms
 from pyhue.observe.locations import MatchLocations, centred
 
-__all__ = ["plot_conditional_locations", "plot_energy_maps", "plot_hue_histograms", "plot_match_locations"]
+__all__ = [
+    "plot_conditional_locations",
+    "plot_energy_maps",
+    "plot_hue_histograms",
+    "plot_match_locations",
+    "plot_votes",
+]
 
 _SHOWN = 12  # classes that get a panel of their own
 _SAME, _OTHER, _INK, _MUTED = "#1f6f9f", "#d1495b", "#30363d", "#8a929b"
@@ -157,6 +163,36 @@ def plot_hue_histograms(histograms: HueHistograms, classes: Sequence[str]) -> Fi
         axes.set_title(f"{_short(classes[cls])}, R = {histograms.directions.length[cls]:.2f}", fontsize=8.5)
         axes.set_xticklabels([])
         axes.set_yticklabels([])
+    return figure
+
+
+def plot_votes(images: Sequence[NDArray[Any]], shares: NDArray[np.float64], titles: Sequence[str]) -> Figure:
+    """Images, and below each of them which of its pixels spoke for the class.
+
+    Args:
+        images: what was looked at, (height, width) or (height, width, 3) each, as matplotlib shows them.
+        shares: from `votes`, (images, H, W), each cell over the part of the image where it lies.
+        titles: of the images.
+    """
+    figure = Figure(
+        figsize=(1.9 * max(4, len(images)) + 1, 4.6), facecolor="white", layout=ConstrainedLayoutEngine()
+    )
+    figure.suptitle("Which pixels spoke for the class", fontsize=13, fontweight="bold", color=_INK)
+    axes = figure.subplots(2, len(images), squeeze=False)
+    relative = shares * shares[0].size
+    for column, (image, share, title) in enumerate(zip(images, relative, titles, strict=True)):
+        height, width = image.shape[:2]
+        for panel in axes[:, column]:
+            panel.set_xticks([])
+            panel.set_yticks([])
+        axes[0, column].imshow(image, cmap="gray")
+        axes[0, column].set_title(title, fontsize=9)
+        axes[1, column].imshow(image if image.ndim == 2 else image.mean(axis=2), cmap="gray")
+        heat = axes[1, column].imshow(
+            share, cmap="inferno", vmin=0, vmax=np.nanmax(relative, initial=1), alpha=0.65,
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        )  # fmt: skip
+    figure.colorbar(heat, ax=list(axes[1]), label="share / mean share")
     return figure
 
 
