@@ -46,7 +46,7 @@ class Emulated:
         return self.module.search(stored.array, center, rows, k, cuts, backwards)
 
     def hue_cross_entropy(self, input, hue, target, labels, weight, row_weight, options, gradients):
-        """The loss, and gradients of input, hue and labels."""
+        """The loss, and gradients of input, hue, labels, and a target of probabilities."""
         import torch
 
         def bits(tensor):
@@ -57,7 +57,8 @@ class Emulated:
         types = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # ElementType
         shape = input.shape[:1] if options["reduction"] == "none" else ()
         loss = torch.full(shape, math.nan, dtype=hue.dtype)
-        grads = [torch.full_like(t, math.nan) for t in (input, hue, labels)] if gradients else [None] * 3
+        wanted = [input, hue, labels, target] if target.is_floating_point() else [input, hue, labels]
+        grads = [torch.full_like(t, math.nan) for t in wanted] if gradients else []
         if gradients == "in place":
             grads[0] = input = input.clone()
         self.module.hue_cross_entropy(
@@ -67,7 +68,7 @@ class Emulated:
             *((None, bits(target)) if target.is_floating_point() else (bits(target), None)),
             *(bits(tensor) for tensor in (labels, weight, row_weight)),
             *_scalars(options),
-            *(bits(tensor) for tensor in (loss, *grads)),
+            *(bits(tensor) for tensor in (loss, *grads, *[None] * (4 - len(grads)))),
         )
         return loss, *grads
 
@@ -132,9 +133,9 @@ class OnGpu:
             assert options["reduction"] == "sum"
             there[0] = there[0].clone()
             loss, grad_hue = self.ops.hue_cross_entropy_(*there, *scalars, label_smoothing)
-            return loss.cpu(), there[0].cpu(), grad_hue.cpu(), None
-        wanted = (bool(gradients), bool(gradients))
-        found = self.ops.hue_cross_entropy(*there, *scalars, reduction, label_smoothing, *wanted)
+            return loss.cpu(), there[0].cpu(), grad_hue.cpu()
+        wanted = 0 if not gradients else 7 if target.is_floating_point() else 3
+        found = self.ops.hue_cross_entropy(*there, *scalars, reduction, label_smoothing, wanted)
         return tuple(tensor.cpu() for tensor in found)
 
 

@@ -15,6 +15,7 @@ from pyhue.nn._autograd import (
     call_for_each_member,
     may_overwrite_saved,
     refuse_double_backward,
+    refuse_gradients,
     scaled,
     transforms_active,
 )
@@ -121,7 +122,7 @@ def _operator(
 ) -> list[Tensor]:
     linears = (features, weight, bias, hue_linear_weight, hue_linear_bias)
     outputs = _gradients(linears, labels) if gradients else []
-    options = Options(hue_weight, hue_scale, ignore_index, reduction, label_smoothing, False, False)
+    options = Options(hue_weight, hue_scale, ignore_index, reduction, label_smoothing, 0)
     try:
         with torch.autocast("cuda" if features.is_cuda else "cpu", enabled=False):
             loss = _loss(linears, target, labels, class_weight, options, outputs)
@@ -145,7 +146,9 @@ class LinearHueCrossEntropyFunction(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        if not transforms_active():
+        if transforms_active():
+            refuse_gradients(ctx, labels=6, weight=7)
+        else:
             ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
         ctx.overwrite, ctx.dtype = may_overwrite_saved(), inputs[0].dtype
