@@ -23,6 +23,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
 endif()
 
 add_library(pyhue_core STATIC
+  csrc/core/audit.cpp
   csrc/core/density.cpp
   csrc/core/hue_cross_entropy.cpp
   csrc/core/isa.cpp
