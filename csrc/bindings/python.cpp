@@ -73,6 +73,9 @@ Array<double> density_arrays(const Array<float>& distances, const Array<int64_t>
 
 }  // namespace
 
+// By this symbol threadpoolctl knows the library (pyhue/_threads.py).
+extern "C" __attribute__((visibility("default"))) int pyhue_num_threads() { return num_threads(); }
+
 PYBIND11_MODULE(_core, m) {
   set_isa_from_environment();
   m.def("isa", &isa);
@@ -80,6 +83,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("set_isa", &set_isa);
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
+  m.def("limit_threads", &limit_threads);
   m.def("store_rows", &store_rows_array<float>);
   m.def("store_rows", &store_rows_array<double>);
   m.def("store_bfloat16", &store_bfloat16_array);

@@ -19,9 +19,9 @@ _CLUSTERS_VISITED = 2  # by each query, before the pass over the whole memory
 class Index:
     """What `csrc/core/search.h` searches: the rows of a memory at some moment, packed, in pieces.
 
-    The rows present when the index is made are one piece, in the order of their clusters. An index is never changed:
-    for later rows `extended` makes another one, which shares what is there. Whatever the plan, the clusters and the
-    pieces, results are exact.
+    The rows present when the index is made are one piece, in the order of their clusters. An index is never
+    changed: for later rows `extended` makes another one, which shares what is there. Whatever the plan, the
+    clusters and the pieces, results are exact.
     """
 
     def __init__(self, stored: Stored, plan: Plan, clusters: Clusters | None = None):
@@ -52,13 +52,13 @@ class Index:
     def extended(self, stored: Stored) -> Index:
         """The index of all rows of `stored`, which begin with those of this one.
 
-        The last pieces are packed anew together with the new rows until each piece is longer than all after it: there
-        are few, and a row is packed a few times at most while the memory grows.
+        The last pieces are packed anew together with the new rows until each piece is longer than all after
+        it: there are few, and a row is packed a few times at most while the memory grows.
         """
         if len(stored) <= len(self):
             return self
         pieces, begin = list(self._pieces), len(self)
-        while pieces and not pieces[-1].clustered and pieces[-1].end - pieces[-1].begin <= len(stored) - begin:
+        while pieces and not pieces[-1].clustered and len(pieces[-1]) <= len(stored) - begin:
             begin = pieces.pop().begin
         rows = range(begin, len(stored))
         order = stored.findable(rows.start, rows.stop)
@@ -85,9 +85,9 @@ class Index:
     def audit(
         self, stored: Stored, queries: NDArray[np.float32], distances: NDArray[np.float32]
     ) -> tuple[NDArray[np.uint8], float]:
-        """Which filter drops each vector of the first piece, (queries, n), when each query's k-th distance is known.
+        """Which filter drops each vector of the first piece, when each query's k-th distance is known.
 
-        0: the blocks, 1: the rows, 2: none. And how many dimensions of the blocks were read, on average.
+        (queries, n), 0: the blocks, 1: the rows, 2: none. And how many dimensions of the blocks were read, on average.
         """
         piece = _core.Piece(stored.array, self._pieces[0].core)
         return _core.audit(piece, self._queries(queries), np.ascontiguousarray(distances, np.float32))

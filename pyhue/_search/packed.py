@@ -19,8 +19,8 @@ class PackedPiece:
     """Rows begin .. end - 1 of a memory, those that can be found, packed; never changed.
 
     Attributes:
-        arrays: order, blocks, bounds, rows, row_bounds and cluster_starts, as `csrc/core/pack.h` and `memory.h` have
-            them; None where there are no rows or clusters.
+        arrays: order, blocks, bounds, rows, row_bounds and cluster_starts, as `csrc/core/pack.h` and
+            `memory.h` have them; None where there are no rows or clusters.
         core: the same for `_core.search`.
 
     Raises:
@@ -33,6 +33,10 @@ class PackedPiece:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PackedPiece, (self.begin, self.end, self.layout, self.arrays)
+
+    def __len__(self) -> int:
+        """How many rows it covers."""
+        return self.end - self.begin
 
     @property
     def nbytes(self) -> int:
