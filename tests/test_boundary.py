@@ -77,7 +77,7 @@ def test_impossible_layouts(layout):
 @pytest.mark.parametrize("starts", [[], [1, N], [0, N - 1], [0, 70, 60, N], [0, 2 * N, N]])
 def test_clusters_that_are_none(starts):
     _, piece = _piece()
-    with pytest.raises(ValueError, match="^cluster_starts"):
+    with pytest.raises(ValueError, match=r"^cluster_starts"):
         _core.Packed(_core.Layout(*piece.layout), *piece.arrays[:-1], np.array(starts, np.int64))
 
 
@@ -87,15 +87,19 @@ def test_rows_that_are_not_there(row, packed):
     vectors, piece = _piece()
     order = np.arange(N)
     order[7] = row
-    with pytest.raises(ValueError, match="^order"):
+
+    def make():
         made = _core.Packed(_core.Layout(*piece.layout), order, *piece.arrays[1:]) if packed else order
-        _core.Piece(vectors, made)
+        return _core.Piece(vectors, made)
+
+    with pytest.raises(ValueError, match=r"^order"):
+        make()
 
 
-@pytest.mark.parametrize("wrong", ["another dtype", "big-endian", "another rank", "not contiguous", "not aligned"])
+@pytest.mark.parametrize("wrong", sorted(set(WRONG) - {"shorter", "longer"}))
 def test_vectors(wrong):
     vectors, piece = _piece()
-    with pytest.raises(ValueError, match="^vectors"):
+    with pytest.raises(ValueError, match=r"^vectors"):
         _core.Piece(WRONG[wrong](vectors), piece.core)
 
 
@@ -134,14 +138,14 @@ def test_query_arrays(name, wrong):
 
 
 def test_queries_of_another_memory():
-    with pytest.raises(ValueError, match="^values"):
+    with pytest.raises(ValueError, match=r"^values"):
         _search(_queries(dims=DIM - 1))
-    with pytest.raises(ValueError, match="^vectors"):
+    with pytest.raises(ValueError, match=r"^vectors"):
         _search(_queries(dim=DIM + 1))
     for change in (lambda c: c + CLUSTERS, lambda c: c - CLUSTERS):
-        with pytest.raises(ValueError, match="^clusters"):
+        with pytest.raises(ValueError, match=r"^clusters"):
             _search(_queries("clusters", change))
-    with pytest.raises(ValueError, match="^k"):
+    with pytest.raises(ValueError, match=r"^k"):
         _search(_queries(), 0)
 
 
@@ -149,7 +153,7 @@ def test_pieces_of_different_layouts():
     vectors, piece = _piece()
     other = Index(Stored(vectors), Plan("plain", np.zeros(DIM), None, DIM))._pieces[0]
     pieces = [_core.Piece(vectors, piece.core), _core.Piece(vectors, other.core)]
-    with pytest.raises(ValueError, match="^pieces"):
+    with pytest.raises(ValueError, match=r"^pieces"):
         _core.search(pieces, _core.Layout(*piece.layout), _queries(), 1)
 
 
@@ -157,19 +161,19 @@ def test_packing_beyond_the_end_or_into_what_is_read_only():
     _, piece = _piece()
     coordinates = _core.Coordinates(np.zeros((3, DIM)), np.zeros(3), 0.0)
     for first in (-1, N - 2, 2**62):
-        with pytest.raises(ValueError, match="^first"):
+        with pytest.raises(ValueError, match=r"^first"):
             _core.pack(piece.core, coordinates, first)
-    with pytest.raises(ValueError, match="^values"):
+    with pytest.raises(ValueError, match=r"^values"):
         _core.pack(piece.core, _core.Coordinates(np.zeros((3, DIM - 1)), np.zeros(3), 0.0), 0)
     for array in piece.arrays[1:]:
         array.flags.writeable = False
-    with pytest.raises(ValueError, match="^packed"):
+    with pytest.raises(ValueError, match=r"^packed"):
         _core.pack(piece.core, coordinates, 0)
 
 
 def test_distances_of_an_audit():
     vectors, piece = _piece()
-    with pytest.raises(ValueError, match="^distances"):
+    with pytest.raises(ValueError, match=r"^distances"):
         _core.audit(_core.Piece(vectors, piece.core), _queries(), np.zeros(QUERIES + 1, np.float32))
 
 

@@ -1,4 +1,4 @@
-"""Results do not depend on the floating-point mode of the thread that asks: flush-to-zero gives the same bits."""
+"""Results do not depend on the floating-point mode of the calling thread: flush-to-zero changes no bit."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Whom the number of threads follows: the environment, threadpoolctl, torch's DataLoader, and set_num_threads first."""
+"""Whom the number of threads follows: threadpoolctl, DataLoader workers, and set_num_threads before all."""
 
 import pytest
 

@@ -87,7 +87,8 @@ class Index:
     ) -> tuple[NDArray[np.uint8], float]:
         """Which filter drops each vector of the first piece, when each query's k-th distance is known.
 
-        (queries, n), 0: the blocks, 1: the rows, 2: none. And how many dimensions of the blocks were read, on average.
+        (queries, n), 0: the blocks, 1: the rows, 2: none. And how many dimensions of the blocks were read, on
+        average.
         """
         piece = _core.Piece(stored.array, self._pieces[0].core)
         return _core.audit(piece, self._queries(queries), np.ascontiguousarray(distances, np.float32))
