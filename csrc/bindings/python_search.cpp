@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "bindings/checked_array.h"
@@ -20,13 +21,36 @@ namespace {
 
 constexpr int kMaxDim = 4096;
 
-bool operator==(const Layout& a, const Layout& b) { return a.block_dims == b.block_dims && a.row_dims == b.row_dims; }
+// A layout and the steps that it points to.
+class LayoutArrays {
+ public:
+  LayoutArrays(int block_dims, int row_dims, const std::optional<py::array>& steps) {
+    require(1 <= block_dims && block_dims <= kMaxDim, "block_dims", "1 to 4096");
+    require(0 <= row_dims && row_dims <= kMaxDim, "row_dims", "0 to 4096");
+    if (steps) {
+      steps_ = checked<double>(*steps, "steps", {block_dims});
+      const auto usable = [](double step) { return step > 0 && step <= std::numeric_limits<double>::max(); };
+      require(std::all_of(steps_->data(), steps_->data() + block_dims, usable), "steps", "finite positive numbers");
+    }
+    view_ = {block_dims, row_dims, steps_ ? steps_->data() : nullptr};
+  }
 
-Layout layout_of(int block_dims, int row_dims) {
-  require(1 <= block_dims && block_dims <= kMaxDim, "block_dims", "1 to 4096");
-  require(0 <= row_dims && row_dims <= kMaxDim, "row_dims", "0 to 4096");
-  return {block_dims, row_dims};
-}
+  const Layout& view() const { return view_; }
+  // Of a block.
+  py::tuple shape() const {
+    if (view_.steps) return py::make_tuple(view_.padded_block_dims() / 4, kBlock, 4);
+    return py::make_tuple(view_.padded_block_dims(), kBlock);
+  }
+  friend bool operator==(const LayoutArrays& a, const LayoutArrays& b) {
+    return a.view_.block_dims == b.view_.block_dims && a.view_.row_dims == b.view_.row_dims &&
+           a.steps_.has_value() == b.steps_.has_value() &&
+           (!a.steps_ || std::equal(a.view_.steps, a.view_.steps + a.view_.block_dims, b.view_.steps));
+  }
+
+ private:
+  Layout view_;
+  std::optional<py::array_t<double>> steps_;
+};
 
 // Rows of vectors, in the order in which a piece has them.
 struct Order {
@@ -45,12 +69,17 @@ struct Order {
 // The packed form of some vectors.
 class Packed {
  public:
-  Packed(const Layout& layout, const py::array& order, const py::array& blocks, const py::array& bounds,
+  Packed(const LayoutArrays& arrays, const py::array& order, const py::array& blocks, const py::array& bounds,
          const std::optional<py::array>& rows, const std::optional<py::array>& row_bounds,
          const std::optional<py::array>& cluster_starts)
-      : layout_(layout), order_(order) {
+      : layout_(arrays), order_(order) {
+    const Layout& layout = layout_.view();
     const int64_t n = size(), count = (n + kBlock - 1) / kBlock;
-    blocks_ = checked<uint16_t>(blocks, "blocks", {count, layout.padded_block_dims(), kBlock});
+    if (layout.steps) {
+      blocks_ = checked<uint8_t>(blocks, "blocks", {count, layout.padded_block_dims() / 4, kBlock, 4});
+    } else {
+      blocks_ = checked<uint16_t>(blocks, "blocks", {count, layout.padded_block_dims(), kBlock});
+    }
     bounds_ = checked<float>(bounds, "bounds", {count, kBoundTerms, kBlock});
     require(rows.has_value() == (layout.row_dims > 0), "rows", "an array where there are row_dims, else None");
     require(row_bounds.has_value() == rows.has_value(), "row_bounds", "an array where there are rows, else None");
@@ -63,7 +92,7 @@ class Packed {
             "positions that rise from 0 to the number of vectors");
   }
 
-  const Layout& layout() const { return layout_; }
+  const LayoutArrays& layout() const { return layout_; }
   const Order& order() const { return order_; }
   int64_t size() const { return order_.rows.size(); }
   int64_t clusters() const { return cluster_starts_ ? cluster_starts_->size() - 1 : -1; }
@@ -80,9 +109,9 @@ class Packed {
   }
 
  private:
-  Layout layout_;
+  LayoutArrays layout_;
   Order order_;
-  py::array_t<uint16_t> blocks_;
+  py::array blocks_;  // bfloat16 as uint16, or uint8
   py::array_t<float> bounds_;
   std::optional<py::array_t<uint16_t>> rows_;
   std::optional<py::array_t<float>> row_bounds_;
@@ -159,11 +188,11 @@ struct QueryArrays {
     return {vectors.data(), coordinates.view(), clusters.data(), static_cast<int>(clusters.shape(1)), omit};
   }
   // Whether these queries are those of a piece.
-  void require_fit(const SearchedPiece& piece, const Layout& layout) const {
+  void require_fit(const SearchedPiece& piece, const LayoutArrays& layout) const {
     require(piece.dim() == vectors.shape(1), "vectors", "as many channels as the pieces have");
     if (!piece.packed()) return;
     require(piece.packed()->layout() == layout, "pieces", "all of one layout");
-    require(coordinates.values.shape(1) == layout.dims(), "values", "block_dims + row_dims coordinates");
+    require(coordinates.values.shape(1) == layout.view().dims(), "values", "block_dims + row_dims coordinates");
     if (piece.packed()->clusters() < 0) return;
     const int32_t *begin = clusters.data(), *end = begin + clusters.size();
     require(std::all_of(begin, end, [&](int32_t c) { return 0 <= c && c < piece.packed()->clusters(); }), "clusters",
@@ -171,10 +200,10 @@ struct QueryArrays {
   }
 };
 
-py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const Layout& layout, const QueryArrays& queries,
-                        int64_t k) {
+py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
+                        const QueryArrays& queries, int64_t k) {
   require(k >= 1, "k", "at least 1");
-  require(queries.coordinates.values.shape(1) == layout.dims(), "values", "block_dims + row_dims coordinates");
+  require(queries.coordinates.values.shape(1) == layout.view().dims(), "values", "block_dims + row_dims coordinates");
   std::vector<Piece> pieces;
   for (const SearchedPiece& piece : arrays) {
     queries.require_fit(piece, layout);
@@ -191,14 +220,14 @@ py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const Layout& 
   bool finished;
   {
     py::gil_scoped_release release;
-    finished = search(pieces, dim, layout, view, n, k, distance_data, index_data, interruption.executor());
+    finished = search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, interruption.executor());
   }
   interruption.raise_if(!finished);
   return py::make_tuple(distances, indices);
 }
 
 void pack_arrays(Packed& packed, const CoordinateArrays& coordinates, int64_t first) {
-  const Layout layout = packed.layout();
+  const Layout& layout = packed.layout().view();
   const FilterArrays to = packed.arrays();
   const Coordinates from = coordinates.view();
   require(coordinates.values.shape(1) == layout.dims(), "values", "block_dims + row_dims coordinates");
@@ -209,8 +238,8 @@ void pack_arrays(Packed& packed, const CoordinateArrays& coordinates, int64_t fi
 
 py::tuple audit_arrays(const SearchedPiece& piece, const QueryArrays& queries, const py::array& kth) {
   require(piece.packed(), "piece", "a packed one");
-  const Layout layout = piece.packed()->layout();
-  queries.require_fit(piece, layout);
+  queries.require_fit(piece, piece.packed()->layout());
+  const Layout& layout = piece.packed()->layout().view();
   const auto distances = checked<float>(kth, "distances", {queries.vectors.shape(0)});
   const int64_t count = distances.shape(0), rows = piece.rows();
   py::array_t<uint8_t> stages({count, rows});
@@ -235,15 +264,16 @@ void bind_search(py::module_& m) {
   m.attr("bound_terms") = static_cast<int>(kBoundTerms);
   m.attr("row_parts") = kRowParts;
   m.attr("row_terms") = kRowTerms;
-  py::class_<Layout>(m, "Layout")
-      .def(py::init(&layout_of), py::arg("block_dims"), py::arg("row_dims"))
-      .def_property_readonly("dims", &Layout::dims)
-      .def_property_readonly("padded_block_dims", &Layout::padded_block_dims)
-      .def_property_readonly("padded_row_dims", &Layout::padded_row_dims);
+  py::class_<LayoutArrays>(m, "Layout")
+      .def(py::init<int, int, const std::optional<py::array>&>(), py::arg("block_dims"), py::arg("row_dims"),
+           py::arg("steps") = std::nullopt)
+      .def_property_readonly("block_shape", &LayoutArrays::shape)
+      .def_property_readonly("padded_row_dims",
+                             [](const LayoutArrays& layout) { return layout.view().padded_row_dims(); });
   py::class_<Packed, std::shared_ptr<Packed>>(m, "Packed")
-      .def(
-          py::init<const Layout&, const py::array&, const py::array&, const py::array&, const std::optional<py::array>&,
-                   const std::optional<py::array>&, const std::optional<py::array>&>());
+      .def(py::init<const LayoutArrays&, const py::array&, const py::array&, const py::array&,
+                    const std::optional<py::array>&, const std::optional<py::array>&,
+                    const std::optional<py::array>&>());
   py::class_<SearchedPiece>(m, "Piece")
       .def(py::init<const py::array&, const std::shared_ptr<Packed>&, int64_t>(), py::arg("vectors"), py::arg("packed"),
            py::arg("first") = 0)

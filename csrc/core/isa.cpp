@@ -19,7 +19,9 @@ struct Level {
 #define PYHUE_X86(pointer) pointer
 bool runs_avx2() { return __builtin_cpu_supports("x86-64-v3"); }
 bool runs_avx512() { return __builtin_cpu_supports("x86-64-v4"); }
-bool runs_avx512bf16() { return runs_avx512() && __builtin_cpu_supports("avx512bf16"); }
+bool runs_avx512bf16() {
+  return runs_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+}
 #else
 #define PYHUE_X86(pointer) nullptr
 bool runs_avx2() { return false; }

@@ -14,6 +14,8 @@ struct Kernels {
   int tile_queries;
   int panel_element_size;
   ScreenTile screen_tile;
+  int int8_limit;
+  ScreenBytes screen_bytes;
   ScreenRows screen_rows;
   SquaredDistance squared_distance;
   SquaredDistance squared_distance_bfloat16;

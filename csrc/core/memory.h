@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "core/pack.h"
-#include "core/screen_kernel_types.h"
 
 namespace pyhue {
 

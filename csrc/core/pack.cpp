@@ -1,7 +1,6 @@
 #include "core/pack.h"
 
 #include "core/bound.h"
-#include "core/screen_kernel_types.h"
 
 namespace pyhue {
 namespace {
@@ -17,6 +16,19 @@ void round(const double* values, int count, int padded, bool huge, uint16_t* out
     const uint16_t rounded = to_bfloat16(value);
     const double error = value - from_bfloat16(rounded);
     out[i * stride] = rounded;
+    squares.exact += value * value;
+    squares.error += error * error;
+  }
+}
+
+// The same for bytes: values go to `out` (padded / 4, kBlock, 4).
+void round_bytes(const double* values, const Layout& layout, bool huge, uint8_t* out, Squares& squares) {
+  for (int i = 0; i < layout.padded_block_dims(); ++i) {
+    const double value = i < layout.block_dims && !huge ? values[i] : 0;
+    const double step = i < layout.block_dims ? layout.steps[i] : 1;
+    const double steps = std::clamp(std::nearbyint(value / step), -127.0, 127.0);
+    const double error = value - steps * step;
+    out[i / 4 * 4 * kBlock + i % 4] = static_cast<uint8_t>(static_cast<int>(steps) + 128);
     squares.exact += value * value;
     squares.error += error * error;
   }
@@ -40,8 +52,13 @@ void pack(const Layout& layout, const Coordinates& c, int64_t first, const Filte
       const double squared_norm = c.squared_norms[row];
       const bool huge = is_huge(squared_norm);
       Squares squares;
-      round(values, layout.block_dims, layout.padded_block_dims(), huge,
-            to.blocks + block * layout.padded_block_dims() * kBlock + lane, kBlock, squares);
+      char* blocks = static_cast<char*>(to.blocks) + block * layout.block_bytes();
+      if (layout.steps) {
+        round_bytes(values, layout, huge, reinterpret_cast<uint8_t*>(blocks) + 4 * lane, squares);
+      } else {
+        round(values, layout.block_dims, layout.padded_block_dims(), huge, reinterpret_cast<uint16_t*>(blocks) + lane,
+              kBlock, squares);
+      }
       float* terms = to.bounds + block * kBoundTerms * kBlock + lane;
       terms[kHalfNorm * kBlock] = half_norm_term(squared_norm);
       terms[kNorm * kBlock] = norm_term(squared_norm, eta);

@@ -15,16 +15,21 @@ class Screen {
   Screen(const Layout& layout, const Tiles& tiles) : layout_(layout), tiles_(tiles), kernels_(kernels()) {}
 
   // What a search reads of a block, about.
-  int64_t block_bytes() const { return kBlock * 2 * (layout_.padded_block_dims() + layout_.padded_row_dims()); }
+  int64_t block_bytes() const { return layout_.block_bytes() + 2 * kBlock * layout_.padded_row_dims(); }
 
   // How many survivors there are at most.
   static int64_t most(const Kernels& kernels) { return int64_t{kernels.tile_queries} * kBlock; }
 
   // Writes the survivors of the first filter; returns how many.
   int blocks(const Piece& piece, int64_t block, const Tile& tile, const QueryBound* bounds, Survivor* survivors) const {
-    const int count = kernels_.screen_tile(piece.filters.blocks + block * layout_.padded_block_dims() * kBlock,
-                                           terms(piece, block), tile.dims.data(), tile.count, tile.panel.data(),
-                                           bounds + tile.start, tile.size, survivors);
+    const char* values = static_cast<const char*>(piece.filters.blocks) + block * layout_.block_bytes();
+    const int count =
+        layout_.steps
+            ? kernels_.screen_bytes(reinterpret_cast<const uint8_t*>(values), terms(piece, block), tile.count / 4,
+                                    reinterpret_cast<const int8_t*>(tile.panel.data()), tiles_.bytes(tile.start),
+                                    bounds + tile.start, tile.size, survivors)
+            : kernels_.screen_tile(reinterpret_cast<const uint16_t*>(values), terms(piece, block), tile.dims.data(),
+                                   tile.count, tile.panel.data(), bounds + tile.start, tile.size, survivors);
     return count == 0 ? 0 : without_padding(piece.lanes(block), survivors, count);
   }
 

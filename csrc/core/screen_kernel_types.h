@@ -41,6 +41,19 @@ struct Survivor {
 using ScreenTile = int (*)(const uint16_t* block, const float* bounds, const int32_t* dims, int count,
                            const void* panel, const QueryBound* query_bounds, int queries, Survivor* survivors);
 
+// The same of blocks of bytes: vectors and queries are rounded to int8 multiples of steps (pack.h), and the sums are
+// exact integers.
+//   block   (quads, kBlock, 4) uint8: 128 more than the values, so that 4 dimensions of a vector are a 32-bit lane
+//   panel   (quads, queries, 4) int8, at most int8_limit in size
+//   sums    (queries,): how a query's dot product comes from its integer sum
+// Cost: 8 * quads * kBlock * queries operations; the block is read once.
+struct ByteQuery {
+  float scale;     // what one unit of the sum stands for
+  int32_t offset;  // what the 128s add to the sum: taken away before
+};
+using ScreenBytes = int (*)(const uint8_t* block, const float* bounds, int quads, const int8_t* panel,
+                            const ByteQuery* sums, const QueryBound* query_bounds, int queries, Survivor* survivors);
+
 // One part of the rows of a block and of a tile's queries, for the bounds that follow the first.
 struct RowPart {
   const uint16_t* rows;     // (kBlock, stride) bfloat16, at the part's first dimension

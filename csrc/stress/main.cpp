@@ -83,7 +83,7 @@ struct Found {
 };
 
 Found search_pieces(const std::vector<Piece>& pieces, const std::vector<float>& vectors) {
-  const Layout layout = {kBlockDims, kDim - kBlockDims};
+  const Layout layout = {kBlockDims, kDim - kBlockDims, nullptr};
   const std::vector<double> values(vectors.begin(), vectors.end());
   const std::vector<double> norms = PackedRows::squared_norms(values);
   const Queries queries = {vectors.data(), {values.data(), norms.data(), kQueries, 0}, nullptr, 0, 0.0};
@@ -95,7 +95,7 @@ Found search_pieces(const std::vector<Piece>& pieces, const std::vector<float>& 
 
 int run() {
   set_num_threads(2);
-  const Layout layout = {kBlockDims, kDim - kBlockDims};
+  const Layout layout = {kBlockDims, kDim - kBlockDims, nullptr};
   std::mt19937 random(0);
   const auto draw = [&] { return static_cast<float>(random() % 5); };  // many ties
   std::vector<float> vectors(kMost * kDim);                            // what grows: only ever behind what is seen

@@ -23,6 +23,8 @@ def to_arrays(index: Index) -> tuple[Arrays, str]:
     arrays: Arrays = {"center": plan.center}
     if plan.rotation is not None:
         arrays["rotation"] = plan.rotation
+    if plan.steps is not None:
+        arrays["steps"] = plan.steps
     if clusters is not None:
         arrays |= {name: getattr(clusters, name) for name in ("centroids", "order", "starts")}
     numbers = {name: getattr(plan, name) for name in _NUMBERS}
@@ -36,6 +38,7 @@ def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Inde
         plan = Plan(
             center=arrays["center"],
             rotation=arrays.get("rotation"),
+            steps=arrays.get("steps"),
             **{name: kind(read[name]) for name, kind in _NUMBERS.items()},
         )
         measured = {str(name): float(value) for name, value in read["measured"].items()}
@@ -58,7 +61,7 @@ def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Inde
 
 def _plan_fits(plan: Plan, stored: Stored) -> bool:
     dims = plan.block_dims + plan.row_dims
-    rotation = plan.rotation
+    rotation, steps = plan.rotation, plan.steps
     return (
         1 <= plan.block_dims <= stored.dim
         and plan.row_dims >= 0
@@ -66,6 +69,7 @@ def _plan_fits(plan: Plan, stored: Stored) -> bool:
         and _is(plan.center, np.float64, (stored.dim,))
         and (dims == stored.dim if rotation is None else dims <= stored.dim)
         and (rotation is None or _is(rotation, np.float64, (dims, stored.dim)))
+        and (steps is None or (_is(steps, np.float64, (plan.block_dims,)) and bool((steps > 0).all())))
     )
 
 

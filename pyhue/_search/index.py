@@ -47,6 +47,7 @@ class Index:
         """The plan and what was measured of it."""
         plan = self.plan
         numbers = {"block_dims": plan.block_dims, "row_dims": plan.row_dims, "omit": plan.omit}
+        numbers["block_dtype"] = "bfloat16" if plan.steps is None else "int8"
         return {"plan": plan.name, "vectors": len(self)} | numbers | self.measured
 
     def extended(self, stored: Stored) -> Index:
@@ -79,8 +80,7 @@ class Index:
         rest = stored.findable(there[-1].end if there else 0, len(stored))
         if len(rest):
             pieces.append(_core.Piece(stored.array, rest))
-        layout = _core.Layout(self.plan.block_dims, self.plan.row_dims)
-        return _core.search(pieces, layout, self._queries(queries), k)
+        return _core.search(pieces, _core.Layout(*self.plan.layout), self._queries(queries), k)
 
     def audit(
         self, stored: Stored, queries: NDArray[np.float32], distances: NDArray[np.float32]

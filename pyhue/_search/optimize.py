@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pyhue._search.clusters import cluster
 from pyhue._search.index import Index
-from pyhue._search.plan import FloatArray, Plan, mean, plain, principal, principal_directions, sparse
+from pyhue._search.plan import FloatArray, Plan, in_bytes, mean, plain, principal, principal_directions, sparse
 from pyhue._search.stored import Stored
 
 _K = 10
@@ -26,6 +26,7 @@ _PCA_SAMPLE = 16384
 _PCA_MAX_DIM = 2048  # beyond, finding the principal directions takes longer than they save
 
 # What a survivor costs, in dimensions of a pair that the first filter could read instead; measured.
+_BYTES_COST = 0.5  # of a dimension of int8 blocks
 _ROW_COST = 3000
 _REFINE_COST = 90  # for each dimension of the vector
 
@@ -46,7 +47,8 @@ class Estimate:
     def cost(self) -> float:
         """Work for each pair, in dimensions read by the first filter."""
         rows = self.after_blocks * _ROW_COST if self.plan.row_dims else 0.0
-        return self.dims + rows + self.after_rows * _REFINE_COST * len(self.plan.center)
+        blocks = self.dims * (1.0 if self.plan.steps is None else _BYTES_COST)
+        return blocks + rows + self.after_rows * _REFINE_COST * len(self.plan.center)
 
 
 def unoptimized(stored: Stored) -> Index:
@@ -103,21 +105,25 @@ def choose(stored: Stored, images: NDArray[np.int64], rng: np.random.Generator) 
     if stored.dim <= _PCA_MAX_DIM:
         wanted = min(len(stored), _PCA_SAMPLE)
         directions = principal_directions(stored.rows(rng.choice(len(stored), wanted, replace=False)), center)
-    candidates = _candidates(center, directions)
+    candidates = _candidates(center, directions, sample)
     estimates = [_estimate(plan, sample, queries, distances) for plan in candidates]
     return Choice(min(estimates, key=lambda estimate: estimate.cost), queries, estimates)
 
 
-def _candidates(center: FloatArray, directions: FloatArray | None) -> Iterator[Plan]:
+def _candidates(
+    center: FloatArray, directions: FloatArray | None, sample: NDArray[np.float32]
+) -> Iterator[Plan]:
     dim = len(center)
     yield plain(center)
+    yield in_bytes(plain(center), sample)
     yield from (sparse(dim, omit) for omit in _OMIT)
     if directions is None:
         return
     for block_dims in _BLOCK_DIMS:
         for dims in sorted({min(dim, max(640, 2 * block_dims)), dim}):
             if block_dims + 32 <= dims:
-                yield principal(center, directions, block_dims, dims)
+                plan = principal(center, directions, block_dims, dims)
+                yield from (plan, in_bytes(plan, sample))
 
 
 def _kth_distances(

@@ -19,6 +19,7 @@ class PackedPiece:
     """Rows begin .. end - 1 of a memory, those that can be found, packed; never changed.
 
     Attributes:
+        layout: block_dims, row_dims and steps of the plan.
         arrays: order, blocks, bounds, rows, row_bounds and cluster_starts, as `csrc/core/pack.h` and
             `memory.h` have them; None where there are no rows or clusters.
         core: the same for `_core.search`.
@@ -27,7 +28,7 @@ class PackedPiece:
         ValueError: an array does not have the shape and dtype that the layout asks for.
     """
 
-    def __init__(self, begin: int, end: int, layout: tuple[int, int], arrays: tuple[Any, ...]):
+    def __init__(self, begin: int, end: int, layout: tuple[Any, ...], arrays: tuple[Any, ...]):
         self.begin, self.end, self.layout, self.arrays = begin, end, layout, arrays
         self.core = _core.Packed(_core.Layout(*layout), *arrays)
 
@@ -58,9 +59,9 @@ def packed(
     starts: NDArray[np.int64] | None = None,
 ) -> PackedPiece:
     """Packs the vectors `order`, those of `rows` that can be found; `starts`: of their clusters."""
-    n, layout = len(order), _core.Layout(plan.block_dims, plan.row_dims)
+    n, layout = len(order), _core.Layout(*plan.layout)
     count = -(-n // _core.block)
-    blocks = _aligned((count, layout.padded_block_dims, _core.block), np.uint16)
+    blocks = _aligned((count, *layout.block_shape), np.uint16 if plan.steps is None else np.uint8)
     bounds = _aligned((count, _core.bound_terms, _core.block), np.float32)
     blocks[-1:] = bounds[-1:] = 0  # where the last block has no vectors
     second: tuple[Any, ...] = (None, None)
@@ -68,7 +69,7 @@ def packed(
         shape = (n, _core.row_parts, _core.row_terms)
         second = _aligned((n, layout.padded_row_dims), np.uint16), _aligned(shape, np.float32)
     arrays = (order, blocks, bounds, *second, starts)
-    piece = PackedPiece(rows.start, rows.stop, (plan.block_dims, plan.row_dims), arrays)
+    piece = PackedPiece(rows.start, rows.stop, plan.layout, arrays)
     for start in range(0, n, _ROWS):
         vectors = stored.rows(order[start : start + _ROWS])
         values, squared_norms = plan.coordinates(vectors, _blas)
