@@ -107,6 +107,15 @@ def test_the_filter_drops_nearly_all_of_ordinary_data(isa):
     assert (stages > 0).mean() < 0.03
 
 
+def test_a_query_of_zeros_drops_what_is_far(isa):
+    vectors = np.random.default_rng(0).standard_normal((640, 16)).astype(np.float32)
+    stored = Stored(vectors)
+    index = Index(stored, in_bytes(plain(np.zeros(16)), vectors))
+    near = np.sort((vectors**2).sum(axis=1))[9]
+    stages, _ = index.audit(stored, np.zeros((1, 16), np.float32), np.array([near]))
+    assert (stages > 0).mean() < 0.1
+
+
 def test_a_coordinate_costs_a_byte():
     vectors = np.random.default_rng(0).random((640, 256), np.float32)
     center = np.zeros(256)

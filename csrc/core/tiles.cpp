@@ -128,9 +128,8 @@ void Tiles::fill_bytes(const Queries& queries, const Kernels& kernels, Tile& til
     for (int k = 0; k < layout_.block_dims; ++k) {
       largest = std::max(largest, huge ? 0 : std::fabs(values[k] * layout_.steps[k]));
     }
-    // A scale that is no normal number would not be what it stands for.
     const float scale = round_up(largest / kernels.int8_limit);
-    const bool none = !(scale >= std::numeric_limits<float>::min() && scale < kInfinity);
+    const bool none = !(scale > 0 && scale < kInfinity);  // nothing to be multiples of
     double rounded = 0, error = 0, stored = 0;
     int32_t sum = 0;
     for (int k = 0; k < tile.count; ++k) {
