@@ -287,9 +287,10 @@ def stop(*_):
 signal.signal(signal.SIGALRM, stop)
 memory = pyhue.PixelMemory(512, normalize=False)
 memory.add(np.ones((1, 1, 512), np.float32), [0])  # one vector: preparing the queries takes all the time
-index, stored = memory._on_cpu.ready_index(memory), memory._stored
+memory.search(np.ones((1, 512), np.float32), 1)
+index, stored = memory._memory._on_cpu.index, memory._newest()
 queries = np.random.default_rng(0).random((5000, 512), np.float32)
-arguments = index._memory(stored), index._queries(np.tile(queries, (6, 1)))
+arguments = index._memory(), index._queries(np.tile(queries, (6, 1)))
 outcomes = set()
 for i in range(20):
     try:

@@ -8,7 +8,7 @@ from cuda_kernels import kernels
 from families import FAMILIES, draw
 
 import pyhue
-from pyhue._arrays import vector_rows
+from pyhue._rows import vector_rows
 from pyhue._search.plan import mean
 from pyhue._search.stored import Stored
 
@@ -148,13 +148,13 @@ def test_the_screen_keeps_little_more_than_the_certified_filter_of_the_cpu(queri
     rows = vector_rows(draw("relu60", queries, dim, 1), "queries", True)
     distances = memory.search(rows, 10).distances
     kept = emulation.screen_audit(
-        memory.vectors, mean(memory._stored), rows, np.ascontiguousarray(distances[:, -1])
+        memory.vectors, mean(memory._newest()), rows, np.ascontiguousarray(distances[:, -1])
     )
     assert set(np.unique(kept)) == {0, 1}  # no vector is listed twice
     neighbors = np.zeros_like(kept)
     np.put_along_axis(neighbors, memory.search(rows, 10).indices, 1, axis=1)
     assert not (neighbors & ~kept).any()
-    stages, _ = memory._on_cpu.index.audit(memory._stored, rows, np.ascontiguousarray(distances[:, -1]))
+    stages, _ = memory._memory._on_cpu.index.audit(memory._newest(), rows, np.ascontiguousarray(distances[:, -1]))
     assert kept.sum() <= 1.3 * (stages == 2).sum() + 3
 
 

@@ -24,7 +24,7 @@ def to_arrays(index: Index) -> tuple[Arrays, str]:
     if plan.rotation is not None:
         arrays["rotation"] = plan.rotation
     if clusters is not None:
-        arrays |= {name: getattr(clusters, name) for name in ("centroids", "order", "starts")}
+        arrays |= {"centroids": clusters.centroids} | _whole(clusters)
     numbers = {name: getattr(plan, name) for name in _NUMBERS}
     return arrays, json.dumps(numbers | {"measured": index.measured})
 
@@ -51,9 +51,27 @@ def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Inde
         clusters = Clusters(arrays["centroids"], arrays["order"], arrays["starts"])
     if not (_plan_fits(plan, stored) and (clusters is None or _clusters_fit(clusters, plan, stored))):
         raise ValueError(f"{path}: the plan does not fit the vectors")
-    index = Index(stored, plan, clusters)
+    packed = stored
+    if clusters is not None:
+        packed, clusters = stored.until(len(clusters.order)), _findable(clusters, stored)
+    index = Index.made(packed, plan, clusters)
     index.measured = measured
     return index
+
+
+def _whole(clusters: Clusters) -> Arrays:
+    """Order and starts for a file, where every row up to the last has a place: hidden ones at the end."""
+    order, starts = clusters.order, clusters.starts.copy()
+    hidden = np.setdiff1d(np.arange(order.max(initial=-1) + 1), order, assume_unique=True)
+    starts[-1] += len(hidden)
+    return {"order": np.concatenate((order, hidden)), "starts": starts}
+
+
+def _findable(clusters: Clusters, stored: Stored) -> Clusters:
+    """Without hidden rows."""
+    kept = ~np.isin(clusters.order, stored.hidden)
+    before = np.concatenate(([0], np.cumsum(kept)))
+    return Clusters(clusters.centroids, clusters.order[kept], before[clusters.starts])
 
 
 def _plan_fits(plan: Plan, stored: Stored) -> bool:
