@@ -103,7 +103,8 @@ def test_families(cuda, family):
     assert_same(cuda, memory_of(draw(family, 700, 37, 1)), queries, 10)
     if "overflow" not in family and family != "huge 1e18":
         assert_same(cuda, memory_of(draw(family, 300, 37, 1), dtype="bfloat16"), queries, 3)
-    assert_same(cuda, memory_of(draw(family, 300, 37, 1), normalize=True), queries, 5)
+    unit = [vector_rows(rows, "rows", True) for rows in (draw(family, 300, 37, 1), queries)]
+    assert_same(cuda, memory_of(unit[0]), unit[1], 5)
 
 
 @pytest.mark.parametrize("k", [1, 15, 16, 17, 100, 1023, 1024])

@@ -86,7 +86,7 @@ def test_vectors_that_are_added_later(memories, gpu):
     memories[1].add(added.to(gpu.device), labels.to(gpu.device))
     expected, found = (memory.search(queries) for memory in memories)
     assert torch.equal(found.indices, expected.indices)
-    assert memories[1].log_likelihood(queries).shape == (2, 8)
+    assert memories[1].log_likelihood(queries).shape == (2, 6)
 
 
 def test_copies(memories, gpu):

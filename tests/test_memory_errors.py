@@ -185,7 +185,7 @@ def test_bad_dim(dim, error, message):
 def test_running_out_of_memory_changes_nothing(memory, monkeypatch):
     """Wherever it happens."""
 
-    def fail(*_):
+    def fail(*_, **__):
         raise MemoryError
 
     for owner, name in ((np, "empty"), (np, "zeros"), (np, "repeat"), (np, "union1d"), (np, "bincount")):
