@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pyhue import _core
 from pyhue._arrays import floating, is_tensor
+from pyhue._threads import follow_torch
 
 _CONVERTED = 1 << 23  # values converted at once
 
@@ -39,6 +40,7 @@ def store_rows(values: Any, name: str, normalize: bool, to: NDArray[Any]) -> NDA
     Returns:
         Which vectors are all zero. A vector's values do not depend on those around it.
     """
+    follow_torch()
     zero = np.empty(len(to), np.bool_)
     each = math.prod(values.shape[1:])  # converted a few at a time: never all twice
     copied = is_tensor(values) or not values.flags.c_contiguous or values.dtype == np.float16

@@ -51,10 +51,7 @@ def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Inde
         clusters = Clusters(arrays["centroids"], arrays["order"], arrays["starts"])
     if not (_plan_fits(plan, stored) and (clusters is None or _clusters_fit(clusters, plan, stored))):
         raise ValueError(f"{path}: the plan does not fit the vectors")
-    packed = stored
-    if clusters is not None:
-        packed, clusters = stored.until(len(clusters.order)), _findable(clusters, stored)
-    index = Index.made(packed, plan, clusters)
+    index = Index(stored, plan, clusters)
     index.measured = measured
     return index
 
@@ -65,13 +62,6 @@ def _whole(clusters: Clusters) -> Arrays:
     hidden = np.setdiff1d(np.arange(order.max(initial=-1) + 1), order, assume_unique=True)
     starts[-1] += len(hidden)
     return {"order": np.concatenate((order, hidden)), "starts": starts}
-
-
-def _findable(clusters: Clusters, stored: Stored) -> Clusters:
-    """Without hidden rows."""
-    kept = ~np.isin(clusters.order, stored.hidden)
-    before = np.concatenate(([0], np.cumsum(kept)))
-    return Clusters(clusters.centroids, clusters.order[kept], before[clusters.starts])
 
 
 def _plan_fits(plan: Plan, stored: Stored) -> bool:
@@ -99,8 +89,17 @@ def _clusters_fit(clusters: Clusters, plan: Plan, stored: Stored) -> bool:
         and starts[0] == 0
         and starts[-1] == len(order)
         and bool((np.diff(starts) >= 0).all())
-        and bool((np.sort(order) == np.arange(len(order))).all())
+        and _each_once(order, stored)
     )
+
+
+def _each_once(order: NDArray[np.int64], stored: Stored) -> bool:
+    """Whether `order` has each row up to some one that can be found, once; it may have others."""
+    if not 0 <= order.min(initial=0) <= order.max(initial=0) < max(1, len(stored)):
+        return False
+    times = np.bincount(order, minlength=len(stored))
+    findable = stored.findable(0, int(order.max(initial=-1)) + 1)
+    return bool(times.max(initial=0) <= 1 and times[findable].all())
 
 
 def _is(array: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> bool:

@@ -9,71 +9,39 @@ from numpy.typing import NDArray
 
 from pyhue import _core
 from pyhue._search.clusters import Clusters
-from pyhue._search.plan import FloatArray, Plan
+from pyhue._search.packed import packed
+from pyhue._search.plan import Plan
 from pyhue._search.stored import Stored
 
-_ROWS = 2048  # vectors packed at once
 _CLUSTERS_VISITED = 2  # by each query, before the pass over the whole memory
-_BOUND_TERMS = 4
 
 
 class Index:
-    """What `csrc/core/search.h` searches. (A stand-in: packs all anew when it is extended.)"""
+    """What `csrc/core/search.h` searches: the rows of a memory at some moment, packed, in pieces.
+
+    The rows present when the index is made are one piece, in the order of their clusters. An index is never
+    changed: for later rows `extended` makes another one, which shares what is there. Whatever the plan, the
+    clusters and the pieces, results are exact.
+    """
 
     def __init__(self, stored: Stored, plan: Plan, clusters: Clusters | None = None):
         self.plan = plan
-        self.clusters = clusters
+        self.clusters = None if clusters is None else clusters.of(stored)
         self.measured: dict[str, float] = {}  #: what `optimize` found out
-        self._covered = len(stored)
-        rows = stored.findable(0, len(stored))
-        self._rows_of = rows
-        order = rows if clusters is None else clusters.order
-        if clusters is not None and len(clusters.order) > len(rows):
-            kept = np.isin(clusters.order, rows)
-            order = clusters.order[kept]
-            sums = np.concatenate(([0], np.cumsum(kept)))
-            self.clusters = clusters = Clusters(clusters.centroids, order, sums[clusters.starts])
-        place = np.empty(len(stored), np.int64)
-        place[rows] = np.arange(len(rows))
-        self._order = place[order]
-        self._array = stored.array if len(rows) == len(stored) else stored.array[rows]
-        blocks = -(-len(rows) // _core.block)
-        padded_rows = -(-plan.row_dims // 32) * 32
-        self._blocks = np.zeros((blocks, -(-plan.block_dims // 2) * 2, _core.block), np.uint16)
-        self._bounds = np.zeros((blocks, _BOUND_TERMS, _core.block), np.float32)
-        kept_rows = len(rows) if plan.row_dims else 0
-        self._rows = np.zeros((kept_rows, padded_rows), np.uint16)
-        self._row_bounds = np.zeros((kept_rows, 2, 2), np.float32)
         self._orthogonality_error = plan.orthogonality_error
-        memory = self._memory()
-        for start in range(0, len(order), _ROWS):
-            vectors = stored.rows(order[start : start + _ROWS])
-            values, squared_norms = self.plan.coordinates(vectors, _blas)
-            coordinates = _core.Coordinates(values, squared_norms, self._orthogonality_error)
-            _core.pack(memory, coordinates, start)
-
-    @classmethod
-    def made(cls, stored: Stored, plan: Plan, clusters: Clusters | None = None) -> Index:
-        return cls(stored, plan, clusters)
-
-    def extended(self, stored: Stored) -> Index:
-        clusters = None
-        if self.clusters is not None:
-            order = np.concatenate((self.clusters.order, stored.findable(self._covered, len(stored))))
-            clusters = Clusters(self.clusters.centroids, order, self.clusters.starts)
-        index = Index(stored, self.plan, clusters)
-        index.measured, index.clusters = self.measured, self.clusters
-        return index
+        end = len(stored) if clusters is None else int(clusters.order.max(initial=-1)) + 1
+        order = stored.findable(0, end) if self.clusters is None else self.clusters.order
+        starts = None if self.clusters is None else self.clusters.starts
+        self._pieces = (packed(stored, plan, self._orthogonality_error, range(end), order, starts),)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the packed form."""
-        parts = (self._order, self._blocks, self._bounds, self._rows, self._row_bounds)
-        return sum(part.nbytes for part in parts)
+        return sum(piece.nbytes for piece in self._pieces)
 
     def __len__(self) -> int:
-        """How many vectors are packed."""
-        return self._covered
+        """How many rows of the memory it covers, those that cannot be found included."""
+        return self._pieces[-1].end
 
     def explain(self) -> dict[str, Any]:
         """The plan and what was measured of it."""
@@ -81,44 +49,49 @@ class Index:
         numbers = {"block_dims": plan.block_dims, "row_dims": plan.row_dims, "omit": plan.omit}
         return {"plan": plan.name, "vectors": len(self)} | numbers | self.measured
 
+    def extended(self, stored: Stored) -> Index:
+        """The index of all rows of `stored`, which begin with those of this one.
+
+        The last pieces are packed anew together with the new rows until each piece is longer than all after
+        it: there are few, and a row is packed a few times at most while the memory grows.
+        """
+        if len(stored) <= len(self):
+            return self
+        pieces, begin = list(self._pieces), len(self)
+        while pieces and not pieces[-1].clustered and len(pieces[-1]) <= len(stored) - begin:
+            begin = pieces.pop().begin
+        rows = range(begin, len(stored))
+        order = stored.findable(rows.start, rows.stop)
+        pieces.append(packed(stored, self.plan, self._orthogonality_error, rows, order))
+        longer = object.__new__(Index)
+        longer.__dict__ = self.__dict__ | {"_pieces": tuple(pieces)}
+        return longer
+
     def search(
         self, stored: Stored, queries: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The k nearest of the stored vectors to each of `queries` (n, dim)."""
-        assert len(stored) >= self._covered
-        if not len(self._rows_of):
-            distances = np.full((len(queries), k), np.inf, np.float32)
-            indices = np.full((len(queries), k), -1)
-        else:
-            distances, indices = _core.search(self._memory(), self._queries(queries), k)
-            indices = np.where(indices >= 0, self._rows_of[indices], -1)
-        if len(stored) > self._covered:
-            tail = Stored(stored.array[self._covered :], stored.hidden[stored.hidden >= self._covered] - self._covered)
-            more, which = Index(tail, self.plan).search(tail, queries, k)
-            which = np.where(which >= 0, which + self._covered, -1)
-            distances = np.hstack((distances, more))
-            indices = np.hstack((indices, which))
-            ranks = np.lexsort((np.where(indices < 0, 2**62, indices), distances), axis=1)[:, :k]
-            distances, indices = (np.take_along_axis(part, ranks, 1) for part in (distances, indices))
-        return distances, indices
+        """The k nearest rows of `stored` to each of `queries` (n, dim).
+
+        What is not packed is compared one by one; pieces of rows that `stored` has not yet are left out.
+        """
+        there = [piece for piece in self._pieces if piece.end <= len(stored)]
+        pieces = [_core.Piece(stored.array, piece.core) for piece in there]
+        rest = stored.findable(there[-1].end if there else 0, len(stored))
+        if len(rest):
+            pieces.append(_core.Piece(stored.array, rest))
+        layout = _core.Layout(self.plan.block_dims, self.plan.row_dims)
+        return _core.search(pieces, layout, self._queries(queries), k)
 
     def audit(
         self, stored: Stored, queries: NDArray[np.float32], distances: NDArray[np.float32]
     ) -> tuple[NDArray[np.uint8], float]:
-        return _core.audit(self._memory(), self._queries(queries), distances)
+        """Which filter drops each vector of the first piece, when each query's k-th distance is known.
 
-    def _memory(self) -> _core.Memory:
-        return _core.Memory(
-            self._array,
-            self._order,
-            self._blocks,
-            self._bounds,
-            self._rows,
-            self._row_bounds,
-            None if self.clusters is None else self.clusters.starts,
-            self.plan.block_dims,
-            self.plan.row_dims,
-        )
+        (queries, n), 0: the blocks, 1: the rows, 2: none. And how many dimensions of the blocks were read, on
+        average.
+        """
+        piece = _core.Piece(stored.array, self._pieces[0].core)
+        return _core.audit(piece, self._queries(queries), np.ascontiguousarray(distances, np.float32))
 
     def _queries(self, queries: NDArray[np.float32]) -> _core.Queries:
         values, squared_norms = self.plan.coordinates(queries, _core.project)
@@ -127,7 +100,3 @@ class Index:
         if self.clusters is not None:
             nearest = self.clusters.nearest(values, _CLUSTERS_VISITED)
         return _core.Queries(queries, coordinates, nearest, self.plan.omit)
-
-
-def _blas(vectors: FloatArray, rows: FloatArray) -> FloatArray:
-    return vectors @ rows.T

@@ -55,10 +55,6 @@ class Stored:
         """(hidden,) ascending: the p-th findable vector is row p + (how many of these are <= p)."""
         return self.hidden - np.arange(len(self.hidden))
 
-    def until(self, end: int) -> Stored:
-        """The first `end` rows."""
-        return Stored(self.array[:end], self.hidden[: np.searchsorted(self.hidden, end)])
-
 
 def require_vectors(stored: Stored) -> None:
     """ValueError if there are none."""
