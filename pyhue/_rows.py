@@ -12,7 +12,7 @@ from pyhue import _core
 from pyhue._arrays import floating, is_tensor
 from pyhue._threads import follow_torch
 
-_CONVERTED = 1 << 23  # values converted at once
+_CONVERTED = 1 << 22  # values converted at once
 
 
 def sliceable(value: Any, name: str, resident: bool) -> Any:

@@ -132,7 +132,9 @@ def test_wrong_arguments(memories, gpu):
         memory.search(torch.zeros(1, 40, dtype=torch.int64, device=gpu.device))
     with pytest.raises(ValueError, match="got an empty memory"):
         memory._memory._on_gpu.search(pyhue.VectorMemory(3)._newest, torch.rand(1, 3), 1)
-    with pytest.raises(ValueError, match="device: expected 'cpu' or 'cuda', with or without a number, got 'meta'"):
+    with pytest.raises(
+        ValueError, match="device: expected 'cpu' or 'cuda', with or without a number, got 'meta'"
+    ):
         memory.to("meta")
     with pytest.raises(ValueError, match="max_bytes: expected at least 0, got -1"):
         memory.to("cuda", max_bytes=-1)

@@ -18,7 +18,7 @@ from pyhue._search.stored import Stored
 
 _VERSION = 1
 _PLAN = "plan."  # what an optimised memory's arrays begin with
-_CHECKED = 1 << 23  # values read and checked at once
+_CHECKED = 1 << 22  # values read and checked at once
 _WORDS: dict[str, type[np.generic]] = {"F32": np.float32, "U16": np.uint16, "I64": np.int64}
 
 

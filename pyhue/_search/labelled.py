@@ -30,7 +30,9 @@ class Labelled(Stored):
     def columns(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Places in `classes` of the vectors in these rows; -1 for -1."""
         labels = self.labels[indices]
-        counted = len(self.classes) == 0 or (self.classes[0] == 0 and self.classes[-1] == len(self.classes) - 1)
+        counted = len(self.classes) == 0 or (
+            self.classes[0] == 0 and self.classes[-1] == len(self.classes) - 1
+        )
         return np.where(indices >= 0, labels if counted else np.searchsorted(self.classes, labels), -1)
 
 
