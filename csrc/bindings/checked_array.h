@@ -1,4 +1,5 @@
-// NumPy arrays where they enter C++: of the right dtype and shape, contiguous and aligned, or a ValueError that names them.
+// NumPy arrays where they enter C++: of the right dtype and shape, contiguous and aligned, or a ValueError that names
+// them.
 #pragma once
 
 #include <pybind11/numpy.h>

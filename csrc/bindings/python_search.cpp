@@ -1,5 +1,5 @@
-// Search on NumPy arrays. The arrays that a search reads are checked here, once, when the objects that hold them are made:
-// whatever Python passes, the kernels stay within them.
+// Search on NumPy arrays. The arrays that a search reads are checked here, once, when the objects that hold them are
+// made: whatever Python passes, the kernels stay within them.
 #include "bindings/python_search.h"
 
 #include <pybind11/numpy.h>
@@ -20,9 +20,7 @@ namespace {
 
 constexpr int kMaxDim = 4096;
 
-bool operator==(const Layout& a, const Layout& b) {
-  return a.block_dims == b.block_dims && a.row_dims == b.row_dims;
-}
+bool operator==(const Layout& a, const Layout& b) { return a.block_dims == b.block_dims && a.row_dims == b.row_dims; }
 
 Layout layout_of(int block_dims, int row_dims) {
   require(1 <= block_dims && block_dims <= kMaxDim, "block_dims", "1 to 4096");
@@ -243,12 +241,12 @@ void bind_search(py::module_& m) {
       .def_property_readonly("padded_block_dims", &Layout::padded_block_dims)
       .def_property_readonly("padded_row_dims", &Layout::padded_row_dims);
   py::class_<Packed, std::shared_ptr<Packed>>(m, "Packed")
-      .def(py::init<const Layout&, const py::array&, const py::array&, const py::array&,
-                    const std::optional<py::array>&, const std::optional<py::array>&,
-                    const std::optional<py::array>&>());
+      .def(
+          py::init<const Layout&, const py::array&, const py::array&, const py::array&, const std::optional<py::array>&,
+                   const std::optional<py::array>&, const std::optional<py::array>&>());
   py::class_<SearchedPiece>(m, "Piece")
-      .def(py::init<const py::array&, const std::shared_ptr<Packed>&, int64_t>(), py::arg("vectors"),
-           py::arg("packed"), py::arg("first") = 0)
+      .def(py::init<const py::array&, const std::shared_ptr<Packed>&, int64_t>(), py::arg("vectors"), py::arg("packed"),
+           py::arg("first") = 0)
       .def(py::init<const py::array&, const py::array&, int64_t>(), py::arg("vectors"), py::arg("order"),
            py::arg("first") = 0);
   py::class_<CoordinateArrays>(m, "Coordinates").def(py::init<const py::array&, const py::array&, double>());

@@ -17,8 +17,7 @@ double audit(const Piece& piece, int dim, const Layout& layout, const Queries& q
   std::vector<QueryBound> bounds = tiles.bounds();
   for (size_t place = 0; place < bounds.size(); ++place) {
     const int64_t query = tiles.order()[place];
-    bounds[place].threshold =
-        screening_threshold(queries.coordinates.squared_norms[query], distances[query], dim);
+    bounds[place].threshold = screening_threshold(queries.coordinates.squared_norms[query], distances[query], dim);
   }
   std::vector<Survivor> survivors(static_cast<size_t>(Screen::most(kernels())));
   double dims = 0;

@@ -1,5 +1,5 @@
-// The caller's floating-point mode is not ours: results are those of round-to-nearest with subnormal numbers, also where
-// a thread has set flush-to-zero.
+// The caller's floating-point mode is not ours: results are those of round-to-nearest with subnormal numbers, also
+// where a thread has set flush-to-zero.
 #pragma once
 
 #include <cstdint>

@@ -12,11 +12,11 @@ namespace pyhue {
 struct Piece {
   const void* vectors;  // float32 or bfloat16, row-major
   bool bfloat16;
-  int64_t first;          // what results call row 0 of `vectors`
-  int64_t n;              // positions: vectors that may be found
-  const int64_t* order;   // (n,) row of the vector at each position
-  bool packed;            // false: nothing is dropped unseen, every distance is computed
-  Filters filters;        // of n positions, where packed
+  int64_t first;                  // what results call row 0 of `vectors`
+  int64_t n;                      // positions: vectors that may be found
+  const int64_t* order;           // (n,) row of the vector at each position
+  bool packed;                    // false: nothing is dropped unseen, every distance is computed
+  Filters filters;                // of n positions, where packed
   const int64_t* cluster_starts;  // (clusters + 1,) position of each cluster's first vector; null: no clusters
 
   int64_t blocks() const { return (n + kBlock - 1) / kBlock; }

@@ -1,11 +1,12 @@
-// One pass of up to kPassQueries queries through a memory: made (begin), given pieces any number of times, and asked for
-// what it collected (end). Thresholds carry over from piece to piece, so the order of pieces decides the speed only.
+// One pass of up to kPassQueries queries through a memory: made (begin), given pieces any number of times, and asked
+// for what it collected (end). Thresholds carry over from piece to piece, so the order of pieces decides the speed
+// only.
 //
 //     Collector  what is wanted of the vectors: the k nearest (k_best.h)
 //     Selection  which vectors may be found: all (selection.h)
 //
-// Both are parameters, so that another kind of search is another collector, and a filter another selection. Queries go by
-// their place in the tiles' order.
+// Both are parameters, so that another kind of search is another collector, and a filter another selection. Queries go
+// by their place in the tiles' order.
 #pragma once
 
 #include <atomic>
@@ -204,8 +205,7 @@ class Pass {
   void refine(int w, int64_t place, const Piece& piece, int64_t row) {
     const int64_t query = at(tiles_.order(), place), index = piece.first + row;
     if (!selection_(query, index)) return;
-    const SquaredDistance distance_to =
-        piece.bfloat16 ? kernels_.squared_distance_bfloat16 : kernels_.squared_distance;
+    const SquaredDistance distance_to = piece.bfloat16 ? kernels_.squared_distance_bfloat16 : kernels_.squared_distance;
     const float distance = distance_to(queries_.vectors + query * dim_, vector(piece, row), dim_);
     lower(at(workers_, w), place, collector_.offer(w, place, {distance, index}));
   }

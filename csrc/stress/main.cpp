@@ -1,5 +1,5 @@
-// Searches and additions at once, for ThreadSanitizer: one thread appends vectors and publishes snapshots, others search
-// the newest, as pyhue/_search does it. What they find is compared with an unpacked search of the same snapshot.
+// Searches and additions at once, for ThreadSanitizer: one thread appends vectors and publishes snapshots, others
+// search the newest, as pyhue/_search does it. What they find is compared with an unpacked search of the same snapshot.
 #include <atomic>
 #include <cstdio>
 #include <memory>
@@ -33,8 +33,8 @@ struct PackedRows {
     row_bounds.resize(static_cast<size_t>(n * kRowParts * kRowTerms));
     const std::vector<double> values(vectors + begin * kDim, vectors + end * kDim);
     const std::vector<double> norms = squared_norms(values);
-    pack(layout, {values.data(), norms.data(), n, 0}, 0,
-         {blocks.data(), bounds.data(), rows.data(), row_bounds.data()}, pool_executor(nullptr, nullptr));
+    pack(layout, {values.data(), norms.data(), n, 0}, 0, {blocks.data(), bounds.data(), rows.data(), row_bounds.data()},
+         pool_executor(nullptr, nullptr));
   }
 
   static std::vector<double> squared_norms(const std::vector<double>& values) {
@@ -44,8 +44,14 @@ struct PackedRows {
   }
 
   Piece piece(const float* vectors) const {
-    return {vectors, false, 0, static_cast<int64_t>(order.size()), order.data(), true,
-            {blocks.data(), bounds.data(), rows.data(), row_bounds.data()}, nullptr};
+    return {vectors,
+            false,
+            0,
+            static_cast<int64_t>(order.size()),
+            order.data(),
+            true,
+            {blocks.data(), bounds.data(), rows.data(), row_bounds.data()},
+            nullptr};
   }
 };
 
@@ -92,7 +98,7 @@ int run() {
   const Layout layout = {kBlockDims, kDim - kBlockDims};
   std::mt19937 random(0);
   const auto draw = [&] { return static_cast<float>(random() % 5); };  // many ties
-  std::vector<float> vectors(kMost * kDim);                              // what grows: only ever behind what is seen
+  std::vector<float> vectors(kMost * kDim);                            // what grows: only ever behind what is seen
   Newest newest;
   std::atomic<bool> done{false};
   std::atomic<int> wrong{0}, searches{0};
