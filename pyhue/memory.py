@@ -34,8 +34,8 @@ class PixelMemory:
     Args:
         dim: channels of a vector, 1 to 4096.
         normalize: scale stored and query vectors to unit length, in float64. All-zero vectors, which real
-            activations contain, have no direction: they keep their rows, are nobody's neighbours, do not count in
-            `class_counts` and cast no votes. Default True; False compares vectors as they are.
+            activations contain, have no direction: they keep their rows, are nobody's neighbours, do not
+            count in `class_counts` and cast no votes. Default True; False compares vectors as they are.
         dtype: how vectors are stored, "float32" or "bfloat16", which takes half the memory; distances are
             exact with respect to the stored values. Default "float32".
 

@@ -33,11 +33,12 @@ class SearchResult(NamedTuple):
 
 
 class VectorMemory:
-    """Vectors, searched exactly: what FAISS's IndexFlatL2 computes, several times as fast.
+    """Vectors, searched exactly: what FAISS's IndexFlatL2 answers.
 
-    `add` numbers the vectors in the order of adding; `search` gives for each query the k nearest of them.
-    Nothing is trained. Distances are squared Euclidean, computed in float32 over the stored vectors in a fixed
-    order, ties to the lower row: results are exact and do not depend on batch size, threads, k or the CPU.
+    `add` numbers the vectors in the order of adding; `search` gives for each query the k nearest of them, by
+    squared Euclidean distance; nothing is trained. Distances are computed in float32 over the stored vectors
+    in a fixed order, ties to the lower row: results are exact and do not depend on batch size, threads, k or
+    the CPU.
 
     Args:
         dim: channels of a vector, 1 to 4096.
@@ -259,7 +260,7 @@ class VectorMemory:
         return self._stored
 
     def _extended(self, given: Any, name: str) -> Stored:
-        """What is stored, and behind it `given` (n, dim) or (n, m, dim), seen by nobody yet; under `_adding`."""
+        """What is stored, and `given` (n, dim) or (n, m, dim) behind it, unpublished; under `_adding`."""
         hidden, begin = self._stored.hidden, len(self)
         end = begin + math.prod(given.shape[:-1])
         zero = store_rows(given, name, self.normalize, self._vectors.room(begin, end))

@@ -8,8 +8,8 @@ import pytest
 from gpu import moved
 
 import pyhue
-from pyhue._cuda import stream
 from pyhue._cuda.pieces import Place, packed_bytes, places, stream_vectors
+from pyhue._cuda.stream import wait_for
 
 torch = pytest.importorskip("torch")
 pyhue_nn = pytest.importorskip("pyhue.nn")
@@ -131,7 +131,7 @@ def test_tensors_outlive_the_searches_that_read_them(gpu, monkeypatch):
 
 
 def test_a_forked_process_does_not_wait_for_a_gpu():
-    stream.wait_for(torch.device("cuda:7"), os.getpid() + 1)
+    wait_for(torch.device("cuda:7"), os.getpid() + 1)
 
 
 def test_a_copy_that_fails_is_begun_anew(gpu, monkeypatch):

@@ -1,4 +1,4 @@
-"""Vectors without a direction: where vectors are normalised they keep their rows and are nobody's neighbours."""
+"""Vectors without a direction: where vectors are normalised they keep their rows and are never found."""
 
 import numpy as np
 import pytest

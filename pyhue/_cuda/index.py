@@ -24,7 +24,8 @@ class DeviceIndex:
     """What `csrc/cuda/search.h` searches: the findable vectors of a memory, one after the other, in pieces.
 
     One thread at a time may call. A vector of `dim` channels takes what it takes on the CPU, and 2 dim + 12
-    bytes packed (dim rounded up to 64). What finds no room on the GPU lies in page-locked memory of the host: `Place` says in what order.
+    bytes packed (dim rounded up to 64). What finds no room on the GPU lies in page-locked memory of the host:
+    `Place` says in what order.
     """
 
     def __init__(self, dim: int, device: torch.device, ops: Any, max_bytes: int | None = None):

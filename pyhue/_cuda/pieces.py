@@ -123,7 +123,7 @@ def pack(vectors: Tensor, center: Tensor, ops: Any) -> tuple[Tensor, Tensor]:
 
 
 def _copied(stored: Stored, first: int, count: int) -> Iterator[tuple[int, Tensor]]:
-    """Some of the findable vectors, a few at a time: copies, because arrays that are stored may be read-only."""
+    """Some of the findable vectors, a few at a time: copies, because what is stored may be read-only."""
     import torch
 
     at_once = max(1, _COPIED_BYTES // (stored.dim * stored.array.itemsize))

@@ -26,7 +26,7 @@ class GrowingArray:
         return array
 
     def room(self, begin: int, end: int) -> NDArray[Any]:
-        """Rows `begin` to `end` - 1, to be written; those before `begin` are kept. Nobody may be reading them.
+        """Rows `begin` to `end` - 1, to be written: no view shows them. Those before `begin` are kept.
 
         Room that is not used takes no physical memory.
         """

@@ -16,8 +16,7 @@ from pyhue._search.optimize import optimized, unoptimized
 from pyhue._search.stored import Stored, require_queries, require_vectors
 
 _OPTIMIZE_FROM = 20_000  # vectors: the first search of a memory of at least so many optimises it
-_PACK_FROM = 4096  # vectors that were added since: so many, and a share of the packed ones, are packed
-_PACK_SHARE = 1 / 16
+_PACK_AFTER = 512  # queries compared with each vector that is not packed: packing it costs as much; measured
 
 Vectors = TypeVar("Vectors", bound=Stored)
 
@@ -26,7 +25,8 @@ class HostSearch:
     """Searches what a memory stores, on the CPU; any number of threads may, while one adds.
 
     The packed form is an index that never changes; a new one that shares its pieces takes its place. What it
-    does not hold yet is searched as it is stored, so nobody waits for packing but for that of the first index.
+    does not hold yet is searched as it is stored, so that nobody waits for packing, but for the first time;
+    one of those who search packs it when it was compared so often that packing would have cost less.
 
     `latest`, of every method, gives the memory's vectors at the moment of the call.
     """
@@ -35,6 +35,7 @@ class HostSearch:
         self.index = index  #: None before the first search
         self._normalize = normalize
         self._packing = Lock()
+        self._compared = 0  # pairs of a query and a vector that is not packed; counted roughly
 
     def search(self, latest: Callable[[], Stored], queries: Any, k: int) -> tuple[Any, Any]:
         """Distances and indices (..., k) of queries (..., dim), as the kind of array that these are."""
@@ -52,7 +53,7 @@ class HostSearch:
         require_vectors(latest())
         k = neighbor_count(k, len(latest()))
         rows, zero = query_rows(queries, name, self._normalize)
-        index = self._ready_index(latest)
+        index = self._ready_index(latest, len(rows))
         stored = latest()  # after the index, which so holds nothing that came later
         distances, indices = _padded(index.search(stored, rows, min(k, len(stored))), k)
         if self._normalize:
@@ -66,7 +67,7 @@ class HostSearch:
             stored = latest()
             self.index = optimized(stored, stored.groups)
 
-    def _ready_index(self, latest: Callable[[], Stored]) -> Index:
+    def _ready_index(self, latest: Callable[[], Stored], queries: int) -> Index:
         if self.index is None:
             with self._packing.held():
                 if self.index is None:
@@ -74,10 +75,13 @@ class HostSearch:
                     large = len(stored) >= _OPTIMIZE_FROM
                     self.index = optimized(stored, stored.groups) if large else unoptimized(stored)
         index = self.index
-        if len(latest()) - len(index) >= max(_PACK_FROM, _PACK_SHARE * len(index)):
-            with self._packing.held(wait=False) as holds:
-                if holds:
-                    self.index = index = self.index.extended(latest())
+        if unpacked := len(latest()) - len(index):
+            self._compared += unpacked * queries
+            if self._compared >= _PACK_AFTER * unpacked:
+                with self._packing.held(wait=False) as holds:
+                    if holds:
+                        self._compared = 0
+                        self.index = index = self.index.extended(latest())
         return index
 
 
