@@ -31,15 +31,16 @@ def run(options: argparse.Namespace) -> int:
     require("sklearn", "PIL")
     features = features_of(options, options.out)
     from pyhue._files.atomic import write_atomically
+    from pyhue._files.tables import write_csv
     from pyhue.descriptors import evaluate
     from pyhue.descriptors._rivals import rivals
-    from pyhue.descriptors._tables import as_csv, as_markdown
+    from pyhue.descriptors._tables import as_text, columns
 
     results = evaluate(features, options.k, options.folds, options.seed)
     others = ([], []) if options.exact_only else rivals(features, options.k, options.folds, options.seed)
-    text = as_markdown(results, *others)
+    text = as_text(results, *others)
     options.out.mkdir(parents=True, exist_ok=True)
     write_atomically(options.out / "descriptors.md", f"{text}\n")
-    write_atomically(options.out / "descriptors.csv", as_csv(results))
+    write_csv(options.out / "descriptors.csv", *columns(results))
     print(text)
     return 0

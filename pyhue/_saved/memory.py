@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-import stat
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
+from pyhue._files.tensors import save_tensors
 from pyhue._search.stored import Stored
 
 _FORMAT = "pyhue.PixelMemory"
@@ -34,34 +30,18 @@ class Contents(NamedTuple):
     images: NDArray[np.int64]  #: (n,)
     pixels: NDArray[np.int64]  #: (n,)
     metadata: dict[str, int]
-    plan: dict[str, NDArray[Any]]  #: arrays of an optimised memory's plan, as `_saved_plan` names them
+    plan: dict[str, NDArray[Any]]  #: arrays of an optimised memory's plan, as `pyhue._saved.plan` names them
     plan_numbers: str  #: and its numbers, JSON
 
 
 def save(path: str | os.PathLike[str], contents: Contents) -> None:
-    """Writes to a temporary file beside `path`, syncs it, renames it to `path`."""
-    target = Path(os.fsdecode(path))
-    arrays = {name: np.ascontiguousarray(getattr(contents, name)) for name in _DTYPES}
-    arrays |= {_PLAN + name: np.ascontiguousarray(array) for name, array in contents.plan.items()}
+    """Writes a file, atomically."""
+    arrays = {name: getattr(contents, name) for name in _DTYPES}
+    arrays |= {_PLAN + name: array for name, array in contents.plan.items()}
     metadata = {"format": _FORMAT, "version": str(_VERSION), "plan": contents.plan_numbers} | {
         k: str(v) for k, v in contents.metadata.items()
     }
-    name = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
-    os.close(os.open(name, os.O_CREAT | os.O_EXCL, 0o666))
-    mode = stat.S_IMODE(os.stat(name).st_mode)  # as the umask says; safetensors makes it 0o600
-    try:
-        try:
-            safetensors.numpy.save_file(arrays, name, metadata)
-        except safetensors.SafetensorError as error:
-            raise OSError(f"{path}: cannot be written: {error}") from error
-        os.chmod(name, mode)
-        _sync(name)
-        os.replace(name, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
-    _sync(target.parent)
+    save_tensors(path, metadata, arrays)
 
 
 def load(path: str | os.PathLike[str]) -> Contents:
@@ -122,11 +102,3 @@ def _check_values(path: str | os.PathLike[str], arrays: dict[str, NDArray[Any]],
             raise ValueError(
                 f"{path}: expected {name} from 0 to {largest}, got {array.min()} to {array.max()}"
             )
-
-
-def _sync(path: str | os.PathLike[str]) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

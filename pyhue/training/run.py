@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 from pyhue._files.atomic import remove_temporaries, write_atomically
+from pyhue._files.tables import write_csv
 from pyhue._runs.config import TrainConfig
 from pyhue._runs.results import CONFIG, RESULT, load_run
 from pyhue.training.data import DataSet, Fold
@@ -85,6 +84,4 @@ def _begin(config: TrainConfig, data: DataSet, out: Path) -> None:
     remove_temporaries(out)
     write_atomically(out / CONFIG, config.to_json())
     if data.skipped:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("file", "reason"), *data.skipped])
-        write_atomically(out / SKIPPED, text.getvalue())
+        write_csv(out / SKIPPED, ("file", "reason"), data.skipped)
