@@ -1,4 +1,4 @@
-"""The rival of `pyhue demo`: nearest neighbours in plain NumPy, and whether two answers agree."""
+"""The rival of `pyhue demo`, nearest neighbours in plain NumPy; and whether two answers agree, also for bench/."""
 
 from __future__ import annotations
 
