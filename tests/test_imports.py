@@ -1,7 +1,7 @@
 """Who imports whom: no circle between files or between rooms, type-only imports included.
 
-A room is a package folder under pyhue/, or a single file beside them. Imports go downwards only, so that a room
-can be read, tested and moved without those above it.
+A room is a package folder under pyhue/, or a single file beside them. Imports go downwards only, so that a
+room can be read, tested and moved without those above it.
 """
 
 import ast

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from pyhue._files.atomic import remove_temporaries, write_atomically
 from pyhue._files.tables import write_csv
 from pyhue._runs.config import TrainConfig
 from pyhue._runs.results import CONFIG, RESULT, load_run
+from pyhue.backbones import load_backbone
 from pyhue.training.data import DataSet, Fold
 from pyhue.training.fold import train_fold
 from pyhue.training.report import summary, write_report
@@ -37,6 +40,7 @@ def train(config: TrainConfig, out: Path) -> str:
         if config.batch_size < 2 * team.size:
             raise ValueError(f"batch_size: expected at least 2 for each of {team.size} processes")
         _check_options(config, out)
+        _check_backbone(config)
         data = DataSet(config)
         folds = data.folds(config)
         pending = [fold for fold in folds if not _finished(fold, out)]
@@ -68,6 +72,12 @@ def _check_options(config: TrainConfig, out: Path) -> None:
     ]
     if differences:
         raise ValueError(f"{out} has a run with other options: {'; '.join(differences)}; take another --out")
+
+
+def _check_backbone(config: TrainConfig) -> None:
+    """Makes the network once, so that one that cannot be made is an error before images are read."""
+    with torch.random.fork_rng([]):
+        load_backbone(config.backbone, config.pretrained, config.image_size)
 
 
 def _finished(fold: Fold, out: Path) -> bool:
