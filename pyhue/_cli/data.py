@@ -44,7 +44,7 @@ def add_image_options(parser: argparse.ArgumentParser, needed: bool) -> None:
 def extract(options: argparse.Namespace, out: Path, check: Check = _accept) -> Features:
     """Activations of the folder `options.data`, written to `out` or read from there when it is whole.
 
-    What can be wrong with the options shows before the images are read, and all of it before any is written.
+    A wrong network or size is an error before the images are read, anything wrong before a file is written.
     """
     require("torch", "PIL")
     import torch

@@ -9,7 +9,7 @@ import torch
 from pyhue._files.atomic import remove_temporaries, write_atomically
 from pyhue._files.tables import write_csv
 from pyhue._runs.config import TrainConfig
-from pyhue._runs.results import CONFIG, RESULT, load_run
+from pyhue._runs.results import CHECKPOINT, CONFIG, RESULT, load_run
 from pyhue.backbones import load_backbone
 from pyhue.training.data import DataSet, Fold
 from pyhue.training.fold import train_fold
@@ -65,10 +65,12 @@ def _report(data: DataSet, folds: list[Fold], out: Path) -> str:
 def _check_options(config: TrainConfig, out: Path) -> None:
     if not (out / CONFIG).exists():
         return
-    there = load_run(out).config
+    there = load_run(out)
+    if not there.results and not any(out.glob(f"seed-*/fold-*/{CHECKPOINT}")):
+        return  # nothing was kept: the loss became infinite in the first epoch, say
     differences = [
-        f"{name} is {getattr(there, name)!r} there and {getattr(config, name)!r} here"
-        for name in there.differences(config)
+        f"{name} is {getattr(there.config, name)!r} there and {getattr(config, name)!r} here"
+        for name in there.config.differences(config)
     ]
     if differences:
         raise ValueError(f"{out} has a run with other options: {'; '.join(differences)}; take another --out")
