@@ -37,7 +37,7 @@ def replacing(
     """
     given = Path(os.fsdecode(path))
     with naming(given):
-        target = resolved(given)
+        target = Path(os.path.realpath(given))
         mode = mode_of(target)
         hidden = target.with_name(f".{target.name}")
         temporary = beside(hidden, f".{token or secrets.token_hex(4)}.tmp")
@@ -72,23 +72,11 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def resolved(path: Path) -> Path:
-    """The file that `path` names, behind any symbolic links; it need not be there.
-
-    Raises:
-        OSError: the links lead in a circle.
-    """
-    target = Path(os.path.realpath(path))
-    if target.is_symlink():
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-    return target
-
-
 def mode_of(target: Path) -> int | None:
     """The permissions of a file; None where there is none.
 
     Raises:
-        OSError: there can be none, or what is there is no regular file.
+        OSError: there can be none, links lead in a circle, or what is there is no regular file.
     """
     try:
         mode = target.stat().st_mode

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pyhue._files.atomic import beside, mode_of, naming, replacing, resolved, sync
+from pyhue._files.atomic import beside, mode_of, naming, replacing, sync
 
 
 class ResumableFile:
@@ -34,7 +34,7 @@ class ResumableFile:
         self.path = Path(path)
         self.source, self.offset, self.size = source, len(header), size
         with naming(self.path):
-            self.target = resolved(self.path)
+            self.target = Path(os.path.realpath(self.path))
             self.part, self.note = (beside(self.target, ending) for ending in (".part", ".part.json"))
             if mode_of(self.target) is not None:
                 with open(self.target, "rb") as file:
