@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhue import _core
+from pyhue._threads import follow_torch
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -98,6 +99,7 @@ def vector_rows(array: NDArray[np.floating[Any]], name: str, normalize: bool) ->
 
     All-zero rows stay zero. A row's values do not depend on the rows around it.
     """
+    follow_torch()
     wide: NDArray[Any] = np.ascontiguousarray(array, np.float64 if array.dtype == np.float64 else np.float32)
     rows, bad = _core.store_rows(wide, normalize)
     if bad >= 0 and not np.isfinite(wide[bad]).all():

@@ -10,6 +10,7 @@ import numpy as np
 from pyhue import _core
 from pyhue._arrays import positive_integer
 from pyhue._libraries import is_built
+from pyhue._threads import follow_torch
 
 _MAX_THREADS = 1024
 
@@ -17,13 +18,16 @@ _MAX_THREADS = 1024
 def get_num_threads() -> int:
     """How many threads the NumPy side uses; the torch ops use torch's.
 
-    The default is the number of CPUs that this process may use, bounded by `OMP_NUM_THREADS`.
+    The default is the number of CPUs that this process may use, bounded by `OMP_NUM_THREADS`. Until
+    `set_num_threads` is called, `threadpoolctl.threadpool_limits` changes it, and in a worker process of
+    torch's DataLoader it is 1.
     """
+    follow_torch()
     return _core.num_threads()
 
 
 def set_num_threads(n: int) -> None:
-    """Use `n` threads, 1 to 1024. Results do not depend on it."""
+    """Use `n` threads, 1 to 1024, whatever else says how many. Results do not depend on it."""
     _core.set_num_threads(positive_integer(n, "n", _MAX_THREADS))
 
 

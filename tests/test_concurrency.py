@@ -289,7 +289,8 @@ memory = pyhue.PixelMemory(512, normalize=False)
 memory.add(np.ones((1, 1, 512), np.float32), [0])  # one vector: preparing the queries takes all the time
 index, stored = memory._on_cpu.ready_index(memory), memory._stored
 queries = np.random.default_rng(0).random((5000, 512), np.float32)
-arguments = index._memory(stored), index._queries(np.tile(queries, (6, 1)))
+pieces = [pyhue._core.Piece(stored.array, piece.core) for piece in index._pieces]
+arguments = pieces, pyhue._core.Layout(*index._pieces[0].layout), index._queries(np.tile(queries, (6, 1)))
 outcomes = set()
 for i in range(20):
     try:

@@ -81,8 +81,17 @@ def _clusters_fit(clusters: Clusters, plan: Plan, stored: Stored) -> bool:
         and starts[0] == 0
         and starts[-1] == len(order)
         and bool((np.diff(starts) >= 0).all())
-        and bool((np.sort(order) == np.arange(len(order))).all())
+        and _each_once(order, stored)
     )
+
+
+def _each_once(order: NDArray[np.int64], stored: Stored) -> bool:
+    """Whether `order` has each row up to some one that can be found, once; it may have others."""
+    if not 0 <= order.min(initial=0) <= order.max(initial=0) < max(1, len(stored)):
+        return False
+    times = np.bincount(order, minlength=len(stored))
+    findable = stored.findable(0, int(order.max(initial=-1)) + 1)
+    return bool(times.max(initial=0) <= 1 and times[findable].all())
 
 
 def _is(array: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> bool:

@@ -73,7 +73,7 @@ class HostSearch:
             if self.index is None:
                 large = len(memory) >= _OPTIMIZE_FROM
                 self.index = optimized(stored, memory.images) if large else unoptimized(stored)
-            self.index.update(stored)
+            self.index = self.index.extended(stored)
             return self.index
 
     def _search(

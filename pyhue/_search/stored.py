@@ -28,6 +28,10 @@ class Stored:
         part = self.array[which]
         return part if part.dtype == np.float32 else (part.astype(np.uint32) << 16).view(np.float32)
 
+    def findable(self, begin: int, end: int) -> NDArray[np.int64]:
+        """Those of the rows begin .. end - 1 that may be neighbours."""
+        return np.arange(begin, end)
+
     def parts(self, size: int = 8192) -> Iterator[NDArray[np.float32]]:
         """All vectors, `size` at a time."""
         for start in range(0, len(self), size):
