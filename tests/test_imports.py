@@ -5,6 +5,7 @@ room can be read, tested and moved without those above it.
 """
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,45 @@ def test_no_circle_between_files():
 def test_no_circle_between_rooms():
     found = circle(rooms(GRAPH))
     assert not found
+
+
+def table_of_rooms():
+    """Rooms by the row of the table in docs/design.md that names them."""
+    text = (ROOT / "docs" / "design.md").read_text().split("\n## Rooms\n")[1].split("\n## ")[0]
+    places = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    named = [(row, re.findall(r"`(\w+)(?:/|\.py)`", place)) for row, place in enumerate(places)]
+    return {f"pyhue.{name}": row for row, names in named for name in names}
+
+
+def test_every_room_is_in_the_table():
+    assert set(table_of_rooms()) == set(rooms(GRAPH)) - {"pyhue", "pyhue._core"}
+
+
+def test_rooms_import_from_their_own_row_and_those_below():
+    rows = table_of_rooms()
+    pairs = [(room, other) for room, others in rooms(GRAPH).items() for other in others]
+    upwards = [pair for pair in pairs if rows.keys() >= set(pair) and rows[pair[0]] > rows[pair[1]]]
+    assert not upwards
+
+
+def test_torch_is_imported_at_once_only_where_its_users_are():
+    """Elsewhere, when it is needed; so that retrieval runs without it."""
+
+    def at_once(statements):
+        for node in statements:
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield node.module
+            elif isinstance(node, ast.Try):
+                yield from at_once(node.body)
+
+    importing = {
+        name.split(".")[1]
+        for name, path in files(ROOT / "pyhue").items()
+        if any(other.split(".")[0] == "torch" for other in at_once(ast.parse(path.read_text()).body))
+    }
+    assert importing == {"nn", "backbones", "training", "_demo"}
 
 
 def test_only_the_command_imports_the_whole_package():
