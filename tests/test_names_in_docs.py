@@ -17,7 +17,7 @@ THERE = {path.name for name in FOLDERS for path in (ROOT / name).rglob("*")}
 THERE |= {path.name for path in DOCUMENTS}
 #: What builds, benchmarks and commands make; placeholders.
 MADE = re.compile(
-    r"bench/results|pyhue/_(core|emulation)$|\.so$|/NAME|^(report\.md|FILE\.py|NAME\..*|_kernels\.h)$"
+    r"bench/results|pyhue/_(core|emulation)$|\.so$|/NAME|^((report|descriptors)\.md|FILE\.py|NAME\..*|_kernels\.h)$"
 )
 
 _PATH = re.compile(rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})/[\w./*{{}},-]*[\w/*}}]")
@@ -56,5 +56,5 @@ def test_comments(path):
 
 
 def test_what_is_not_there_is_found():
-    text = "`pyhue/nowhere/`, csrc/core/search.{h,xyz}, tests/test_*.py, nothing.py, search.h, pyhue/_cli/NAME.py"
+    text = "`pyhue/nowhere/`, csrc/core/search.{h,xyz}, tests/test_*.py, nothing.py, search.h, pyhue/NAME.py"
     assert missing(text, files=True) == ["pyhue/nowhere/", "csrc/core/search.xyz", "nothing.py"]
