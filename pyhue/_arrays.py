@@ -47,6 +47,16 @@ def floating(value: Any, name: str) -> NDArray[np.floating[Any]]:
     return array
 
 
+def feature_map_array(value: Any) -> NDArray[np.floating[Any]]:
+    """Like `floating`, for the argument feature_maps: (images, channels, H, W), none of the sizes 0."""
+    maps = floating(value, "feature_maps")
+    if maps.ndim != 4 or 0 in maps.shape:
+        raise ValueError(
+            f"feature_maps: expected (images, channels, H, W), each at least 1, got {maps.shape}"
+        )
+    return maps
+
+
 def integers(value: Any, name: str) -> NDArray[np.int64]:
     """Like `to_numpy`, for integer dtypes only, as int64."""
     array = to_numpy(value, name)

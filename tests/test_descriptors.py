@@ -168,7 +168,7 @@ def test_command_writes_its_tables(tmp_path, capsys):
     text = capsys.readouterr().out
     assert text == (out / "descriptors.md").read_text()
     assert "| pixel vectors | " in text
-    assert "| PixelMemory, exact | " in text
+    assert "| PixelMemory, exact " in text
     with open(out / "descriptors.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["descriptor"] for row in rows][-1] == "VLAD"

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-import stat
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
+from pyhue._files.tensors import save_tensors
 from pyhue._search.stored import Stored
 
 _VERSION = 1
@@ -48,29 +44,13 @@ class Contents(NamedTuple):
 
 
 def save(path: str | os.PathLike[str], kind: Format, contents: Contents) -> None:
-    """Writes to a temporary file beside `path`, syncs it, renames it to `path`."""
-    target = Path(os.fsdecode(path))
+    """Writes a file, atomically."""
     arrays = {"vectors": contents.vectors} | contents.columns
-    arrays |= {_PLAN + name: np.ascontiguousarray(array) for name, array in contents.plan.items()}
+    arrays |= {_PLAN + name: array for name, array in contents.plan.items()}
     metadata = {"format": kind.name, "version": str(_VERSION), "plan": contents.plan_numbers} | {
         name: str(number) for name, number in contents.numbers.items()
     }
-    name = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
-    os.close(os.open(name, os.O_CREAT | os.O_EXCL, 0o666))
-    mode = stat.S_IMODE(os.stat(name).st_mode)  # as the umask says; safetensors makes it 0o600
-    try:
-        try:
-            safetensors.numpy.save_file(arrays, name, metadata)
-        except safetensors.SafetensorError as error:
-            raise OSError(f"{path}: cannot be written: {error}") from error
-        os.chmod(name, mode)
-        _sync(name)
-        os.replace(name, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
-    _sync(target.parent)
+    save_tensors(path, metadata, arrays)
 
 
 def load(path: str | os.PathLike[str], kind: Format) -> Contents:
@@ -145,11 +125,3 @@ def _vectors(path: str, source: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
             raise ValueError(f"{path}: expected finite vectors, got NaN or Inf")
         zero.append(begin + np.flatnonzero(~part.any(axis=1)))
     return vectors, np.concatenate(zero)
-
-
-def _sync(path: str | os.PathLike[str]) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

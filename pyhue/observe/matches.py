@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pyhue._arrays import positive_integer
-from pyhue.observe._check import checked_maps, image_batches
+from pyhue._arrays import feature_map_array, positive_integer
+from pyhue.observe._check import checked_labels, image_batches
 from pyhue.pixel_vectors import pixel_vectors
 from pyhue.vector_memory import VectorMemory
 
@@ -47,13 +47,34 @@ def find_matches(feature_maps: Any, k: int = 10, progress: bool = False) -> Matc
         >>> find_matches(maps, k=5).images.shape
         (3, 4, 5)
     """
-    maps = checked_maps(feature_maps)
+    maps = feature_map_array(feature_maps)
     found = np.empty((len(maps), 2, maps.shape[2] * maps.shape[3], positive_integer(k, "k")), np.int32)
     with tqdm(total=len(maps), desc="matches", unit="image", disable=None if progress else True) as bar:
         for start, part in match_batches(maps, k):
             found[start : start + len(part)] = part
             bar.update(len(part))
     return Matches(found[:, 0], found[:, 1])
+
+
+def by_class(
+    matches: Matches, labels: Any, size: tuple[int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Classes of the images, and which matches (images, H * W, k) are of the same and which of other classes.
+
+    Args:
+        matches: what `find_matches` found.
+        labels: non-negative integers (images,), the class of each image.
+        size: (H, W) of the maps.
+
+    Raises:
+        TypeError, ValueError: a dtype or shape is wrong, or a label is negative.
+    """
+    classes = checked_labels(labels, len(matches.images))
+    if matches.images.shape[1] != size[0] * size[1]:
+        raise ValueError(f"size: expected H * W = {matches.images.shape[1]}, got {size}")
+    found = matches.images >= 0
+    same = classes[matches.images] == classes[:, None, None]
+    return classes, found & same, found & ~same
 
 
 def match_batches(
