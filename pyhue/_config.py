@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import platform
 
 import numpy as np
 
 from pyhue import _core
 from pyhue._arrays import positive_integer
+from pyhue._libraries import is_built
 from pyhue._threads import follow_torch
 
 _MAX_THREADS = 1024
@@ -42,15 +42,15 @@ def config() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch,
-        "torch ops": _built("pyhue._torch"),
-        "CUDA ops": _built("pyhue._torch_cuda"),
+        "torch ops": _built("_torch"),
+        "CUDA ops": _built("_torch_cuda"),
         "instruction set": f"{_core.isa()} (available: {', '.join(_core.available_isas())})",
         "threads": str(get_num_threads()),
     }
 
 
-def _built(module: str) -> str:
-    return "built" if importlib.util.find_spec(module) else "not built"
+def _built(library: str) -> str:
+    return "built" if is_built(library) else "not built"
 
 
 def show_config() -> None:
