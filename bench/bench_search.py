@@ -24,9 +24,13 @@ K = 10
 
 
 def filled(vectors, labels=None):
-    memory = pyhue.PixelMemory(vectors.shape[-1])
-    activations = vectors if vectors.ndim == 3 else vectors[:, None]
-    memory.add(activations, np.zeros(len(activations), np.int64) if labels is None else labels)
+    """Vectors (n, dim), or pixel vectors (images, pixels, dim) with labels."""
+    if labels is None:
+        memory = pyhue.VectorMemory(vectors.shape[-1])
+        memory.add(vectors)
+    else:
+        memory = pyhue.PixelMemory(vectors.shape[-1])
+        memory.add(vectors, labels)
     return memory
 
 

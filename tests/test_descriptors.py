@@ -121,9 +121,10 @@ def test_zero_vectors_are_left_out():
     asked[0, 0], asked[1, 0] = axes[0] + 2 * axes[11], axes[3] + 2 * axes[10]
     labels = np.array([2, 1, 1, 0])
     np.testing.assert_array_equal(classify(stored, labels, asked, 1)[0], [2, 0])
-    memory = PixelMemory(12)
+    memory = PixelMemory(12, normalize=False)
     memory.add(stored, labels)
-    assert (memory.search(asked[:, 0], 1).indices % 3 == 2).all()  # as they are here
+    unit = asked[:, 0] / np.sqrt(5)
+    assert (memory.search(unit, 1).indices % 3 == 2).all()  # as they are here
 
 
 def test_difference_is_paired(features):

@@ -20,25 +20,25 @@ namespace {
 template <class T>
 using Array = py::array_t<T, py::array::c_style>;
 
-template <class Value>
-py::tuple store_rows_array(const Array<Value>& from, bool normalize) {
-  const int64_t count = from.shape(0);
-  const int dim = static_cast<int>(from.shape(1));
-  Array<float> to({count, from.shape(1)});
-  const Value* from_data = from.data();
-  float* to_data = to.mutable_data();
-  int64_t bad;
-  {
-    py::gil_scoped_release release;
-    bad = store_rows(from_data, count, dim, normalize, to_data, pool_executor(nullptr, nullptr));
+// Writes to `to`, (n, dim), and `zero`, (n,); returns the first bad row, or -1.
+template <class Value, class Stored>
+int64_t store_rows_arrays(const Array<Value>& from, bool normalize, Array<Stored>& to, Array<bool>& zero) {
+  const int64_t count = from.shape(0), dim = from.shape(1);
+  if (to.ndim() != 2 || to.shape(0) != count || to.shape(1) != dim || zero.ndim() != 1 || zero.shape(0) != count) {
+    throw py::value_error("store_rows: the shapes differ");
   }
-  return py::make_tuple(to, bad);
+  const Value* from_data = from.data();
+  Stored* to_data = to.mutable_data();
+  bool* zero_data = zero.mutable_data();
+  py::gil_scoped_release release;
+  return store_rows(from_data, count, static_cast<int>(dim), normalize, to_data, zero_data,
+                    pool_executor(nullptr, nullptr));
 }
 
-Array<uint16_t> store_bfloat16_array(const Array<float>& from) {
-  Array<uint16_t> to({from.shape(0), from.shape(1)});
-  store_bfloat16(from.data(), from.size(), to.mutable_data(), pool_executor(nullptr, nullptr));
-  return to;
+template <class Value, class Stored>
+void define_store_rows(py::module_& m) {
+  m.def("store_rows", &store_rows_arrays<Value, Stored>, py::arg("values"), py::arg("normalize"),
+        py::arg("to").noconvert(), py::arg("zero").noconvert());
 }
 
 Array<double> project_array(const Array<double>& vectors, const Array<double>& rows) {
@@ -84,9 +84,10 @@ PYBIND11_MODULE(_core, m) {
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
   m.def("limit_threads", &limit_threads);
-  m.def("store_rows", &store_rows_array<float>);
-  m.def("store_rows", &store_rows_array<double>);
-  m.def("store_bfloat16", &store_bfloat16_array);
+  define_store_rows<float, float>(m);
+  define_store_rows<double, float>(m);
+  define_store_rows<float, uint16_t>(m);
+  define_store_rows<double, uint16_t>(m);
   m.def("project", &project_array);
   bind_search(m);
   m.def("density", &density_arrays);

@@ -24,7 +24,7 @@ def to_arrays(index: Index) -> tuple[Arrays, str]:
     if plan.rotation is not None:
         arrays["rotation"] = plan.rotation
     if clusters is not None:
-        arrays |= {name: getattr(clusters, name) for name in ("centroids", "order", "starts")}
+        arrays |= {"centroids": clusters.centroids} | _whole(clusters)
     numbers = {name: getattr(plan, name) for name in _NUMBERS}
     return arrays, json.dumps(numbers | {"measured": index.measured})
 
@@ -54,6 +54,14 @@ def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Inde
     index = Index(stored, plan, clusters)
     index.measured = measured
     return index
+
+
+def _whole(clusters: Clusters) -> Arrays:
+    """Order and starts for a file, where every row up to the last has a place: hidden ones at the end."""
+    order, starts = clusters.order, clusters.starts.copy()
+    hidden = np.setdiff1d(np.arange(order.max(initial=-1) + 1), order, assume_unique=True)
+    starts[-1] += len(hidden)
+    return {"order": np.concatenate((order, hidden)), "starts": starts}
 
 
 def _plan_fits(plan: Plan, stored: Stored) -> bool:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin
 
-from pyhue._arrays import feature_map_array, positive_integer, vector_rows
+from pyhue._arrays import feature_map_array, positive_integer
+from pyhue._rows import vector_rows
 from pyhue.pixel_vectors import pixel_vectors
 
 _BATCH = 64  # images at once
