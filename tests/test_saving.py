@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import json
 import os
 import signal
 import stat
@@ -247,3 +248,11 @@ def test_tensors_come_back(kind, shape, tmp_path):
             np.testing.assert_array_equal(got, expected)
         assert not file.array(name).flags.writeable
         assert file.array(name).flags.aligned
+
+
+def test_dtypes_that_numpy_does_not_have(tmp_path):
+    header = json.dumps({"a": {"dtype": "BF16", "shape": [3], "data_offsets": [0, 6]}}).encode()
+    (tmp_path / "file").write_bytes(len(header).to_bytes(8, "little") + header + bytes(6))
+    file = open_tensors(tmp_path / "file")
+    with pytest.raises(ValueError, match=r"file: expected a of one of U8, .*, got BF16"):
+        file.array("a")

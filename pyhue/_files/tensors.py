@@ -59,16 +59,21 @@ def save_tensors(
 class TensorFile(NamedTuple):
     """A file that was checked and mapped: what is not used is not read."""
 
+    path: str
     metadata: dict[str, str]
     layout: Layout
     starts: dict[str, int]  #: first byte of each array
     content: NDArray[np.uint8]  #: the whole file, read-only
 
     def array(self, name: str) -> _Array:
-        """One of the arrays, of a dtype that NumPy has; a read-only view of the file."""
+        """One of the arrays, a read-only view of the file.
+
+        Raises:
+            ValueError: NumPy does not have its dtype.
+        """
         dtype, shape = self.layout[name]
         if dtype not in _DTYPES:
-            raise TypeError(f"{name}: expected one of {', '.join(_DTYPES)}, got {dtype}")
+            raise ValueError(f"{self.path}: expected {name} of one of {', '.join(_DTYPES)}, got {dtype}")
         begin, size = self.starts[name], math.prod(shape) * _DTYPES[dtype].itemsize
         return self.content[begin : begin + size].view(_DTYPES[dtype]).reshape(shape)
 
@@ -92,7 +97,7 @@ def open_tensors(path: str | os.PathLike[str], what: str = "safetensors file") -
     entries.pop("__metadata__", None)
     layout = {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
     starts = {name: 8 + size + entry["data_offsets"][0] for name, entry in entries.items()}
-    return TensorFile(metadata, layout, starts, np.asarray(np.memmap(path, np.uint8, "r")))
+    return TensorFile(path, metadata, layout, starts, np.asarray(np.memmap(path, np.uint8, "r")))
 
 
 def _word(dtype: np.dtype[Any]) -> str:
