@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, Any
+
+from pyhue._libraries import load_operators
 
 if TYPE_CHECKING:
     import torch
@@ -22,11 +23,4 @@ def operators(device: torch.device) -> Any:
         raise RuntimeError(f"device: expected one that torch can use, got {device}, and torch finds no GPU")
     if device.index is not None and device.index >= torch.cuda.device_count():
         raise RuntimeError(f"device: expected one of {torch.cuda.device_count()} GPUs, got {device}")
-    spec = importlib.util.find_spec("pyhue._torch_cuda")
-    if spec is None or spec.origin is None:
-        raise ImportError(
-            "pyhue was built without CUDA, because there was no nvcc or no torch with CUDA: reinstall it, "
-            "from its source folder (pip install --no-build-isolation --force-reinstall --no-deps .)"
-        )
-    torch.ops.load_library(spec.origin)  # type: ignore[no-untyped-call]
-    return torch.ops.pyhue
+    return load_operators("_torch_cuda")
