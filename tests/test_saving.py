@@ -26,6 +26,12 @@ def save_memory(path):
     memory.save(path)
 
 
+def save_vectors(path):
+    memory = pyhue.VectorMemory(4)
+    memory.add(np.random.default_rng(0).random((3, 4)))
+    memory.save(path)
+
+
 def save_resumable(path):
     file = ResumableFile(path, {"from": "here"}, b"head", 4)
     for piece in (b"ab", b"cd")[file.done // 2 :]:
@@ -38,6 +44,7 @@ REPLACING = {
     "write_csv": lambda path: write_csv(path, ("a", "b"), [(1, None)]),
     "save_tensors": lambda path: save_tensors(path, {}, {"a": np.arange(3)}),
     "PixelMemory.save": save_memory,
+    "VectorMemory.save": save_vectors,
 }
 WRITERS = REPLACING | {"ResumableFile": save_resumable}
 every_writer = pytest.mark.parametrize("writer", WRITERS)

@@ -6,16 +6,14 @@ import os
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors
 from numpy.typing import NDArray
 
-from pyhue._files.tensors import save_tensors
+from pyhue._files.tensors import TensorFile, open_tensors, save_tensors
 from pyhue._search.stored import Stored
 
 _VERSION = 1
 _PLAN = "plan."  # what an optimised memory's arrays begin with
 _CHECKED = 1 << 22  # values read and checked at once
-_WORDS: dict[str, type[np.generic]] = {"F32": np.float32, "U16": np.uint16, "I64": np.int64}
 
 
 class Format(NamedTuple):
@@ -56,20 +54,14 @@ def save(path: str | os.PathLike[str], kind: Format, contents: Contents) -> None
 def load(path: str | os.PathLike[str], kind: Format) -> Contents:
     """Reads and checks a file that `save` wrote."""
     path = os.fsdecode(path)
-    with open(path, "rb"):  # the usual OSError for a path that cannot be opened
-        pass
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            numbers = _checked_numbers(path, kind, metadata)
-            _check_layout(path, kind, file, numbers)
-            vectors, zero = _vectors(path, file.get_slice("vectors"))
-            columns = {name: file.get_tensor(name) for name in kind.columns}
-            names = list(file.keys())
-            plan = {name[len(_PLAN) :]: file.get_tensor(name) for name in names if name.startswith(_PLAN)}
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file: {error}") from error
-    return Contents(vectors, zero, columns, numbers, plan, metadata.get("plan", ""))
+    file = open_tensors(path)
+    numbers = _checked_numbers(path, kind, file.metadata)
+    _check_layout(path, kind, file, numbers)
+    vectors, zero = _vectors(path, file.array("vectors"))
+    columns = {name: file.array(name).copy() for name in kind.columns}
+    names = [name for name in file.layout if name.startswith(_PLAN)]
+    plan = {name[len(_PLAN) :]: file.array(name).copy() for name in names}
+    return Contents(vectors, zero, columns, numbers, plan, file.metadata.get("plan", ""))
 
 
 def require_range(path: str | os.PathLike[str], name: str, array: NDArray[np.int64], largest: int) -> None:
@@ -96,25 +88,23 @@ def _checked_numbers(path: str, kind: Format, metadata: dict[str, str]) -> dict[
     return numbers
 
 
-def _check_layout(path: str, kind: Format, file: Any, numbers: dict[str, int]) -> None:
+def _check_layout(path: str, kind: Format, file: TensorFile, numbers: dict[str, int]) -> None:
     """Names, dtypes and shapes, before anything is read."""
     dtypes = {"vectors": "U16" if numbers["bfloat16"] else "F32"} | dict.fromkeys(kind.columns, "I64")
-    names = list(file.keys())
-    if {name for name in names if not name.startswith(_PLAN)} != set(dtypes):
-        raise ValueError(f"{path}: expected the arrays {', '.join(dtypes)}, got {', '.join(names)}")
-    parts = {name: file.get_slice(name) for name in dtypes}
-    n = (*parts["vectors"].get_shape(), 0)[0]
+    if {name for name in file.layout if not name.startswith(_PLAN)} != set(dtypes):
+        raise ValueError(f"{path}: expected the arrays {', '.join(dtypes)}, got {', '.join(file.layout)}")
+    n = (*file.layout["vectors"][1], 0)[0]
     for name, dtype in dtypes.items():
         shape = [n, numbers["dim"]] if name == "vectors" else [n]
-        got = parts[name].get_dtype(), parts[name].get_shape()
-        if got != (dtype, shape):
-            raise ValueError(f"{path}: expected {name} of {dtype} {shape}, got {got[0]} {got[1]}")
+        got_dtype, got_shape = file.layout[name]
+        if (got_dtype, list(got_shape)) != (dtype, shape):
+            raise ValueError(f"{path}: expected {name} of {dtype} {shape}, got {got_dtype} {list(got_shape)}")
 
 
-def _vectors(path: str, source: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def _vectors(path: str, source: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The vectors, read a part at a time into the place where they stay; and which are all zero."""
-    n, dim = source.get_shape()
-    vectors = np.empty((n, dim), _WORDS[source.get_dtype()])
+    n, dim = source.shape
+    vectors = np.empty((n, dim), source.dtype)
     zero = [np.empty(0, np.int64)]
     step = max(1, _CHECKED // max(1, dim))
     for begin in range(0, n, step):
