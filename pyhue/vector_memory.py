@@ -214,11 +214,12 @@ class VectorMemory:
 
             On the CPU also plan ("plain": every channel is read; "sparse": each tile of queries reads the
             channels where its norm lies; "principal": leading principal directions), block_dims and row_dims
-            (coordinates that the first and second filter keep), omit (share of a query's norm that a sparse
-            tile may leave out). After `optimize` also what it measured on its sample: dims (that the first
-            filter read of each vector), after_blocks and after_rows (shares of vectors that survived the
-            first and both filters), gf_eq (2 x dim x pairs / time of searching the sample's queries, in 1e9
-            a second) and seconds (of `optimize`).
+            (coordinates that the first and second filter keep), block_dtype (of the first: "int8", or
+            "bfloat16"), omit (share of a query's norm that a sparse tile may leave out). After `optimize`
+            also what it measured on its sample: dims (that the first filter read of each vector),
+            after_blocks and after_rows (shares of vectors that survived the first and both filters), gf_eq
+            (2 x dim x pairs / time of searching the sample's queries, in 1e9 a second) and seconds (of
+            `optimize`).
 
             On a GPU also on_gpu, packed_on_gpu and on_host (how many vectors lie there whole, lie there
             packed, are copied for each search) and gpu_bytes.

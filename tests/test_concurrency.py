@@ -468,14 +468,14 @@ def test_adding_does_not_wait_for_packing(monkeypatch):
     memory = memory_of(vectors[:100])
     memory.search(queries)
     begun, go_on = threading.Event(), threading.Event()
-    real = host.Index.extended
+    real = host.extended
 
     def slow(*arguments):
         begun.set()
         assert go_on.wait(60)
         return real(*arguments)
 
-    monkeypatch.setattr(host.Index, "extended", slow)
+    monkeypatch.setattr(host, "extended", slow)
     memory.add(vectors[None, 100:200], [1])
     thread = threading.Thread(target=memory.search, args=(queries,))
     thread.start()

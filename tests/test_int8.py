@@ -125,7 +125,9 @@ def test_a_coordinate_costs_a_byte():
     assert sizes[0] - sizes[1] == vectors.size
 
 
-@pytest.mark.parametrize("steps", [np.zeros(4), -np.ones(4), np.full(4, np.nan), np.full(4, np.inf), np.ones(3)])
+@pytest.mark.parametrize(
+    "steps", [np.zeros(4), -np.ones(4), np.full(4, np.nan), np.full(4, np.inf), np.ones(3)]
+)
 def test_steps_that_are_none(steps):
     vectors = np.ones((3, 4), np.float32)
     with pytest.raises(ValueError, match=r"^steps: expected"):

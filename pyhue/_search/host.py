@@ -12,7 +12,7 @@ from pyhue._arrays import floating, like, neighbor_count
 from pyhue._locks import Lock
 from pyhue._rows import query_rows
 from pyhue._search.index import Index
-from pyhue._search.optimize import optimized, unoptimized
+from pyhue._search.optimize import extended, optimized, unoptimized
 from pyhue._search.stored import Stored, require_queries, require_vectors
 
 _OPTIMIZE_FROM = 20_000  # vectors: the first search of a memory of at least so many optimises it
@@ -81,7 +81,7 @@ class HostSearch:
                 with self._packing.held(wait=False) as holds:
                     if holds:
                         self._compared = 0
-                        self.index = index = self.index.extended(latest())
+                        self.index = index = extended(self.index, latest())
         return index
 
 

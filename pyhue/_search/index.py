@@ -28,6 +28,7 @@ class Index:
         self.plan = plan
         self.clusters = None if clusters is None else clusters.of(stored)
         self.measured: dict[str, float] = {}  #: what `optimize` found out
+        self.planned = len(stored)  #: how many rows there were when it was made
         self._orthogonality_error = plan.orthogonality_error
         end = len(stored) if clusters is None else int(clusters.order.max(initial=-1)) + 1
         order = stored.findable(0, end) if self.clusters is None else self.clusters.order

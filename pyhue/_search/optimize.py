@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from pyhue._search.clusters import cluster
 from pyhue._search.index import Index
-from pyhue._search.plan import FloatArray, Plan, in_bytes, mean, plain, principal, principal_directions, sparse
+from pyhue._search.plan import (
+    FloatArray,
+    Plan,
+    in_bytes,
+    mean,
+    plain,
+    principal,
+    principal_directions,
+    sparse,
+)
 from pyhue._search.stored import Stored
 
 _K = 10
@@ -31,7 +40,7 @@ _ROW_COST = 3000
 _REFINE_COST = 90  # for each dimension of the vector
 
 _OMIT = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
-_BLOCK_DIMS = (64, 128, 192, 256, 384, 512)
+_BLOCK_DIMS = (64, 128, 192, 256, 384, 512, 640)
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,18 @@ class Estimate:
 
 def unoptimized(stored: Stored) -> Index:
     """The index of a memory that nothing was measured of."""
-    return Index(stored, plain(mean(stored)))
+    sample = stored.rows(slice(None, None, max(1, -(-len(stored) // _SAMPLE))))
+    return Index(stored, in_bytes(plain(mean(stored)), sample))
+
+
+def extended(index: Index, stored: Stored) -> Index:
+    """The index with the rows that came later; where nothing was measured and there are twice as many, anew.
+
+    The steps of its blocks are those of the vectors that it was made for.
+    """
+    if not index.measured and len(stored) >= 2 * index.planned:
+        return unoptimized(stored)
+    return index.extended(stored)
 
 
 def optimized(stored: Stored, images: NDArray[np.int64]) -> Index:
@@ -114,7 +134,6 @@ def _candidates(
     center: FloatArray, directions: FloatArray | None, sample: NDArray[np.float32]
 ) -> Iterator[Plan]:
     dim = len(center)
-    yield plain(center)
     yield in_bytes(plain(center), sample)
     yield from (sparse(dim, omit) for omit in _OMIT)
     if directions is None:
@@ -122,8 +141,7 @@ def _candidates(
     for block_dims in _BLOCK_DIMS:
         for dims in sorted({min(dim, max(640, 2 * block_dims)), dim}):
             if block_dims + 32 <= dims:
-                plan = principal(center, directions, block_dims, dims)
-                yield from (plan, in_bytes(plan, sample))
+                yield in_bytes(principal(center, directions, block_dims, dims), sample)
 
 
 def _kth_distances(
