@@ -1,4 +1,4 @@
-"""Blocks of int8: the certificate on data made to break it. The families of `test_certificate.py` go through int8 too."""
+"""Blocks of int8 on data made to break them; the families of `test_certificate.py` go through them too."""
 
 import numpy as np
 import pytest

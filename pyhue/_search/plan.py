@@ -83,9 +83,9 @@ def principal(center: FloatArray, directions: FloatArray, block_dims: int, dims:
 def in_bytes(plan: Plan, sample: NDArray[np.float32]) -> Plan:
     """The plan with int8 blocks, whose steps suit a sample of the vectors.
 
-    A coordinate of standard deviation s counts in steps proportional to sqrt(s): coarser where values are large, but
-    less so than they are, since the query's coordinates, times the steps, share one scale. The largest coordinate of
-    the sample, in its steps, is 127 of them; what is beyond is cut, and counts as error.
+    A coordinate of standard deviation s counts in steps proportional to sqrt(s): coarser where values are
+    large, but less so than they are, since the query's coordinates, times the steps, share one scale. The
+    largest coordinate of the sample is 127 steps; what is beyond is cut, and counts as error.
     """
     coordinates, _ = plan.coordinates(sample, lambda vectors, rows: vectors @ rows.T)
     blocks = coordinates[:, : plan.block_dims]
