@@ -23,7 +23,7 @@ def unfused(tensors, target, labels, **options):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 def test_equals_the_unfused_loss(monkeypatch, dtype, weighted, reduction):
-    monkeypatch.setattr(_linear, "CHUNK_LOGITS", 200)  # several chunks, the last one not whole
+    monkeypatch.setattr(_linear, "CHUNK_BYTES", 200)  # several chunks, the last one not whole
     tensors, target, labels = example(45, 6, 11, dtype)
     target[3] = -100
     options = {
@@ -46,7 +46,7 @@ def test_equals_the_unfused_loss(monkeypatch, dtype, weighted, reduction):
 
 
 def test_16_bits_are_summed_in_float32(monkeypatch):
-    monkeypatch.setattr(_linear, "CHUNK_LOGITS", 1)  # 188 chunks
+    monkeypatch.setattr(_linear, "CHUNK_BYTES", 1)  # 188 chunks
     tensors, target, labels = example(3000, 6, 11, torch.bfloat16)
     loss = linear_hue_cross_entropy(*tensors, target, labels)
     found = torch.autograd.grad(loss, tensors)

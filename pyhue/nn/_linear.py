@@ -21,7 +21,8 @@ from pyhue.nn._autograd import (
 from pyhue.nn._ops import ops
 from pyhue.nn._options import REDUCTIONS, Options
 
-CHUNK_LOGITS = 1 << 24  # of a chunk, about: 64 MiB of float32, which their gradient overwrites
+CHUNK_BYTES = 100 << 20  # of a chunk's logits, which their gradient overwrites: docs/decisions/linear-form.md
+BLOCK_ELEMENTS = 1 << 22  # of a 16-bit product on its way into a float32 sum
 
 
 def _total(target: Tensor, class_weight: Tensor | None, options: Options) -> Tensor | float:
@@ -50,9 +51,9 @@ def _loss(
     row_weight = labels.new_ones(len(features)) / total
     loss = labels.new_zeros(())
     # Chunks of one size: a short one would read all weights and their gradients for a few rows.
-    chunks = max(1, round(len(features) * len(weight) / CHUNK_LOGITS))
-    rows = min(len(features), max(16, math.ceil(len(features) / chunks)))
-    room = features.new_empty(rows, len(weight))
+    chunks = math.ceil(len(features) * len(weight) * features.element_size() / CHUNK_BYTES)
+    rows = min(len(features), max(16, math.ceil(len(features) / max(1, chunks))))
+    room, ones = features.new_empty(rows, len(weight)), features.new_ones(rows)
     # Sums over several chunks are rounded to 16 bits when they are complete.
     sum_type = real if rows < len(features) else weight.dtype
     sums = [t if t.dtype == sum_type else torch.empty_like(t, dtype=sum_type) for t in gradients[1:3]]
@@ -75,7 +76,7 @@ def _loss(
         from_hue = (grad_hue @ hue_weight.to(real)).to(x.dtype)
         torch.addmm(from_hue, logits, weight, out=gradients[0][chunk])
         _add_product(sums[0], logits.T, x, begin == 0)
-        sums[1] += logits.sum(0, dtype=sum_type)
+        sums[1] += torch.mv(logits.T, ones[: len(x)])  # a sum over rows of 16 bits takes six times as long
         _add_product(sums[2], grad_hue.T, x.to(real), begin == 0)
         sums[3] += grad_hue.sum(0)
     for gradient, complete in zip(gradients[1:], sums, strict=True):
@@ -89,9 +90,11 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
     if total.dtype == a.dtype:
         total.addmm_(a, b, beta=0.0 if first else 1.0)
         return
-    size = max(1, CHUNK_LOGITS // max(1, b.shape[1]))
+    size = max(1, BLOCK_ELEMENTS // max(1, b.shape[1]))
+    room = a.new_empty(min(size, len(a)), b.shape[1])
     for part, rows in zip(torch.split(total, size), torch.split(a, size), strict=True):
-        part.copy_(rows @ b) if first else part.add_(rows @ b)
+        product = torch.mm(rows, b, out=room[: len(rows)])
+        part.copy_(product) if first else part.add_(product)
 
 
 def _gradients(linears: tuple[Tensor, ...], labels: Tensor) -> list[Tensor]:
