@@ -107,7 +107,8 @@ def test_explain():
     assert (before["plan"], before["vectors"]) == ("plain", 700)
     memory.optimize()
     after = memory.explain()
-    assert {"plan", "block_dims", "row_dims", "omit", "bytes_per_vector", "vectors"} == set(before)
+    assert {"device", "plan", "block_dims", "row_dims", "omit", "bytes_per_vector", "vectors"} == set(before)
+    assert before["device"] == "cpu"
     assert set(after) == set(before) | {"dims", "after_blocks", "after_rows", "gf_eq", "seconds"}
     assert 0 <= after["after_rows"] <= after["after_blocks"] <= 1
     assert after["bytes_per_vector"] > 96 * 4

@@ -1,5 +1,6 @@
 #include "core/isa.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <stdexcept>
 
@@ -41,16 +42,16 @@ const Level* highest() {
   return best;
 }
 
-const Level*& current() {
-  static const Level* level = highest();
+std::atomic<const Level*>& current() {
+  static std::atomic<const Level*> level{highest()};
   return level;
 }
 
 }  // namespace
 
-const Kernels& kernels() { return *current()->kernels; }
+const Kernels& kernels() { return *current().load()->kernels; }
 
-std::string isa() { return current()->name; }
+std::string isa() { return current().load()->name; }
 
 std::vector<std::string> available_isas() {
   std::vector<std::string> names;
@@ -66,7 +67,7 @@ void set_isa(const std::string& name) {
     if (!level.kernels || !level.runs_here()) {
       throw std::invalid_argument("PYHUE_ISA=" + name + " is not available on this CPU");
     }
-    current() = &level;
+    current().store(&level);
     return;
   }
   throw std::invalid_argument("PYHUE_ISA=" + name + " is not one of generic, avx2, avx512, avx512bf16");

@@ -2,9 +2,10 @@
 // *_kernel.h, included here, and a member of the table.
 #include "core/kernels.h"
 
+#include "core/distance_kernel.h"
 #include "core/hue_cross_entropy_kernel.h"
 #include "core/project_kernel.h"
-#include "core/search_kernel.h"
+#include "core/screen_kernel.h"
 
 namespace pyhue {
 namespace PYHUE_LEVEL {

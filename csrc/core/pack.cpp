@@ -1,7 +1,7 @@
 #include "core/pack.h"
 
-#include "core/screening.h"
-#include "core/search_kernel_types.h"
+#include "core/bound.h"
+#include "core/screen_kernel_types.h"
 
 namespace pyhue {
 namespace {
@@ -29,7 +29,7 @@ double tail_norm(double squared_norm, double squared_part, double orthogonality_
   return squared > 0 ? std::sqrt(squared) * kUp : 0;
 }
 
-void pack(const Layout& layout, const Coordinates& c, int64_t first, const PackedMemory& to, const Executor& executor) {
+void pack(const Layout& layout, const Coordinates& c, int64_t first, const FilterArrays& to, const Executor& executor) {
   constexpr int64_t kRows = 256;
   const double eta = c.orthogonality_error;
   for_each_chunk(executor, (c.count + kRows - 1) / kRows, [&](int64_t chunk, int) {
@@ -52,7 +52,7 @@ void pack(const Layout& layout, const Coordinates& c, int64_t first, const Packe
         const int begin = layout.row_part(part), end = layout.row_part(part + 1);
         round(values + layout.block_dims + begin, std::max(0, layout.row_dims - begin), end - begin, huge,
               to.rows + position * layout.padded_row_dims() + begin, 1, squares);
-        float* bound = to.row_bounds + 2 * (position * kRowParts + part);
+        float* bound = to.row_bounds + kRowTerms * (position * kRowParts + part);
         bound[0] = error_term(squares.error);
         bound[1] = huge ? 0 : round_up(tail_norm(squared_norm, squares.exact, eta));
       }

@@ -21,7 +21,9 @@
 
 namespace pyhue {
 
+constexpr int kPackedVersion = 1;  // of what this file describes
 constexpr int kRowParts = 2;
+constexpr int kRowTerms = 2;  // of a part: error and tail
 
 // Which coordinates are stored, and how.
 struct Layout {
@@ -48,16 +50,25 @@ struct Coordinates {
 // Upper bound of the norm of what is left of `squared_norm` without `squared_part`.
 double tail_norm(double squared_norm, double squared_part, double orthogonality_error);
 
-// A packed memory. Position p is in lane p % kBlock of block p / kBlock.
-struct PackedMemory {
-  uint16_t* blocks;   // (ceil(n / kBlock), padded_block_dims, kBlock) bfloat16
-  float* bounds;      // (ceil(n / kBlock), kBoundTerms, kBlock): see BoundTerm
-  uint16_t* rows;     // (n, padded_row_dims) bfloat16, or null
-  float* row_bounds;  // (n, kRowParts, 2): error and tail of the blocks and the rows up to the end of a part, or null
+// The packed form of n vectors. Position p is in lane p % kBlock of block p / kBlock.
+struct Filters {
+  const uint16_t* blocks;   // (ceil(n / kBlock), padded_block_dims, kBlock) bfloat16
+  const float* bounds;      // (ceil(n / kBlock), kBoundTerms, kBlock): see BoundTerm
+  const uint16_t* rows;     // (n, padded_row_dims) bfloat16, or null
+  const float* row_bounds;  // (n, kRowParts, kRowTerms): error and tail of the blocks and the rows up to the end of a
+                            // part, or null
+};
+
+// The same, to be written.
+struct FilterArrays {
+  uint16_t* blocks;
+  float* bounds;
+  uint16_t* rows;
+  float* row_bounds;
 };
 
 // Writes positions first .. first + coordinates.count - 1.
-void pack(const Layout& layout, const Coordinates& coordinates, int64_t first, const PackedMemory& to,
+void pack(const Layout& layout, const Coordinates& coordinates, int64_t first, const FilterArrays& to,
           const Executor& executor);
 
 }  // namespace pyhue

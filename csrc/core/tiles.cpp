@@ -4,7 +4,7 @@
 #include <cstring>
 #include <numeric>
 
-#include "core/screening.h"
+#include "core/bound.h"
 
 namespace pyhue {
 namespace {

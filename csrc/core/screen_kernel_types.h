@@ -1,4 +1,4 @@
-// What the search kernels of each level take; search.cpp drives them. Plain types, no standard library.
+// What the filters of each level take; screen.h drives them. Plain types, no standard library.
 #pragma once
 
 #include <stdint.h>
@@ -58,10 +58,5 @@ struct RowPart {
 // Adds the part's products to the survivors' dots, tightens their bounds and keeps those that the tighter bound does
 // not exclude, in place and in order; returns how many.
 using ScreenRows = int (*)(const RowPart& part, Survivor* survivors, int count);
-
-// sum (q_i - x_i)^2 in float32 and in a fixed order, the same at every level: 32 partial sums (element i goes
-// to sum i mod 32, every operation rounded), then halved five times. The distance that search returns. One
-// kernel takes x as float32, one as bfloat16.
-using SquaredDistance = float (*)(const float* q, const void* x, int dims);
 
 }  // namespace pyhue
