@@ -1,10 +1,10 @@
-"""The hue loss fused with its linear layers, forward and backward, against F.linear_cross_entropy, which has no hue.
+"""The hue loss fused with its linear layers, forward and backward, against F.linear_cross_entropy.
 
 Run: make bench, or: python -m pytest bench/bench_linear_hue_cross_entropy.py --benchmark-only
 Rivals take turns of one step in one process: torch's whole logits, its chunks at their best size for each
-policy, its own choice (once where that is slow), and pyhue's layers unfused. Losses and gradients of
-cross-entropy alone are asserted equal first. "products" is the three matrix products alone, as few calls as
-can be. Errors are of the weight gradient: norm of the difference from float64, relative.
+policy, its own choice (once where that is slow), none with hue, and pyhue's layers unfused. Losses and
+gradients of cross-entropy alone are asserted equal first. "products" is the three matrix products alone,
+as few calls as can be. Errors are of the weight gradient: norm of the difference from float64, relative.
 """
 
 import subprocess
@@ -69,7 +69,7 @@ def losses(dtype, hue_weight=1.0):
 
 
 def products(dtype):
-    input, weight, logits = (torch.randn(s, dtype=dtype) for s in [(ROWS, FEATURES), (CLASSES, FEATURES), ()])
+    input, weight = (torch.randn(size, FEATURES, dtype=dtype) for size in (ROWS, CLASSES))
     logits = torch.zeros(ROWS, CLASSES, dtype=dtype)
     outputs = torch.empty_like(logits), torch.empty_like(input), torch.empty_like(weight)
 
@@ -147,6 +147,6 @@ def test_linear(turns, report, fma_peak, name):
     )
     for rival in calls:
         report(
-            f"  {rival:24} {seconds.get(rival, single[rival]):6.3f} s, error {errors[rival]:.1e}, memory beyond "
-            f"the gradients {peak_memory(rival, name) / 1e6:5.0f} MB"
+            f"  {rival:24} {seconds.get(rival, single[rival]):6.3f} s, error {errors[rival]:.1e}, "
+            f"memory beyond the gradients {peak_memory(rival, name) / 1e6:5.0f} MB"
         )

@@ -77,7 +77,8 @@ def test_gradients_are_as_exact_as_their_type(monkeypatch, dtype, bound, chunks)
     monkeypatch.setattr(_linear, "CHUNK_BYTES", rows * classes * dtype.itemsize // chunks)
     monkeypatch.setattr(_linear, "BLOCK_ELEMENTS", 1000 * 16)
     tensors, target, labels = example(rows, 16, classes, dtype)
-    tensors = [(t / 16).detach().requires_grad_() for t in tensors]  # so small that rounded logits do not matter
+    # So small that rounded logits do not matter.
+    tensors = [(t / 16).detach().requires_grad_() for t in tensors]
     loss = linear_hue_cross_entropy(*tensors, target, labels, reduction="sum")
     found = torch.autograd.grad(loss, tensors)
     wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
