@@ -406,9 +406,8 @@ def test_adding_while_others_search_on_a_gpu(gpu):
     _add_while_others_search(moved(pyhue.VectorMemory(24, normalize=False), gpu), optimizing=0)
 
 
-def test_votes_while_classes_are_added():
+def _vote_while_classes_are_added(memory):
     """Labels, counts and vectors are of one moment: every class answers for its own image."""
-    memory = pyhue.PixelMemory(64)
     axes = np.eye(64)[:, None]
     memory.add(axes[:1], [100])
     wrong = []
@@ -418,7 +417,7 @@ def test_votes_while_classes_are_added():
             memory.add(axes[i : i + 1], [100 - i])  # each class goes before all others
 
     def read():
-        for _ in range(200):
+        for _ in range(100):
             known = len(memory)
             found = memory.predict(axes[:known], k=1)
             likelihood = memory.log_likelihood(axes[:known], k=1)
@@ -428,6 +427,14 @@ def test_votes_while_classes_are_added():
     _in_threads([write, read, read])
     assert not wrong
     assert memory.classes.tolist() == list(range(37, 101))
+
+
+def test_votes_while_classes_are_added():
+    _vote_while_classes_are_added(pyhue.PixelMemory(64))
+
+
+def test_votes_while_classes_are_added_on_a_gpu(gpu):
+    _vote_while_classes_are_added(moved(pyhue.PixelMemory(64), gpu))
 
 
 def test_optimizing_one_memory_does_not_stall_another(monkeypatch):

@@ -144,6 +144,28 @@ def test_wrong_arguments(memories, gpu):
     assert memory.to("cpu").device == "cpu"
 
 
+def test_k_and_eps_are_looked_at_before_anything_is_copied(memories):
+    memory = memories[1]
+    for call in (memory.search, memory.log_likelihood, memory.predict):
+        with pytest.raises(ValueError, match="k: expected at most 1024 on a GPU, got 1025"):
+            call(torch.rand(1, 2, 40), 1025)
+    with pytest.raises(ValueError, match="eps: expected a positive number, got 0"):
+        memory.predict(torch.rand(1, 2, 40), eps=0)
+    assert memory.explain() == {}
+
+
+def test_optimize_and_explain_say_what_they_describe(memories, gpu):
+    memory = memories[1]
+    with pytest.raises(RuntimeError, match=f"memory: optimize packs .* searched on {memory.device}"):
+        memory.optimize()
+    memory.search(torch.rand(3, 40))
+    found = memory.explain()
+    assert found["device"] == memory.device
+    assert (found["vectors"], found["on_gpu"], found["packed_on_gpu"], found["on_host"]) == (270, 270, 0, 0)
+    assert found["gpu_bytes"] == pytest.approx(270 * found["bytes_per_vector"])
+    assert found["bytes_per_vector"] > 40 * (4 if memory.dtype == "float32" else 2)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_no_such_gpu():
     with pytest.raises(RuntimeError, match=r"device: expected one of \d+ GPUs, got cuda:99"):

@@ -158,6 +158,32 @@ def test_bad_eps(memory, eps):
         memory.predict(GOOD, eps=eps)
 
 
+def test_eps_is_looked_at_before_anything_is_searched(memory, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(memory._memory._on_cpu, "neighbors", None)
+        for call in (memory.log_likelihood, memory.predict):
+            with pytest.raises(ValueError, match="eps: expected a positive number, got 0"):
+                call(GOOD, eps=0)
+
+
+@pytest.mark.parametrize("kind", [pyhue.PixelMemory, pyhue.VectorMemory])
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:-1", "mps", "", None, 0])
+def test_devices_that_there_are_not(kind, device):
+    memory = kind(3)
+    with pytest.raises(ValueError, match=f"device: expected 'cpu' or 'cuda'.*, got '{device}'"):
+        memory.to(device)
+    assert memory.device == "cpu"
+    assert memory.to("cpu") is memory
+
+
+@pytest.mark.parametrize("call", ["search", "log_likelihood", "predict"])
+def test_k_beyond_what_is_stored_is_not_allocated(memory, call):
+    with pytest.raises(
+        ValueError, match="k: expected at most 65536, or the 6 vectors stored .* got 1000000000"
+    ):
+        getattr(memory, call)(GOOD, 10**9)
+
+
 @pytest.mark.parametrize("call", ["search", "log_likelihood", "predict"])
 def test_empty_memory(call):
     memory = pyhue.PixelMemory(4)
