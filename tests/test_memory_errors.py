@@ -179,7 +179,7 @@ def test_devices_that_there_are_not(kind, device):
 @pytest.mark.parametrize("call", ["search", "log_likelihood", "predict"])
 def test_k_beyond_what_is_stored_is_not_allocated(memory, call):
     with pytest.raises(
-        ValueError, match="k: expected at most 65536, or the 6 vectors stored .* got 1000000000"
+        ValueError, match=r"k: expected at most 65536, or the 6 vectors stored .* got 1000000000"
     ):
         getattr(memory, call)(GOOD, 10**9)
 

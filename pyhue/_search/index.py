@@ -47,8 +47,12 @@ class Index:
     def explain(self) -> dict[str, Any]:
         """The plan and what was measured of it."""
         plan = self.plan
-        numbers = {"block_dims": plan.block_dims, "row_dims": plan.row_dims, "omit": plan.omit}
-        numbers["block_dtype"] = "bfloat16" if plan.steps is None else "int8"
+        numbers: dict[str, Any] = {
+            "block_dims": plan.block_dims,
+            "block_dtype": "bfloat16" if plan.steps is None else "int8",
+            "row_dims": plan.row_dims,
+            "omit": plan.omit,
+        }
         return {"plan": plan.name, "vectors": len(self)} | numbers | self.measured
 
     def extended(self, stored: Stored) -> Index:
