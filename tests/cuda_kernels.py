@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyhue._arrays import vector_rows
 from pyhue._cuda.pieces import Place, make_piece
+from pyhue._rows import vector_rows
 from pyhue._search.plan import mean
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -39,7 +39,7 @@ class Emulated:
     def search(self, memory, queries, k, cuts=(), backwards=False):
         """Distances and indices; of a memory cut into pieces, the last one first if `backwards`."""
         rows = vector_rows(queries, "queries", memory.normalize)
-        return self.search_rows(memory._stored, mean(memory._stored), rows, k, cuts, backwards)
+        return self.search_rows(memory._newest(), mean(memory._newest()), rows, k, cuts, backwards)
 
     def search_rows(self, stored, center, rows, k, cuts=(), backwards=False):
         """The same of rows that are not looked at, which may hold NaN."""
@@ -81,7 +81,7 @@ class OnGpu:
     def __init__(self) -> None:
         import torch
 
-        from pyhue._cuda.index import operators
+        from pyhue._cuda.operators import operators
 
         self.device = torch.device("cuda")
         self.ops = operators(self.device)
@@ -101,7 +101,7 @@ class OnGpu:
 
     def search(self, memory, queries, k, cuts=(), backwards=False):
         rows = vector_rows(queries, "queries", memory.normalize)
-        return self.search_rows(memory._stored, mean(memory._stored), rows, k, cuts, backwards)
+        return self.search_rows(memory._newest(), mean(memory._newest()), rows, k, cuts, backwards)
 
     def search_rows(self, stored, center, rows, k, cuts=(), backwards=False):
         from pyhue._cuda.index import DeviceIndex

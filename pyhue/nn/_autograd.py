@@ -77,7 +77,7 @@ def may_overwrite_saved() -> bool:
 
 def is_batched(tensor: Tensor) -> bool:
     """Whether it stands for several tensors, as in `torch.autograd.grad(is_grads_batched=True)`."""
-    return torch._C._functorch.is_legacy_batchedtensor(tensor)
+    return not torch.compiler.is_compiling() and torch._C._functorch.is_legacy_batchedtensor(tensor)
 
 
 def call_for_batched(function: Callable[[Tensor], tuple[Tensor, ...]], batched: Tensor) -> tuple[Tensor, ...]:

@@ -193,8 +193,8 @@ def linear_hue_cross_entropy(
         hue_cross_entropy(logits, hue, target, labels, ...)
 
     Rows are taken in chunks, their gradients accumulated in the forward. Beyond the gradients themselves it
-    needs room for about 2^24 logits (64 to 96 MiB in float32), or 16 C, whatever N is; for layers of 16 bits
-    also for their gradients in float32, in which chunks are added.
+    needs room for logits of 100 MiB, or of 16 rows, whatever N is; where rows of 16 bits are several chunks
+    also for the layers' gradients in float32, in which chunks are added.
 
     Args:
         input: features (N, F), float32, float64, bfloat16 or float16; under autocast what has 16 bits is
