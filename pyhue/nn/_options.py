@@ -29,7 +29,7 @@ def finite_number(name: str, value: Any, least: float = -math.inf) -> None:
     bound = "" if least == -math.inf else f" of at least {least}"
     if not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number{bound}, got {value!r}")
-    if not (value >= least and math.isfinite(value)):
+    if not (float(value) >= least and math.isfinite(value)):
         raise ValueError(f"{name}: expected a finite number{bound}, got {value}")
 
 
