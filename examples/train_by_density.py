@@ -1,8 +1,8 @@
 """Train a network by its memory: the loss is the density of its own activations of labelled images.
 
-Every epoch one half of the images is put into a memory, as the network sees them now, and the network learns from
-the other half that like finds like; then they change places: an image that finds itself has nothing to learn. Beside
-it the same network learns by cross-entropy behind an average pool and a linear layer.
+Every epoch one half of the images is put into a memory, as the network sees them now, and the network learns
+from the other half that like finds like; then they change places: an image that finds itself has nothing to
+learn. Beside it the same network learns by cross-entropy behind a linear layer.
 """
 
 import argparse
@@ -56,10 +56,8 @@ def train(images: Tensor, labels: Tensor, epochs: int, by_density: bool) -> tupl
         memory = remember(body, images[stored], labels[stored]) if by_density else None
         for batch in asked[torch.randperm(len(asked))].split(64):
             maps = body(images[batch])
-            if memory is None:
-                logits = head(maps)
-            else:
-                logits = pixel_density(maps, memory, K, EPS).clamp(min=LEAST)
+            votes = memory and pixel_density(maps, memory, K, EPS).clamp(min=LEAST)
+            logits = head(maps) if votes is None else votes
             loss = F.cross_entropy(logits, labels[batch])
             optimizer.zero_grad()
             loss.backward()

@@ -15,7 +15,10 @@ digits = load_digits()
 images, labels = torch.from_numpy(digits.images).float()[:, None] / 16, torch.from_numpy(digits.target)
 known, shown = slice(0, 1400), slice(1400, 1410)
 
-body = nn.Sequential(nn.Conv2d(1, 64, 3, padding=1), nn.ReLU())  # not trained: the memory does the work
+# Not trained: the memory does the work.
+body = nn.Sequential(
+    nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1)
+)
 memory = PixelMemory(dim=64)
 with torch.no_grad():
     memory.add(body(images[known]), labels[known])

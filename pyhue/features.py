@@ -6,17 +6,15 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import safetensors
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pyhue._arrays import positive_integer
 from pyhue._files.resumable import ResumableFile
-from pyhue._files.tensors import safetensors_header
+from pyhue._files.tensors import header_bytes, open_tensors
 
 if TYPE_CHECKING:
     from pyhue.backbones import Backbone
@@ -26,6 +24,7 @@ __all__ = ["Features", "extract_features", "load_features"]
 
 _FORMAT = "pyhue.features"
 _VERSION = "1"
+_DTYPES = {"labels": "I64", "activations": "F16"}  # in safetensors' words
 _LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -49,26 +48,21 @@ def load_features(path: str | os.PathLike[str]) -> Features:
         OSError: the file cannot be read.
         ValueError: the file is truncated, foreign, of another version, or its parts disagree.
     """
-    path = Path(path)
-    with open(path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        try:
-            with safetensors.safe_open(os.fspath(path), framework="numpy") as checked:
-                metadata = checked.metadata() or {}
-                if (metadata.get("format"), metadata.get("version")) != (_FORMAT, _VERSION):
-                    raise ValueError(f"{path}: expected a file of `pyhue features`, version {_VERSION}")
-                labels = checked.get_tensor("labels")
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{path}: not a whole file of `pyhue features`: {error}") from error
-        entry = json.loads(file.read(size))["activations"]
-    shape = tuple(entry["shape"])
-    activations: NDArray[np.float16] = np.memmap(
-        path, np.float16, "r", offset=8 + size + entry["data_offsets"][0], shape=shape
-    )
-    classes, names, source = (json.loads(metadata[key]) for key in ("classes", "names", "source"))
-    if len(shape) != 4 or entry["dtype"] != "F16" or labels.shape != (len(names),) != shape[:1]:
+    file = open_tensors(path, "file of `pyhue features`")
+    metadata = file.metadata
+    if (metadata.get("format"), metadata.get("version")) != (_FORMAT, _VERSION):
+        raise ValueError(f"{path}: expected a file of `pyhue features`, version {_VERSION}")
+    try:
+        classes, names, source = (json.loads(metadata[key]) for key in ("classes", "names", "source"))
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: expected classes, names and source as JSON: {error!r}") from error
+    shapes = {name: shape for name, (dtype, shape) in file.layout.items() if dtype == _DTYPES.get(name)}
+    if set(shapes) != set(_DTYPES) or len(shapes["activations"]) != 4:
+        raise ValueError(f"{path}: expected activations of F16 and four dimensions, and labels of I64")
+    if not shapes["labels"] == shapes["activations"][:1] == (len(names),):
         raise ValueError(f"{path}: expected activations, labels and names of the same images")
-    if not 0 <= labels.min() <= labels.max() < len(classes):
+    activations, labels = file.array("activations"), file.array("labels").copy()
+    if not 0 <= labels.min(initial=0) <= labels.max(initial=0) < len(classes):
         raise ValueError(f"{path}: expected labels from 0 to {len(classes) - 1}")
     return Features(activations, labels, classes, names, source)
 
@@ -141,7 +135,9 @@ def extract_features(
 def _header(images: Images, names: list[str], shape: tuple[int, ...], source: dict[str, Any]) -> bytes:
     lists = {"classes": images.classes, "names": names, "source": source}
     metadata = {"format": _FORMAT, "version": _VERSION} | {k: json.dumps(v) for k, v in lists.items()}
-    return safetensors_header(metadata, {"labels": ("I64", shape[:1]), "activations": ("F16", shape)})
+    return header_bytes(
+        metadata, {"labels": (_DTYPES["labels"], shape[:1]), "activations": (_DTYPES["activations"], shape)}
+    )
 
 
 def _weights_digest(backbone: Backbone) -> str:

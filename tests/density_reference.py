@@ -1,4 +1,4 @@
-"""The density with its gradient in plain torch: reads like the formula, and is the oracle of tests and benchmarks."""
+"""The density with its gradient in plain torch: reads like the formula, the oracle of tests."""
 
 import math
 

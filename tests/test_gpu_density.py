@@ -30,7 +30,9 @@ def step(activations, memory, device, k, eps=0.1):
     leaf = activations.to(device).requires_grad_()
     found = pixel_density(leaf, memory, k, eps)
     assert found.device == leaf.device
-    weights = torch.linspace(0.5, 2, max(1, found.numel()), device=device)[: found.numel()].reshape(found.shape)
+    weights = torch.linspace(0.5, 2, max(1, found.numel()), device=device)[: found.numel()].reshape(
+        found.shape
+    )
     (gradient,) = torch.autograd.grad((weights * found)[found.isfinite()].sum(), leaf)
     assert gradient.dtype == leaf.dtype
     return found.detach().cpu(), gradient.cpu()

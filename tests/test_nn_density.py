@@ -1,4 +1,4 @@
-"""The density as a layer: values and gradients against plain torch in float64, at every instruction-set level."""
+"""The density as a layer: values and gradients against plain torch in float64, at every level."""
 
 import copy
 import gc
@@ -28,7 +28,9 @@ def torch_isa(request):
     torch.ops.pyhue.isa(before)
 
 
-def memory_and_activations(images=3, pixels=4, dim=6, stored=12, dtype=torch.float64, seed=0, normalize=True, storage="float32"):
+def memory_and_activations(
+    images=3, pixels=4, dim=6, stored=12, dtype=torch.float64, seed=0, normalize=True, storage="float32"
+):
     generator = torch.Generator().manual_seed(seed)
     memory = PixelMemory(dim, normalize, storage)
     memory.add(torch.randn(stored, 2, dim, generator=generator), torch.arange(stored) % 3)
@@ -56,7 +58,9 @@ def assert_agrees(activations, memory, k, eps):
     if theirs.numel():
         largest = max(theirs.abs().max().item(), 1e-2)
         tolerance = {torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float32: 1e-3, torch.float64: 1e-9}
-        torch.testing.assert_close(ours / largest, theirs / largest, rtol=0, atol=tolerance[activations.dtype])
+        torch.testing.assert_close(
+            ours / largest, theirs / largest, rtol=0, atol=tolerance[activations.dtype]
+        )
 
 
 @pytest.mark.usefixtures("torch_isa")
@@ -118,8 +122,13 @@ def test_values_are_those_of_the_memory_to_the_bit(dtype):
 def test_feature_maps_of_any_strides():
     memory, _ = memory_and_activations()
     maps = torch.randn(3, 6, 2, 4, dtype=torch.float64)
-    for given in (maps, maps.to(memory_format=torch.channels_last), maps.permute(0, 1, 3, 2), maps[:, :, :, ::2]):
-        leaf = given.detach().requires_grad_()
+    for strided in (
+        maps,
+        maps.to(memory_format=torch.channels_last),
+        maps.permute(0, 1, 3, 2),
+        maps[:, :, :, ::2],
+    ):
+        leaf = strided.detach().requires_grad_()
         assert_agrees(leaf, memory, 4, 0.1)
 
 
@@ -156,9 +165,7 @@ def test_missing_neighbours_do_not_count():
     (gradient, found, activations, *others), vectors = operands(labels)
     got = torch.ops.pyhue.density_backward(gradient, found, activations, *others, [vectors], True, 0.1)
     leaf = activations.clone().requires_grad_()
-    expected = log_density(
-        leaf, vectors[others[1]], others[2], others[3], normalize=True, eps=0.1
-    )
+    expected = log_density(leaf, vectors[others[1]], others[2], others[3], normalize=True, eps=0.1)
     torch.testing.assert_close(found, expected)
     there = expected.isfinite()
     (theirs,) = torch.autograd.grad((gradient * expected)[there].sum(), leaf)
@@ -378,7 +385,9 @@ def test_double_backward_says_no(transformed):
         return gradient.square().sum()
 
     with pytest.raises(RuntimeError, match="no double backward"):
-        torch.func.grad(gradient_norm)(activations.detach()) if transformed else gradient_norm(activations).backward()
+        torch.func.grad(gradient_norm)(activations.detach()) if transformed else gradient_norm(
+            activations
+        ).backward()
 
 
 # torch's forward mode uses torch.jit.script, which warns.
@@ -394,7 +403,11 @@ def test_forward_mode_says_no():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"activations": torch.zeros(2, 3, 5)}, ValueError, r"activations: expected shape \(images, pixels, 6\)"),
+        (
+            {"activations": torch.zeros(2, 3, 5)},
+            ValueError,
+            r"activations: expected shape \(images, pixels, 6\)",
+        ),
         ({"activations": torch.zeros(2, 5, 2, 2)}, ValueError, r"activations: expected shape"),
         ({"activations": torch.zeros(6)}, ValueError, r"activations: expected shape"),
         ({"activations": torch.zeros(2, 3, 6, dtype=torch.int64)}, TypeError, "activations: .*int64"),

@@ -75,7 +75,7 @@ def density_step(rank, folder):
 
 
 def one_density_model():
-    """A layer whose outputs, two pixels of three channels, a memory compares with every one that it stores."""
+    """A layer whose outputs, two pixels of three channels, are compared with all that a memory stores."""
     torch.manual_seed(0)
     memory = PixelMemory(3)
     memory.add(torch.randn(6, 2, 3), torch.arange(6) % 3)

@@ -3,9 +3,10 @@
 #include "core/kernels.h"
 
 #include "core/density_kernel.h"
+#include "core/distance_kernel.h"
 #include "core/hue_cross_entropy_kernel.h"
 #include "core/project_kernel.h"
-#include "core/search_kernel.h"
+#include "core/screen_kernel.h"
 
 namespace pyhue {
 namespace PYHUE_LEVEL {
@@ -15,6 +16,8 @@ const Kernels table = {
     .tile_queries = kTileQueries,
     .panel_element_size = kPanelElementSize,
     .screen_tile = screen_tile,
+    .int8_limit = kInt8Limit,
+    .screen_bytes = screen_bytes,
     .screen_rows = screen_rows,
     .squared_distance = squared_distance_to<float>,
     .squared_distance_bfloat16 = squared_distance_to<uint16_t>,

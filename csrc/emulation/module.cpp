@@ -123,7 +123,7 @@ void hue_cross_entropy_arrays(int type, const py::array& input, const py::array&
                               const Given& probabilities, const py::array& labels, const Given& weight,
                               const Given& row_weight, double hue_weight, double hue_scale, int64_t ignore_index,
                               int reduction, double label_smoothing, py::array loss, Given grad_input, Given grad_hue,
-                              Given grad_labels) {
+                              Given grad_labels, Given grad_probabilities) {
   const HueCrossEntropy arguments{.type = static_cast<ElementType>(type),
                                   .rows = input.shape(0),
                                   .classes = input.shape(1),
@@ -143,7 +143,8 @@ void hue_cross_entropy_arrays(int type, const py::array& input, const py::array&
                                   .loss = loss.mutable_data(),
                                   .grad_input = output(grad_input),
                                   .grad_hue = output(grad_hue),
-                                  .grad_labels = output(grad_labels)};
+                                  .grad_labels = output(grad_labels),
+                                  .grad_probabilities = output(grad_probabilities)};
   std::vector<unsigned char> scratch(static_cast<size_t>(cuda::hue_cross_entropy_scratch_bytes(arguments)), 0xff);
   cuda::hue_cross_entropy(arguments, scratch.data(), nullptr);
 }

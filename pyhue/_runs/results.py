@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from pyhue._files.tables import read_csv
 from pyhue._runs.config import TrainConfig
-from pyhue.training.metrics import read_csv
 
 CONFIG, CHECKPOINT, METRICS, MODEL, RESULT = (
     "config.json",

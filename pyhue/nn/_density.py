@@ -4,17 +4,19 @@ The forward searches and returns with the log-likelihoods what the backward need
 vectors it reads from the memory itself.
 """
 
+import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pyhue import _core
-from pyhue._arrays import positive_integer, positive_number
-from pyhue._cuda.index import DeviceIndex
-from pyhue._cuda.pieces import bits
+from pyhue._arrays import positive_number
+from pyhue._cuda.density import DeviceDensity
+from pyhue._search.labelled import Labelled
 from pyhue.memory import PixelMemory
 from pyhue.nn._autograd import refuse_double_backward, transforms_active
 from pyhue.nn._check import FLOATING
@@ -23,34 +25,71 @@ from pyhue.nn._ops import ops
 from pyhue.pixel_vectors import image_vectors
 
 
+class _Neighbors(NamedTuple):
+    """What the pixels of images found, (images, pixels, k), where they are compared."""
+
+    stored: Labelled
+    distances: Tensor
+    indices: Tensor
+
+
 class _OnCpu:
-    """A memory whose neighbours are compared on the CPU; `DeviceIndex` has the same methods."""
+    """A memory whose vectors are compared with activations on the CPU, wherever it searches."""
 
     def __init__(self, memory: PixelMemory):
         self._memory = memory
-        self._vectors = [bits(memory._stored.array)]
 
-    def density(self, distances: Tensor, indices: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        rows, counts = indices.numpy(), np.array(self._memory.class_counts)
-        labels = np.where(rows >= 0, self._memory.labels[rows], -1)
-        found = _core.density(distances.numpy(), labels, counts, eps)
-        return torch.from_numpy(found), torch.from_numpy(labels), torch.from_numpy(counts)
+    def neighbors(self, vectors: Tensor, k: int) -> _Neighbors:
+        given = vectors.reshape(-1, vectors.shape[2]).numpy()
+        search = self._memory._memory._on_gpu or self._memory._memory._on_cpu
+        stored, *found = search.neighbors(self._memory._newest, given, "activations", k)
+        distances, indices = (torch.as_tensor(part).cpu().reshape(*vectors.shape[:2], k) for part in found)
+        return _Neighbors(stored, distances, indices)
 
-    def density_distances(self, activations: Tensor, indices: Tensor, normalize: bool) -> Tensor:
-        distances: Tensor = ops.density_distances(activations, self._vectors, indices, normalize)
-        return distances
+    def density(self, found: _Neighbors, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        columns, counts = found.stored.columns(found.indices.numpy()), found.stored.class_counts.copy()
+        result = _core.density(found.distances.numpy(), columns, counts, eps)
+        return torch.from_numpy(result), torch.from_numpy(columns), torch.from_numpy(counts)
 
-    def density_backward(self, *tensors: Tensor, normalize: bool, eps: float) -> Tensor:
-        gradient: Tensor = ops.density_backward(*tensors, self._vectors, normalize, eps)
-        return gradient
+    def vectors(self, indices: Tensor) -> tuple[list[Tensor], Tensor]:
+        return [_bits(self._memory._newest().array)], indices
 
 
-def _place(memory: PixelMemory, activations: Tensor) -> tuple[_OnCpu | DeviceIndex, bool]:
-    """What compares activations with stored vectors; on the GPU where both are there."""
-    on_gpu = memory._on_gpu
-    if on_gpu is not None and activations.device.type == on_gpu.device.type:
-        return on_gpu.ready_index(memory), True
-    return _OnCpu(memory), False
+class _OnGpu:
+    """The same on the GPU where the memory and the activations are."""
+
+    def __init__(self, memory: PixelMemory, voting: DeviceDensity):
+        self._memory, self._voting = memory, voting
+
+    def neighbors(self, vectors: Tensor, k: int) -> _Neighbors:
+        flat = vectors.reshape(-1, vectors.shape[2])
+        stored, *found = self._voting.search.neighbors(self._memory._newest, flat, "activations", k)
+        distances, indices = (part.reshape(*vectors.shape[:2], k) for part in found)
+        return _Neighbors(stored, distances, indices)
+
+    def density(self, found: _Neighbors, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        votes = self._voting.vote(*found, eps)
+        return votes.log_likelihood, votes.columns, votes.class_counts
+
+    def vectors(self, indices: Tensor) -> tuple[list[Tensor], Tensor]:
+        return self._voting.search.pieces(self._memory._newest(), indices)
+
+
+def _bits(array: NDArray[Any]) -> Tensor:
+    """Stored vectors as a tensor, bfloat16 where they are stored so; read only, as the array may be."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*not writable", UserWarning)
+        if array.itemsize == 2:
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(array)
+
+
+def _place(memory: PixelMemory, activations: Tensor) -> tuple[_OnCpu | _OnGpu, Any]:
+    """What compares activations with stored vectors, on the GPU where both are there; and its operators."""
+    voting = memory._on_gpu()
+    if voting is not None and activations.device.type == voting.search.device.type:
+        return _OnGpu(memory, voting), voting.search.ops
+    return _OnCpu(memory), ops
 
 
 @torch.library.custom_op("pyhue::pixel_density", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,))
@@ -64,18 +103,23 @@ def _forward(
         columns (images, pixels, k); class counts (num_classes,).
     """
     searched = memory_of(memory)
-    k, eps = positive_integer(k, "k"), positive_number(eps, "eps")
-    place, there = _place(searched, activations)
+    eps = positive_number(eps, "eps")
+    place, operators = _place(searched, activations)
+    there = isinstance(place, _OnGpu)
     vectors = image_vectors(activations if there else activations.cpu(), searched.dim).contiguous()
     if not there and not bool(vectors.isfinite().all()):
         raise ValueError("activations: expected finite values, got NaN or Inf")
-    distances, indices = searched.search(vectors, k)
+    found = place.neighbors(vectors, k)
     if activations.dtype == torch.float64:  # those of the search are rounded to float32
-        distances = place.density_distances(vectors, indices, searched.normalize)
-    found, labels, counts = place.density(distances, indices, eps)
-    if found.shape[1] != num_classes:
-        raise ValueError(f"memory: expected {num_classes} classes, as before, got {found.shape[1]}")
-    outputs = (found, distances, indices, labels, counts.clone())
+        pieces, places = place.vectors(found.indices)
+        exact = operators.density_distances(vectors, pieces, places, searched.normalize)
+        if searched.normalize:  # where nothing was found for want of a direction, nothing is
+            exact = exact.masked_fill(found.indices < 0, float("inf"))
+        found = found._replace(distances=exact)
+    result, columns, counts = place.density(found, eps)
+    if result.shape[1] != num_classes:
+        raise ValueError(f"memory: expected {num_classes} classes, as before, got {result.shape[1]}")
+    outputs = (result, found.distances, found.indices, columns, counts.clone())
     return tuple(tensor.to(activations.device) for tensor in outputs)  # type: ignore[return-value]
 
 
@@ -107,10 +151,13 @@ def _backward(
     eps: float,
 ) -> Tensor:
     searched = memory_of(memory)
-    place, there = _place(searched, activations)
-    tensors = (gradient, log_likelihood, activations, distances, indices, labels, class_counts)
+    place, operators = _place(searched, activations)
+    there = isinstance(place, _OnGpu)
+    pieces, places = place.vectors(indices if there else indices.cpu())
+    tensors = (gradient, log_likelihood, activations, distances, places, labels, class_counts)
     here = [(tensor if there else tensor.cpu()).contiguous() for tensor in tensors]
-    return place.density_backward(*here, normalize=searched.normalize, eps=eps).to(activations.device)
+    result: Tensor = operators.density_backward(*here, pieces, searched.normalize, eps)
+    return result.to(activations.device)
 
 
 @_backward.register_fake
@@ -129,7 +176,8 @@ class _PixelDensityGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(*arguments: Any) -> Tensor:
-        return _backward(*arguments)
+        gradient: Tensor = _backward(*arguments)
+        return gradient
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -145,7 +193,7 @@ class _PixelDensityGradient(torch.autograd.Function):
         pairs = zip(arguments[:6], in_dims[:6], strict=True)
         by_image = (_one_batch(info.batch_size, tensor, dim) for tensor, dim in pairs)
         gradient: Tensor = _gradient(*by_image, *arguments[6:])
-        return gradient.unflatten(0, (info.batch_size, -1)), 0
+        return gradient.reshape(info.batch_size, -1, *gradient.shape[1:]), 0
 
 
 class _PixelDensity(torch.autograd.Function):
@@ -169,7 +217,7 @@ class _PixelDensity(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
         if gradient is None:
             return (None,) * 5
-        # What is compiled takes no function within the backward of another, and has no double backward itself.
+        # What is compiled takes no function within the backward of another, and has no double backward.
         gradient_of = _backward if torch.compiler.is_compiling() else _gradient
         return (gradient_of(gradient, *ctx.saved_tensors, ctx.eps), *(None,) * 4)
 
@@ -177,7 +225,7 @@ class _PixelDensity(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[Any, ...], activations: Tensor, *others: Any) -> tuple[Any, Any]:
         batch = _one_batch(info.batch_size, activations, in_dims[0])
         *by_image, counts = _outputs(batch, *others)
-        members = (tensor.unflatten(0, (info.batch_size, -1)) for tensor in by_image)
+        members = (tensor.reshape(info.batch_size, -1, *tensor.shape[1:]) for tensor in by_image)
         return (*members, counts), (0, 0, 0, 0, None)
 
 

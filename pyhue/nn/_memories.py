@@ -1,6 +1,7 @@
-"""Memories as operators take them: by a handle, a tensor of one number, because they take no Python objects.
+"""Memories as operators take them, who take no Python objects: by a handle, a tensor of one number.
 
-A tensor, not an integer: a compiled graph reads it anew, so that another memory is no reason to compile again.
+A tensor, not an integer: a compiled graph reads it anew, so that another memory is no reason to compile
+again.
 """
 
 import itertools
@@ -18,11 +19,12 @@ _handles: "weakref.WeakKeyDictionary[PixelMemory, Tensor]" = weakref.WeakKeyDict
 
 def handle_of(memory: PixelMemory) -> Tensor:
     """The handle of a memory, good for as long as the memory lives."""
-    id(memory)  # a graph that is compiled holds the handle as a constant: this makes it one of this memory only
-    return _handle_of(memory)
+    id(memory)  # a compiled graph holds the handle as a constant: this makes it one of this memory only
+    handle: Tensor = _handle_of(memory)
+    return handle
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _handle_of(memory: PixelMemory) -> Tensor:
     handle = _handles.get(memory)
     if handle is None:

@@ -26,7 +26,8 @@ class MemoryClassifier(nn.Module):
 
     Shape:
         feature maps (images, dim, H, W), or pixel vectors (images, pixels, dim), of any floating dtype, to
-        log-likelihoods (images, num_classes) of the same dtype.
+        log-likelihoods (images, num_classes), float32, of float64 activations float64: 16 bits would tie
+        classes, and in float16 most would be -inf.
 
     Example:
         >>> memory = PixelMemory(dim=4)
@@ -35,9 +36,7 @@ class MemoryClassifier(nn.Module):
         tensor([0, 0, 1, 1])
     """
 
-    def __init__(
-        self, memory: PixelMemory, k: int = 10, eps: float = 1e-8, differentiable: bool = False
-    ):
+    def __init__(self, memory: PixelMemory, k: int = 10, eps: float = 1e-8, differentiable: bool = False):
         super().__init__()
         self.k, self.eps, self.differentiable = k, eps, differentiable
         self.memory = memory
@@ -81,9 +80,14 @@ def _log_likelihood(activations: Tensor, memory: Tensor, num_classes: int, k: in
         raise ValueError(
             f"memory: expected {num_classes} classes, as when the layer was made, got {found.shape[1]}"
         )
-    return found.to(activations)
+    return found.to(activations.device, _score_type(activations))
 
 
 @_log_likelihood.register_fake
 def _(activations: Tensor, memory: Tensor, num_classes: int, k: int, eps: float) -> Tensor:
-    return activations.new_empty((activations.shape[0], num_classes))
+    shape = (activations.shape[0], num_classes)
+    return activations.new_empty(shape, dtype=_score_type(activations))
+
+
+def _score_type(activations: Tensor) -> torch.dtype:
+    return torch.promote_types(activations.dtype, torch.float32)

@@ -1,6 +1,7 @@
 """Where a network's activations hold what tells classes apart: the observations, on feature maps.
 
-Functions of NumPy arrays, each with an array or a named tuple of arrays as its result; `pyhue.observe.plots` draws them.
+Functions of NumPy arrays, each with an array or a named tuple of arrays as its result; `pyhue.observe.plots`
+draws them.
 The numbers of the observations are those of Bouchard, Ben Lazreg and Toews, arXiv 2310.03911.
 """
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pyhue._arrays import positive_integer
 from pyhue._files.resumable import ResumableFile
-from pyhue._files.tensors import safetensors_header
+from pyhue._files.tensors import header_bytes, open_tensors
 from pyhue.features import Features
 from pyhue.observe.circular import Directions, class_share
 from pyhue.observe.conditional import ConditionalLocations, ConditionalMaps, conditional_locations
@@ -75,7 +74,7 @@ def _kept_matches(features: Features, k: int, path: Path) -> Matches:
     source = {"features": features.source, "shape": maps.shape, "k": k}
     shape = (len(maps), 2, maps.shape[2] * maps.shape[3], positive_integer(k, "k"))
     row = 4 * math.prod(shape[1:])
-    header = safetensors_header(
+    header = header_bytes(
         {"format": "pyhue.matches", "source": json.dumps(source)}, {"matches": ("I32", shape)}
     )
     file = ResumableFile(path, json.loads(json.dumps(source)), header, row * len(maps))
@@ -86,7 +85,7 @@ def _kept_matches(features: Features, k: int, path: Path) -> Matches:
                 file.append(part.tobytes())
                 bar.update(len(part))
     file.finish()
-    found = safetensors.numpy.load_file(path)["matches"]
+    found = open_tensors(path).array("matches")
     return Matches(found[:, 0], found[:, 1])
 
 

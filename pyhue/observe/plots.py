@@ -12,6 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from pyhue._figures import BLUE, GRID, INK, MUTED, RED
 from pyhue.observe.circular import Directions
 from pyhue.observe.conditional import SMALLEST_VARIANCE, ConditionalLocations, Spread
 from pyhue.observe.energy import EnergyMaps
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 _SHOWN = 12  # classes that get a panel of their own
-_SAME, _OTHER, _INK, _MUTED = "#1f6f9f", "#d1495b", "#30363d", "#8a929b"
+_SAME, _OTHER = BLUE, RED
 
 
 def plot_energy_maps(maps: EnergyMaps, classes: Sequence[str]) -> Figure:
@@ -118,7 +119,7 @@ def plot_conditional_locations(locations: ConditionalLocations) -> Figure:
     )
     for spread, counts, color, style, name in lines:
         axes.plot(*_ratio_by_radius(spread, counts, radius), style, color=color, markersize=4, label=name)
-    axes.axhline(1, color=_MUTED, linewidth=0.8)
+    axes.axhline(1, color=MUTED, linewidth=0.8)
     axes.set_xlabel("distance of x_i from the centre (locations)")
     axes.set_ylabel("tangential / radial variance of the matches")
     axes.legend(frameon=False, fontsize=8.5)
@@ -149,7 +150,7 @@ def plot_hue_histograms(histograms: HueHistograms, classes: Sequence[str]) -> Fi
     difference = np.abs(histograms.density - histograms.overall).sum(axis=1)
     shown = _largest(np.where(histograms.counts > 0, difference, np.nan))
     bins = len(histograms.overall)
-    _draw_rose(whole, histograms.edges, histograms.overall, 1.1 * bins * histograms.overall.max(), _MUTED)
+    _draw_rose(whole, histograms.edges, histograms.overall, 1.1 * bins * histograms.overall.max(), MUTED)
     whole.set_title("all vectors, share / uniform", fontsize=9.5)
     means.plot(histograms.directions.angle, histograms.directions.length, ".", color=_SAME, alpha=0.7)
     _tidy_polar(means, _reach(histograms.directions))
@@ -159,7 +160,7 @@ def plot_hue_histograms(histograms: HueHistograms, classes: Sequence[str]) -> Fi
     for axes, cls in zip(_grid(right, len(shown), projection="polar"), shown, strict=True):
         _draw_rose(axes, histograms.edges, histograms.density[cls], top, _SAME)
         outline = np.repeat(histograms.overall, 2) * bins
-        axes.plot(np.repeat(histograms.edges, 2)[1:-1], outline, color=_MUTED, linewidth=0.9)
+        axes.plot(np.repeat(histograms.edges, 2)[1:-1], outline, color=MUTED, linewidth=0.9)
         axes.set_title(f"{_short(classes[cls])}, R = {histograms.directions.length[cls]:.2f}", fontsize=8.5)
         axes.set_xticklabels([])
         axes.set_yticklabels([])
@@ -177,7 +178,7 @@ def plot_votes(images: Sequence[NDArray[Any]], shares: NDArray[np.float64], titl
     figure = Figure(
         figsize=(1.9 * max(4, len(images)) + 1, 4.6), facecolor="white", layout=ConstrainedLayoutEngine()
     )
-    figure.suptitle("Which pixels spoke for the class", fontsize=13, fontweight="bold", color=_INK)
+    figure.suptitle("Which pixels spoke for the class", fontsize=13, fontweight="bold", color=INK)
     axes = figure.subplots(2, len(images), squeeze=False)
     relative = shares * shares[0].size
     for column, (image, share, title) in enumerate(zip(images, relative, titles, strict=True)):
@@ -199,7 +200,7 @@ def plot_votes(images: Sequence[NDArray[Any]], shares: NDArray[np.float64], titl
 def _figure(title: str) -> tuple[Figure, SubFigure, SubFigure]:
     engine = ConstrainedLayoutEngine(rect=(0.015, 0.01, 0.97, 0.98))
     figure = Figure(figsize=(12, 6.4), facecolor="white", layout=engine)
-    figure.suptitle(title, fontsize=13, fontweight="bold", color=_INK)
+    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK)
     halves = np.ravel(figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.75), wspace=0.04))
     return figure, halves[0], halves[1]
 
@@ -253,9 +254,9 @@ def _draw_rose(
 
 
 def _tidy_polar(axes: Axes, top: float) -> None:
-    axes.tick_params(labelsize=8, colors=_INK)
+    axes.tick_params(labelsize=8, colors=INK)
     axes.set_xticks(np.arange(0, 2 * np.pi, np.pi / 2))
-    axes.grid(color="#d5dae0", linewidth=0.6)
+    axes.grid(color=GRID, linewidth=0.6)
     axes.set_ylim(0, top)
     axes.set_yticks([tick for tick in MaxNLocator(3).tick_values(0, top) if 0 < tick < top])
 

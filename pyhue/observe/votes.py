@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._arrays import integers, positive_number
+from pyhue._arrays import feature_map_array, integers, positive_number
 from pyhue.memory import PixelMemory
-from pyhue.observe._check import checked_maps, image_batches
+from pyhue.observe._check import image_batches
 from pyhue.pixel_vectors import pixel_vectors
 
 
@@ -35,7 +35,8 @@ def votes(
         float64 (images, H, W), sums to 1 over an image; NaN for one that nobody votes for.
 
     Raises:
-        TypeError, ValueError: a dtype, shape or number is wrong, a value is NaN or infinite, the memory is empty.
+        TypeError, ValueError: a dtype, shape or number is wrong, a value is NaN or infinite, the memory is
+            empty.
 
     Example:
         >>> memory = PixelMemory(2)
@@ -43,7 +44,7 @@ def votes(
         >>> votes(np.array([[[[3.0, 0.1]], [[0.1, 2.0]]]]), memory, [1], k=1)
         array([[[0., 1.]]])
     """
-    maps, eps = checked_maps(feature_maps), positive_number(eps, "eps")
+    maps, eps = feature_map_array(feature_maps), positive_number(eps, "eps")
     wanted = None if labels is None else integers(labels, "labels")
     if wanted is not None and wanted.shape != (len(maps),):
         raise ValueError(f"labels: expected shape ({len(maps)},), one for each image, got {wanted.shape}")
