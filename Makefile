@@ -26,7 +26,7 @@ EMULATION := -C cmake.define.PYHUE_EMULATION=ON
 requirements = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))$(1))"
 extra = $(call requirements,['project']['optional-dependencies']['$(1)'])
 
-.PHONY: help setup demo test test-gpu sanitize-gpu bench bench-gpu cuda lint format sanitize clean
+.PHONY: help setup demo test test-gpu sanitize-gpu bench bench-gpu cuda lint format sanitize race clean
 
 help:
 	@echo "make demo      set up, build, run the demo"
@@ -39,6 +39,7 @@ help:
 	@echo "make lint      ruff, clang-format and mypy, changing nothing"
 	@echo "make format    apply ruff's and clang-format's formatting"
 	@echo "make sanitize  the retrieval tests under the address and undefined-behaviour sanitizers"
+	@echo "make race      searches beside additions under the thread sanitizer"
 	@echo "make clean     remove the environment and everything built"
 
 # ---- set-up ----------------------------------------------------------------------------------------
@@ -154,12 +155,20 @@ $(SANITIZE)/.installed: pyproject.toml $(BUILD_INPUTS)
 	$(SANITIZE)/venv/bin/python -m pip install $(BUILD_TOOLS) \
 	    $$($(subst $(BIN),$(SANITIZE)/venv/bin,$(call requirements,['build-system']['requires'])))
 	$(SANITIZE)/venv/bin/python -m pip $(INSTALL) --editable ".[test]" \
-	    -C build-dir=$(SANITIZE)/cmake $(EMULATION) -C cmake.define.PYHUE_SANITIZE=ON -C cmake.define.PYHUE_TORCH=OFF
+	    -C build-dir=$(SANITIZE)/cmake $(EMULATION) -C cmake.define.PYHUE_SANITIZE=ADDRESS -C cmake.define.PYHUE_TORCH=OFF
 	touch $@
 
 sanitize: $(SANITIZE)/.installed
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD="$(RUNTIMES)" \
 	    $(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider -n auto $(SANITIZE_TESTS)
+
+# Under its own address-space layout: ThreadSanitizer of GCC 12 does not know the wider ones of new kernels.
+race: $(VENV)/.build-tools
+	$(BIN)/cmake -S . -B build/race -G Ninja -DPYHUE_SANITIZE=THREAD -DPYHUE_TORCH=OFF -DPYHUE_CUDA=OFF \
+	    -DPython_EXECUTABLE="$$($(BIN)/python -c 'import sys; print(sys.executable)')" \
+	    -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" -DCMAKE_MAKE_PROGRAM="$$(realpath $(BIN)/ninja)"
+	$(BIN)/cmake --build build/race --target pyhue_stress
+	TSAN_OPTIONS=halt_on_error=1 setarch -R build/race/pyhue_stress
 
 clean:
 	rm -rf $(VENV) build dist $(DEMO_OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

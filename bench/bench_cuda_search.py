@@ -8,7 +8,8 @@ from cuda_record import record
 from cuda_timing import captured, copy_bandwidth, matrix_rate, medians
 from torch import Tensor
 
-from pyhue._cuda.index import DeviceIndex, operators
+from pyhue._cuda.index import DeviceIndex
+from pyhue._cuda.operators import operators
 from pyhue._cuda.pieces import Piece, Place, pack
 from pyhue._search.stored import Stored
 
@@ -40,7 +41,7 @@ def streamed_index_of(vectors: Tensor) -> DeviceIndex:
     """A memory of which every search copies all from the host."""
     index = DeviceIndex(DIM, vectors.device, operators(vectors.device), max_bytes=0)
     array = vectors.view(torch.int16).cpu().numpy().view(np.uint16)
-    index.update(Stored(array), np.zeros(len(array), np.int64), np.array([len(array)]))
+    index.update(Stored(array))
     return index
 
 

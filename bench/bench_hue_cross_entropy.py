@@ -5,17 +5,13 @@ Rivals take turns of one step in one process. Losses and gradients are asserted 
 8 bytes a logit (read it, write its gradient) at the bandwidth of a copy.
 """
 
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from pyhue.nn.functional import hue_cross_entropy, hue_labels, linear_hue_cross_entropy
-
-LINEAR = (1024, 100_000, 512)  # rows, classes, features
+from pyhue.nn.functional import hue_cross_entropy, hue_labels
 
 
 def eager_hue_loss(input, hue, target, labels):
@@ -76,54 +72,4 @@ def test_loss(turns, report, bandwidth, rows, classes):
         f"{f'{rows} x {classes}':>11} {ours * 1e6:8.1f} us, {ours / seconds['cross_entropy']:5.2f} of "
         f"cross_entropy; eager {seconds['eager'] / ours:5.1f}x, compiled {seconds['compiled'] / ours:5.1f}x; "
         f"{bytes_moved / ours / bandwidth:4.0%} of the floor ({bandwidth / 1e9:.1f} GB/s)"
-    )
-
-
-def linear_losses():
-    rows, classes, features = LINEAR
-    torch.manual_seed(0)
-    shapes = [(rows, features), (classes, features), (classes,), (2, features), (2,)]
-    tensors = [(0.05 * torch.randn(shape)).requires_grad_() for shape in shapes]
-    labels, target = hue_labels(classes), torch.randint(classes, (rows,))
-
-    def unfused():
-        input, weight, bias, hue_weight, hue_bias = tensors
-        logits, hue = F.linear(input, weight, bias), F.linear(input, hue_weight, hue_bias)
-        return torch.autograd.grad(hue_cross_entropy(logits, hue, target, labels), tensors)
-
-    def fused():
-        return torch.autograd.grad(linear_hue_cross_entropy(*tensors, target, labels), tensors)
-
-    return {"fused": fused, "unfused": unfused}
-
-
-def peak_memory(name):
-    """Bytes of resident memory at the peak of one step, beyond those before it and the gradients."""
-    code = (
-        f"import sys; sys.path.insert(0, {str(__file__.rpartition('/')[0])!r})\n"
-        "import re, torch, bench_hue_cross_entropy as bench\n"
-        "def memory(name):\n"
-        "    return 1024 * int(re.search(name + r':\\s*(\\d+)', open('/proc/self/status').read())[1])\n"
-        "torch.set_num_threads(2)\n"
-        f"loss = bench.linear_losses()[{name!r}]\n"
-        "torch.ones(64, 64) @ torch.ones(64, 64)\n"
-        "resident = memory('VmRSS')\n"
-        "gradients = sum(gradient.nbytes for gradient in loss())\n"
-        "print(memory('VmHWM') - resident - gradients)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return int(run.stdout)
-
-
-def test_linear(turns, report):
-    losses = linear_losses()
-    for ours, theirs in zip(losses["fused"](), losses["unfused"](), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
-    times = turns(losses["fused"], {"unfused": losses["unfused"]}, rounds=5)
-    memory = {name: peak_memory(name) for name in losses}
-    rows, classes, features = LINEAR
-    report(
-        f"linear {rows} x {classes}, {features} features: {times['pyhue']:.2f} s, unfused "
-        f"{times['unfused']:.2f} s; memory beyond the gradients {memory['fused'] / 1e6:.0f} MB, unfused "
-        f"{memory['unfused'] / 1e6:.0f} MB"
     )

@@ -18,25 +18,20 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
 import pyhue
+from pyhue._demo.brute_force import require_same_neighbors
 
 K = 10
 
 
 def filled(vectors, labels=None):
-    memory = pyhue.PixelMemory(vectors.shape[-1])
-    activations = vectors if vectors.ndim == 3 else vectors[:, None]
-    memory.add(activations, np.zeros(len(activations), np.int64) if labels is None else labels)
+    """Vectors (n, dim), or pixel vectors (images, pixels, dim) with labels."""
+    if labels is None:
+        memory = pyhue.VectorMemory(vectors.shape[-1])
+        memory.add(vectors)
+    else:
+        memory = pyhue.PixelMemory(vectors.shape[-1])
+        memory.add(vectors, labels)
     return memory
-
-
-def assert_same_neighbors(vectors, queries, found, expected):
-    """Rank by rank, the same neighbour or one whose float64 distance ties with it."""
-    q, rank = np.nonzero(found != expected)
-
-    def distances(indices):
-        return ((queries[q].astype(np.float64) - vectors[indices[q, rank]]) ** 2).sum(axis=1)
-
-    np.testing.assert_allclose(distances(found), distances(expected), rtol=1e-5, atol=1e-5)
 
 
 def faiss_searches(vectors, queries):
@@ -80,7 +75,7 @@ def compare(memory, queries, turns, report, peak, name, more_rivals=False, round
         rivals |= brute_force_searches(vectors, unit)
     found = memory.search(queries, K).indices
     for search in rivals.values():
-        assert_same_neighbors(vectors, unit, found, search())
+        require_same_neighbors(vectors, unit, found, search())
     times = turns(lambda: memory.search(queries, K), rivals, rounds, warm=True)
     ours, best = times["pyhue"], min(t for rival, t in times.items() if rival.startswith("faiss"))
     rate = 2e-9 * vectors.size * len(queries) / ours

@@ -7,7 +7,10 @@ target_compile_options(pyhue_flags INTERFACE -Wall -Wextra -ffp-contract=off -fn
 if(PYHUE_WERROR)
   target_compile_options(pyhue_flags INTERFACE -Werror)
 endif()
-if(PYHUE_SANITIZE)
+if(PYHUE_SANITIZE STREQUAL "THREAD")
+  target_compile_options(pyhue_flags INTERFACE -fsanitize=thread -g)
+  target_link_options(pyhue_flags INTERFACE -fsanitize=thread)
+elseif(PYHUE_SANITIZE)
   target_compile_options(pyhue_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=undefined -g)
   target_link_options(pyhue_flags INTERFACE -fsanitize=address,undefined)
 endif()
@@ -19,11 +22,13 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(pyhue_flags_avx2 -march=x86-64-v3)
   # GCC 12 takes the undefined registers inside its own AVX-512 intrinsics for a mistake of ours (PR 105593).
   set(pyhue_flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512 -Wno-uninitialized -Wno-maybe-uninitialized)
-  set(pyhue_flags_avx512bf16 ${pyhue_flags_avx512} -mavx512bf16)
+  set(pyhue_flags_avx512bf16 ${pyhue_flags_avx512} -mavx512bf16 -mavx512vnni)
 endif()
 
 add_library(pyhue_core STATIC
+  csrc/core/audit.cpp
   csrc/core/density.cpp
+  csrc/core/density_backward.cpp
   csrc/core/hue_cross_entropy.cpp
   csrc/core/isa.cpp
   csrc/core/pack.cpp
@@ -44,3 +49,7 @@ foreach(level IN LISTS pyhue_levels)
   target_link_libraries(pyhue_core PRIVATE $<BUILD_INTERFACE:pyhue_${level}>)
   target_sources(pyhue_core PRIVATE $<TARGET_OBJECTS:pyhue_${level}>)
 endforeach()
+
+# Searches beside additions, to be run under ThreadSanitizer: make race.
+add_executable(pyhue_stress EXCLUDE_FROM_ALL csrc/stress/main.cpp csrc/bindings/thread_pool.cpp)
+target_link_libraries(pyhue_stress PRIVATE pyhue_core Threads::Threads)

@@ -56,6 +56,7 @@ if(NOT TARGET _torch)
   return()
 endif()
 add_library(pyhue_torch_cuda OBJECT
+  csrc/bindings/torch_cuda_density.cpp
   csrc/bindings/torch_cuda_hue_cross_entropy.cpp
   csrc/bindings/torch_cuda_search.cpp)
 target_include_directories(pyhue_torch_cuda PRIVATE csrc)

@@ -26,6 +26,7 @@ if(NOT TARGET _torch)
   return()
 endif()
 add_library(_torch_emulation MODULE
+  csrc/bindings/torch_cuda_density.cpp
   csrc/bindings/torch_cuda_hue_cross_entropy.cpp
   csrc/bindings/torch_cuda_search.cpp)
 set_target_properties(_torch_emulation PROPERTIES PREFIX "" SKIP_BUILD_RPATH ON)

@@ -19,6 +19,7 @@ message(STATUS "pyhue: building the torch ops against ${torch_dir}")
 
 add_library(_torch MODULE
   csrc/bindings/torch.cpp
+  csrc/bindings/torch_density.cpp
   csrc/bindings/torch_executor.cpp
   csrc/bindings/torch_hue_cross_entropy.cpp)
 set_target_properties(_torch PROPERTIES PREFIX "")

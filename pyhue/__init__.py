@@ -7,14 +7,16 @@ which needs torch.
 from pyhue._config import get_num_threads, set_num_threads, show_config
 from pyhue.density import density
 from pyhue.hue import activation_hue
-from pyhue.memory import PixelMemory, SearchResult
+from pyhue.memory import PixelMemory
 from pyhue.pixel_vectors import pixel_vectors
+from pyhue.vector_memory import SearchResult, VectorMemory
 
 __version__ = "0.1.0"
 
 __all__ = [
     "PixelMemory",
     "SearchResult",
+    "VectorMemory",
     "activation_hue",
     "density",
     "get_num_threads",

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue import _core
-
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+_PADDED = 65_536  # columns that a search may have beyond the vectors stored
 
 
 def is_tensor(value: object) -> bool:
@@ -48,6 +47,16 @@ def floating(value: Any, name: str) -> NDArray[np.floating[Any]]:
     return array
 
 
+def feature_map_array(value: Any) -> NDArray[np.floating[Any]]:
+    """Like `floating`, for the argument feature_maps: (images, channels, H, W), none of the sizes 0."""
+    maps = floating(value, "feature_maps")
+    if maps.ndim != 4 or 0 in maps.shape:
+        raise ValueError(
+            f"feature_maps: expected (images, channels, H, W), each at least 1, got {maps.shape}"
+        )
+    return maps
+
+
 def integers(value: Any, name: str) -> NDArray[np.int64]:
     """Like `to_numpy`, for integer dtypes only, as int64."""
     array = to_numpy(value, name)
@@ -83,15 +92,18 @@ def positive_number(value: Any, name: str) -> float:
     return float(value)
 
 
-def vector_rows(array: NDArray[np.floating[Any]], name: str, normalize: bool) -> NDArray[np.float32]:
-    """(rows, dim) of any floating dtype and strides as contiguous float32, each of unit length if asked.
+def boolean(value: Any, name: str) -> bool:
+    """`value` as a bool; what merely counts as true is refused."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
 
-    All-zero rows stay zero. A row's values do not depend on the rows around it.
-    """
-    wide: NDArray[Any] = np.ascontiguousarray(array, np.float64 if array.dtype == np.float64 else np.float32)
-    rows, bad = _core.store_rows(wide, normalize)
-    if bad >= 0 and not np.isfinite(wide[bad]).all():
-        raise ValueError(f"{name}: expected finite values, got NaN or Inf in row {bad}")
-    if bad >= 0:
-        raise ValueError(f"{name}: expected values that float32 holds, got a larger one in row {bad}")
-    return rows
+
+def neighbor_count(k: Any, stored: int) -> int:
+    """`k` as an int: at most the vectors stored, or so few that columns without a neighbour do no harm."""
+    count = positive_integer(k, "k")
+    if count > max(stored, _PADDED):
+        raise ValueError(
+            f"k: expected at most {_PADDED}, or the {stored} vectors stored where these are more, got {count}"
+        )
+    return count

@@ -1,26 +1,49 @@
+from collections.abc import Sequence
+from typing import overload
+
 import numpy as np
 from numpy.typing import NDArray
 
+packed_version: int
 block: int
+bound_terms: int
+row_parts: int
+row_terms: int
 
 def isa() -> str: ...
 def available_isas() -> list[str]: ...
 def set_isa(name: str) -> None: ...
 def num_threads() -> int: ...
 def set_num_threads(count: int) -> None: ...
+def limit_threads(count: int) -> None: ...
 
-class Memory:
+class Layout:
+    def __init__(self, block_dims: int, row_dims: int, steps: NDArray[np.float64] | None = None) -> None: ...
+    @property
+    def block_shape(self) -> tuple[int, ...]: ...
+    @property
+    def padded_row_dims(self) -> int: ...
+
+class Packed:
     def __init__(
         self,
-        vectors: NDArray[np.float32] | NDArray[np.uint16],
+        layout: Layout,
         order: NDArray[np.int64],
-        blocks: NDArray[np.uint16],
+        blocks: NDArray[np.uint16] | NDArray[np.uint8],
         bounds: NDArray[np.float32],
-        rows: NDArray[np.uint16],
-        row_bounds: NDArray[np.float32],
+        rows: NDArray[np.uint16] | None,
+        row_bounds: NDArray[np.float32] | None,
         cluster_starts: NDArray[np.int64] | None,
-        block_dims: int,
-        row_dims: int,
+    ) -> None: ...
+
+class Piece:
+    @overload
+    def __init__(
+        self, vectors: NDArray[np.float32] | NDArray[np.uint16], packed: Packed, first: int = 0
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, vectors: NDArray[np.float32] | NDArray[np.uint16], order: NDArray[np.int64], first: int = 0
     ) -> None: ...
 
 class Coordinates:
@@ -38,14 +61,18 @@ class Queries:
     ) -> None: ...
 
 def store_rows(
-    values: NDArray[np.float32] | NDArray[np.float64], normalize: bool
-) -> tuple[NDArray[np.float32], int]: ...
-def store_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]: ...
+    values: NDArray[np.float32] | NDArray[np.float64],
+    normalize: bool,
+    to: NDArray[np.float32] | NDArray[np.uint16],
+    zero: NDArray[np.bool_],
+) -> int: ...
 def project(vectors: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]: ...
-def pack(memory: Memory, coordinates: Coordinates, first: int) -> None: ...
-def search(memory: Memory, queries: Queries, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
+def pack(packed: Packed, coordinates: Coordinates, first: int) -> None: ...
+def search(
+    pieces: Sequence[Piece], layout: Layout, queries: Queries, k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 def audit(
-    memory: Memory, queries: Queries, distances: NDArray[np.float32]
+    piece: Piece, queries: Queries, distances: NDArray[np.float32]
 ) -> tuple[NDArray[np.uint8], float]: ...
 def density(
     distances: NDArray[np.float32],

@@ -6,17 +6,15 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import safetensors
 from numpy.typing import NDArray
 
 from pyhue._arrays import positive_integer
 from pyhue._files.reading import reading, require_fit
 from pyhue._files.resumable import ResumableFile
-from pyhue._files.tensors import safetensors_header
+from pyhue._files.tensors import header_bytes, open_tensors
 from pyhue._runs.config import IMAGE_SIZE
 from pyhue._stderr import progress_bar
 from pyhue._text import printable
@@ -29,6 +27,7 @@ __all__ = ["Features", "extract_features", "load_features"]
 
 _FORMAT = "pyhue.features"
 _VERSION = "1"
+_DTYPES = {"labels": "I64", "activations": "F16"}  # in safetensors' words
 _LISTS = {"classes": list[str], "names": list[str], "source": dict}
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -53,26 +52,21 @@ def load_features(path: str | os.PathLike[str]) -> Features:
         OSError: the file cannot be read.
         ValueError: the file is truncated, foreign, of another version, or its parts disagree; named.
     """
-    path = Path(path)
-    with open(path, "rb") as file, reading(path, f"a whole file of `pyhue features`, version {_VERSION}"):
-        with safetensors.safe_open(os.fspath(path), framework="numpy") as checked:  # checks the offsets
-            metadata = checked.metadata() or {}
-            if (metadata.get("format"), metadata.get("version")) != (_FORMAT, _VERSION):
-                raise ValueError(f"it is {metadata.get('format')}, version {metadata.get('version')}")
-            labels = checked.get_tensor("labels")
-        size = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(size))["activations"]
-        shape = tuple(entry["shape"])
+    file = open_tensors(path, "file of `pyhue features`")
+    metadata = file.metadata
+    with reading(path, f"a whole file of `pyhue features`, version {_VERSION}"):
+        if (metadata.get("format"), metadata.get("version")) != (_FORMAT, _VERSION):
+            raise ValueError(f"it is {metadata.get('format')}, version {metadata.get('version')}")
         lists = {key: json.loads(metadata[key]) for key in _LISTS}
         require_fit(lists, _LISTS)
-        if entry["dtype"] != "F16" or len(shape) != 4 or 0 in shape:
-            raise ValueError(f"expected activations of F16, four dimensions, got {entry['dtype']}, {shape}")
-        if labels.dtype != np.int64 or not labels.shape == (len(lists["names"]),) == shape[:1]:
+        shapes = {name: shape for name, (dtype, shape) in file.layout.items() if dtype == _DTYPES.get(name)}
+        if set(shapes) != set(_DTYPES) or len(shapes["activations"]) != 4 or 0 in shapes["activations"]:
+            raise ValueError("expected activations of F16 and four dimensions, and labels of I64")
+        if not shapes["labels"] == shapes["activations"][:1] == (len(lists["names"]),):
             raise ValueError("expected activations, labels and names of the same images")
+        activations, labels = file.array("activations"), file.array("labels").copy()
         if not 0 <= labels.min() <= labels.max() < len(lists["classes"]):
             raise ValueError(f"expected labels from 0 to {len(lists['classes']) - 1}")
-        begin = 8 + size + entry["data_offsets"][0]
-        activations: NDArray[np.float16] = np.memmap(path, np.float16, "r", begin, shape)
     return Features(activations, labels, **lists)
 
 
@@ -145,7 +139,9 @@ def extract_features(
 def _header(images: Images, names: list[str], shape: tuple[int, ...], source: dict[str, Any]) -> bytes:
     lists = {"classes": images.classes, "names": names, "source": source}
     metadata = {"format": _FORMAT, "version": _VERSION} | {k: json.dumps(v) for k, v in lists.items()}
-    return safetensors_header(metadata, {"labels": ("I64", shape[:1]), "activations": ("F16", shape)})
+    return header_bytes(
+        metadata, {"labels": (_DTYPES["labels"], shape[:1]), "activations": (_DTYPES["activations"], shape)}
+    )
 
 
 def _weights_digest(backbone: Backbone) -> str:

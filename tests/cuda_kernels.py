@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyhue._arrays import vector_rows
 from pyhue._cuda.pieces import Place, make_piece
+from pyhue._rows import vector_rows
 from pyhue._search.plan import mean
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -39,14 +39,14 @@ class Emulated:
     def search(self, memory, queries, k, cuts=(), backwards=False):
         """Distances and indices; of a memory cut into pieces, the last one first if `backwards`."""
         rows = vector_rows(queries, "queries", memory.normalize)
-        return self.search_rows(memory._stored, mean(memory._stored), rows, k, cuts, backwards)
+        return self.search_rows(memory._newest(), mean(memory._newest()), rows, k, cuts, backwards)
 
     def search_rows(self, stored, center, rows, k, cuts=(), backwards=False):
         """The same of rows that are not looked at, which may hold NaN."""
         return self.module.search(stored.array, center, rows, k, cuts, backwards)
 
     def hue_cross_entropy(self, input, hue, target, labels, weight, row_weight, options, gradients):
-        """The loss, and gradients of input, hue and labels."""
+        """The loss, and gradients of input, hue, labels, and a target of probabilities."""
         import torch
 
         def bits(tensor):
@@ -57,7 +57,8 @@ class Emulated:
         types = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # ElementType
         shape = input.shape[:1] if options["reduction"] == "none" else ()
         loss = torch.full(shape, math.nan, dtype=hue.dtype)
-        grads = [torch.full_like(t, math.nan) for t in (input, hue, labels)] if gradients else [None] * 3
+        wanted = [input, hue, labels, target] if target.is_floating_point() else [input, hue, labels]
+        grads = [torch.full_like(t, math.nan) for t in wanted] if gradients else []
         if gradients == "in place":
             grads[0] = input = input.clone()
         self.module.hue_cross_entropy(
@@ -67,7 +68,7 @@ class Emulated:
             *((None, bits(target)) if target.is_floating_point() else (bits(target), None)),
             *(bits(tensor) for tensor in (labels, weight, row_weight)),
             *_scalars(options),
-            *(bits(tensor) for tensor in (loss, *grads)),
+            *(bits(tensor) for tensor in (loss, *grads, *[None] * (4 - len(grads)))),
         )
         return loss, *grads
 
@@ -80,7 +81,7 @@ class OnGpu:
     def __init__(self) -> None:
         import torch
 
-        from pyhue._cuda.index import operators
+        from pyhue._cuda.operators import operators
 
         self.device = torch.device("cuda")
         self.ops = operators(self.device)
@@ -100,7 +101,7 @@ class OnGpu:
 
     def search(self, memory, queries, k, cuts=(), backwards=False):
         rows = vector_rows(queries, "queries", memory.normalize)
-        return self.search_rows(memory._stored, mean(memory._stored), rows, k, cuts, backwards)
+        return self.search_rows(memory._newest(), mean(memory._newest()), rows, k, cuts, backwards)
 
     def search_rows(self, stored, center, rows, k, cuts=(), backwards=False):
         from pyhue._cuda.index import DeviceIndex
@@ -132,9 +133,9 @@ class OnGpu:
             assert options["reduction"] == "sum"
             there[0] = there[0].clone()
             loss, grad_hue = self.ops.hue_cross_entropy_(*there, *scalars, label_smoothing)
-            return loss.cpu(), there[0].cpu(), grad_hue.cpu(), None
-        wanted = (bool(gradients), bool(gradients))
-        found = self.ops.hue_cross_entropy(*there, *scalars, reduction, label_smoothing, *wanted)
+            return loss.cpu(), there[0].cpu(), grad_hue.cpu()
+        wanted = 0 if not gradients else 7 if target.is_floating_point() else 3
+        found = self.ops.hue_cross_entropy(*there, *scalars, reduction, label_smoothing, wanted)
         return tuple(tensor.cpu() for tensor in found)
 
 

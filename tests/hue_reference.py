@@ -1,5 +1,6 @@
 """The hue loss in plain torch: reads like the formula, and is the oracle of the tests."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,6 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyhue.nn.functional import hue_labels
+
+# Rows of three logits at which a softmax goes wrong easily; float16 has all of them.
+UGLY_LOGITS = [
+    [math.inf, 0, 1],
+    [-math.inf, 0, 1],
+    [0, -math.inf, 1],
+    [-math.inf, -math.inf, -math.inf],
+    [math.nan, 0, 1],
+    [math.nan, -math.inf, -math.inf],
+    [math.inf, -math.inf, 0],
+    [6e4, -6e4, 0],
+    [-3e4, -3e4, -3.1e4],
+]
 
 
 def hue_distances(hue: Tensor, labels: Tensor) -> Tensor:

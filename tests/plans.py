@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhue._search.clusters import Clusters
-from pyhue._search.plan import Plan, mean, plain, principal, principal_directions, sparse
+from pyhue._search.plan import Plan, in_bytes, mean, plain, principal, principal_directions, sparse
 from pyhue._search.stored import Stored
 
 OMIT = (0.0, 0.1, 0.5, 1.0)
@@ -30,7 +30,7 @@ def all_plans(vectors: NDArray[np.float32]) -> list[Plan]:
         plans += [
             principal(np.zeros(dim), directions * factor, *pair) for pair in ((dim, dim), rotated_pair(dim))
         ]
-    return plans
+    return plans + [in_bytes(plan, vectors) for plan in plans if plan.omit == 0]
 
 
 def rotated_pair(dim: int) -> tuple[int, int]:

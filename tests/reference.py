@@ -49,17 +49,29 @@ def distances32(query: Floats, vectors: Floats) -> Floats:
     return partial[:, 0].copy()
 
 
-def exact_search(queries: Floats, vectors: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
-    """The contract: k smallest `distances32`, ties to the lower index, then -1 at distance +inf."""
+def exact_search(
+    queries: Floats, vectors: Floats, k: int, by_direction: bool = False
+) -> tuple[Floats, NDArray[np.int64]]:
+    """The contract: k smallest `distances32`, ties to the lower index, then -1 at distance +inf.
+
+    `by_direction`: all-zero vectors are not found, and all-zero queries find nothing.
+    """
     distances = np.full((len(queries), k), np.inf, np.float32)
     indices = np.full((len(queries), k), -1, np.int64)
-    found = min(k, len(vectors))
+    rows = _findable(vectors, by_direction)
+    found = min(k, len(rows))
     for row, query in enumerate(queries):
-        all_distances = distances32(query, vectors)
+        if by_direction and not query.any():
+            continue
+        all_distances = distances32(query, vectors[rows])
         order = np.argsort(all_distances, kind="stable")[:found]
         distances[row, :found] = all_distances[order]
-        indices[row, :found] = order
+        indices[row, :found] = rows[order]
     return distances, indices
+
+
+def _findable(vectors: NDArray[Any], by_direction: bool) -> NDArray[np.int64]:
+    return np.flatnonzero(vectors.any(axis=1)) if by_direction else np.arange(len(vectors))
 
 
 def rounding(exact: NDArray[np.float64], dim: int) -> NDArray[np.float64]:
@@ -71,23 +83,30 @@ def rounding(exact: NDArray[np.float64], dim: int) -> NDArray[np.float64]:
     return (-(-dim // SUMS) + 10) * 2.0**-24 * exact + dim * SMALLEST
 
 
-def assert_neighbors(distances: Any, indices: Any, queries: NDArray[Any], vectors: NDArray[Any]) -> None:
+def assert_neighbors(
+    distances: Any, indices: Any, queries: NDArray[Any], vectors: NDArray[Any], by_direction: bool = False
+) -> None:
     """Fails unless these are nearest neighbours, as far as float32 can tell them apart.
 
-    queries (n, dim), vectors (m, dim), as they are compared: normalised if the search does that.
+    queries (n, dim), vectors (m, dim), as they are compared: normalised if the search does that. Zero vectors
+    count for none if `by_direction`.
     """
+    findable = _findable(vectors, by_direction)
     assert distances.shape == indices.shape == (len(queries), distances.shape[1])
     assert distances.dtype == np.float32
     assert indices.dtype == np.int64
     largest = float(np.finfo(np.float32).max)
     for query, d, index in zip(queries, distances.astype(np.float64), indices, strict=True):
-        found = min(len(d), len(vectors))
+        found = 0 if by_direction and not query.any() else min(len(d), len(findable))
         assert (index[found:] == -1).all(), "an index where there is no neighbour"
         assert np.isposinf(d[found:]).all(), "a distance where there is no neighbour"
         d, index = d[:found], index[:found]
         assert index.min(initial=0) >= 0, "an index is negative"
         assert index.max(initial=0) < len(vectors), "an index is beyond the memory"
         assert len(set(index.tolist())) == found, "a neighbour appears twice"
+        assert np.isin(index, findable).all(), "a vector without direction is a neighbour"
+        if not found:
+            continue
         before, after = d[:-1], d[1:]
         ordered = (before < after) | ((before == after) & (index[:-1] < index[1:]))
         assert ordered.all(), "not sorted by distance, then index"
@@ -97,7 +116,8 @@ def assert_neighbors(distances: Any, indices: Any, queries: NDArray[Any], vector
         with np.errstate(invalid="ignore"):
             wrong = np.abs(d - exact[index]) > slack[index]
         assert not (wrong & ~overflowed).any(), "a distance is wrong"
-        missed = np.ones(len(vectors), bool)
+        missed = np.zeros(len(vectors), bool)
+        missed[findable] = True
         missed[index] = False
         if missed.any():
             farthest = np.minimum((exact - slack)[index], largest).max()
@@ -118,9 +138,11 @@ def stored(vectors: NDArray[Any], *, normalize: bool) -> Floats:
     return memory_of(vectors, normalize=normalize).vectors
 
 
-def assert_exact(result: pyhue.SearchResult, queries: Floats, vectors: Floats) -> None:
+def assert_exact(
+    result: pyhue.SearchResult, queries: Floats, vectors: Floats, by_direction: bool = False
+) -> None:
     """Fails unless the result equals the contract bit for bit."""
-    distances, indices = exact_search(queries, vectors, result.distances.shape[-1])
+    distances, indices = exact_search(queries, vectors, result.distances.shape[-1], by_direction)
     np.testing.assert_array_equal(result.indices, indices)
     np.testing.assert_array_equal(result.distances, distances)
 

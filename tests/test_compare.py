@@ -11,11 +11,11 @@ from matplotlib.image import imread
 from scipy import stats
 
 from pyhue import _cli
+from pyhue._files.tables import write_csv
 from pyhue._runs.config import TrainConfig
 from pyhue._runs.results import Result
 from pyhue.training.checkpoint import Epoch
 from pyhue.training.compare import compare
-from pyhue.training.metrics import write_csv
 
 RESULT = Result(0, 0, "test", 0.5, 1.0, 0.9, 0.6, 40, 160, 2, 20, 1000, 1, 3.0, "")
 
@@ -29,7 +29,7 @@ def write_run(folder, accuracies, config=None, **changes):
         place.mkdir(parents=True)
         own = {"seed": seed, "fold": fold, "accuracy": accuracy, "fingerprint": f"{seed}-{fold}"} | changes
         (place / "result.json").write_text(RESULT._replace(**own).to_json())
-        write_csv(place / "metrics.csv", [Epoch(1, 1e-3, 1.0, 0.5, None, None)])
+        write_csv(place / "metrics.csv", Epoch._fields, [Epoch(1, 1e-3, 1.0, 0.5, None, None)])
     return folder
 
 

@@ -6,13 +6,16 @@ import subprocess
 import sys
 import threading
 import time
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from families import draw
-from reference import assert_exact, assert_same, memory_of
+from gpu import moved
+from reference import assert_exact, assert_same, exact_search, memory_of
 
 import pyhue
+from pyhue._search import host
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -287,9 +290,11 @@ def stop(*_):
 signal.signal(signal.SIGALRM, stop)
 memory = pyhue.PixelMemory(512, normalize=False)
 memory.add(np.ones((1, 1, 512), np.float32), [0])  # one vector: preparing the queries takes all the time
-index, stored = memory._on_cpu.ready_index(memory), memory._stored
+memory.search(np.ones((1, 512), np.float32), 1)
+index, stored = memory._memory._on_cpu.index, memory._newest()
 queries = np.random.default_rng(0).random((5000, 512), np.float32)
-arguments = index._memory(stored), index._queries(np.tile(queries, (6, 1)))
+pieces = [pyhue._core.Piece(stored.array, piece.core) for piece in index._pieces]
+arguments = pieces, pyhue._core.Layout(*index._pieces[0].layout), index._queries(np.tile(queries, (6, 1)))
 outcomes = set()
 for i in range(20):
     try:
@@ -331,3 +336,197 @@ assert workers and all(mask <= cpus for mask in masks)
 assert len(cpus) == 1 or all(len(mask) == len(cpus) - 1 for mask in masks), masks
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+class _Seen(NamedTuple):
+    """An answer, and how many vectors there were before and after it."""
+
+    begin: int
+    end: int
+    queries: np.ndarray
+    result: pyhue.SearchResult
+
+
+def _assert_of_one_moment(seen, vectors):
+    """Fails unless the answer is that of some number of vectors between the two."""
+    for count in range(seen.begin, seen.end + 1):
+        distances, indices = exact_search(seen.queries, vectors[:count], seen.result.indices.shape[1])
+        if (indices == seen.result.indices).all() and (distances == seen.result.distances).all():
+            return
+    raise AssertionError(f"no memory of {seen.begin} to {seen.end} vectors answers so")
+
+
+def _add_while_others_search(memory, optimizing):
+    """Two writers, two readers and one that optimises."""
+    dim, batch, batches = memory.dim, 3, 60
+    labelled = isinstance(memory, pyhue.PixelMemory)
+    added, writing = [], threading.Lock()
+
+    def add(some):
+        with writing:  # so that the order is known
+            memory.add(*((some[:, None], np.arange(len(some))) if labelled else (some,)))
+            added.append(some)
+
+    def write(seed):
+        rng = np.random.default_rng(seed)
+        for _ in range(batches):
+            add(rng.integers(-1, 2, (batch, dim)).astype(np.float32))
+
+    seen = []
+
+    def read(seed):
+        queries = draw("lattice", 4, dim, seed)
+        for _ in range(60):
+            begin = len(memory)
+            result = memory.search(queries, 9)
+            seen.append(_Seen(begin, len(memory), queries, result))
+
+    def optimize():
+        for _ in range(optimizing):
+            memory.optimize()
+
+    add(draw("lattice", 40, dim))
+    _in_threads([lambda: write(1), lambda: write(2), lambda: read(3), lambda: read(4), optimize])
+    whole = np.concatenate(added)
+    np.testing.assert_array_equal(memory.vectors, whole)
+    assert len(seen) == 120
+    for each in seen:
+        _assert_of_one_moment(each, whole)
+    _assert_of_one_moment(_Seen(len(whole), len(whole), whole[:5], memory.search(whole[:5], 9)), whole)
+
+
+@pytest.mark.parametrize("kind", [pyhue.VectorMemory, pyhue.PixelMemory])
+def test_adding_while_others_search(kind, monkeypatch):
+    """Packing goes on all the time."""
+    monkeypatch.setattr("pyhue._search.host._PACK_AFTER", 20)
+    _add_while_others_search(kind(24, normalize=False), optimizing=3)
+
+
+def test_adding_while_others_search_on_a_gpu(gpu):
+    _add_while_others_search(moved(pyhue.VectorMemory(24, normalize=False), gpu), optimizing=0)
+
+
+def _vote_while_classes_are_added(memory):
+    """Labels, counts and vectors are of one moment: every class answers for its own image."""
+    axes = np.eye(64)[:, None]
+    memory.add(axes[:1], [100])
+    wrong = []
+
+    def write():
+        for i in range(1, 64):
+            memory.add(axes[i : i + 1], [100 - i])  # each class goes before all others
+
+    def read():
+        for _ in range(100):
+            known = len(memory)
+            found = memory.predict(axes[:known], k=1)
+            likelihood = memory.log_likelihood(axes[:known], k=1)
+            if found.tolist() != [100 - i for i in range(known)] or likelihood.shape[1] < known:
+                wrong.append(found)
+
+    _in_threads([write, read, read])
+    assert not wrong
+    assert memory.classes.tolist() == list(range(37, 101))
+
+
+def test_votes_while_classes_are_added():
+    _vote_while_classes_are_added(pyhue.PixelMemory(64))
+
+
+def test_votes_while_classes_are_added_on_a_gpu(gpu):
+    _vote_while_classes_are_added(moved(pyhue.PixelMemory(64), gpu))
+
+
+def test_optimizing_one_memory_does_not_stall_another(monkeypatch):
+    """Nor searches of the same one: they go on with the form that there is."""
+    vectors, queries = draw("relu60", 300, 16), draw("relu60", 4, 16, 1)
+    ours, theirs = memory_of(vectors), memory_of(vectors)
+    expected = ours.search(queries, 5)
+    begun, go_on = threading.Event(), threading.Event()
+    real = host.optimized
+
+    def slow(*arguments):
+        begun.set()
+        assert go_on.wait(60)
+        return real(*arguments)
+
+    monkeypatch.setattr(host, "optimized", slow)
+    thread = threading.Thread(target=ours.optimize)
+    thread.start()
+    try:
+        assert begun.wait(60)
+        ours.add(vectors[None, :5], [1])
+        for memory in (theirs, ours):
+            assert_same(
+                pyhue.SearchResult(*(part[:, :1] for part in memory.search(queries, 5))),
+                pyhue.SearchResult(*(part[:, :1] for part in expected)),
+            )
+        assert "gf_eq" not in ours.explain()
+    finally:
+        go_on.set()
+        thread.join()
+    assert "gf_eq" in ours.explain()
+    assert_exact(ours.search(queries, 5), queries, ours.vectors)
+
+
+def test_adding_does_not_wait_for_packing(monkeypatch):
+    monkeypatch.setattr("pyhue._search.host._PACK_AFTER", 4)
+    vectors, queries = draw("relu60", 300, 16), draw("relu60", 4, 16, 1)
+    memory = memory_of(vectors[:100])
+    memory.search(queries)
+    begun, go_on = threading.Event(), threading.Event()
+    real = host.extended
+
+    def slow(*arguments):
+        begun.set()
+        assert go_on.wait(60)
+        return real(*arguments)
+
+    monkeypatch.setattr(host, "extended", slow)
+    memory.add(vectors[None, 100:200], [1])
+    thread = threading.Thread(target=memory.search, args=(queries,))
+    thread.start()
+    try:
+        assert begun.wait(60)
+        memory.add(vectors[None, 200:], [2])
+        assert_exact(memory.search(queries, 5), queries, vectors)
+        assert memory.explain()["vectors"] == 100
+    finally:
+        go_on.set()
+        thread.join()
+    assert memory.explain()["vectors"] == 200
+
+
+@forks
+def test_a_lock_that_is_held_is_open_in_a_forked_process(run_python):
+    """Of a memory that another thread optimises, or adds to, when the process forks."""
+    script = (
+        FORK
+        + """
+import threading
+from pyhue._search import host
+begun, end = threading.Event(), threading.Event()
+
+def slow(*_):
+    begun.set()
+    end.wait()
+
+host.optimized = slow
+thread = threading.Thread(target=memory.optimize, daemon=True)
+thread.start()
+begun.wait()
+adding = memory._memory._adding.held()
+adding.__enter__()
+pid = os.fork()
+if pid == 0:
+    from pyhue._search.optimize import optimized
+    host.optimized = optimized
+    memory.add(random.random((2, 49, 32), np.float32), [0, 1])
+    memory.optimize()
+    os._exit(0 if len(memory) == 42 * 49 and "gf_eq" in memory.explain() else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), same())
+end.set()
+"""
+    )
+    done = run_python(script)
+    assert done.stdout.split() == ["0", "True"], done.stderr

@@ -8,7 +8,7 @@ from cuda_kernels import kernels
 from families import FAMILIES, draw
 
 import pyhue
-from pyhue._arrays import vector_rows
+from pyhue._rows import vector_rows
 from pyhue._search.plan import mean
 from pyhue._search.stored import Stored
 
@@ -103,7 +103,8 @@ def test_families(cuda, family):
     assert_same(cuda, memory_of(draw(family, 700, 37, 1)), queries, 10)
     if "overflow" not in family and family != "huge 1e18":
         assert_same(cuda, memory_of(draw(family, 300, 37, 1), dtype="bfloat16"), queries, 3)
-    assert_same(cuda, memory_of(draw(family, 300, 37, 1), normalize=True), queries, 5)
+    unit = [vector_rows(rows, "rows", True) for rows in (draw(family, 300, 37, 1), queries)]
+    assert_same(cuda, memory_of(unit[0]), unit[1], 5)
 
 
 @pytest.mark.parametrize("k", [1, 15, 16, 17, 100, 1023, 1024])
@@ -148,13 +149,15 @@ def test_the_screen_keeps_little_more_than_the_certified_filter_of_the_cpu(queri
     rows = vector_rows(draw("relu60", queries, dim, 1), "queries", True)
     distances = memory.search(rows, 10).distances
     kept = emulation.screen_audit(
-        memory.vectors, mean(memory._stored), rows, np.ascontiguousarray(distances[:, -1])
+        memory.vectors, mean(memory._newest()), rows, np.ascontiguousarray(distances[:, -1])
     )
     assert set(np.unique(kept)) == {0, 1}  # no vector is listed twice
     neighbors = np.zeros_like(kept)
     np.put_along_axis(neighbors, memory.search(rows, 10).indices, 1, axis=1)
     assert not (neighbors & ~kept).any()
-    stages, _ = memory._on_cpu.index.audit(memory._stored, rows, np.ascontiguousarray(distances[:, -1]))
+    stages, _ = memory._memory._on_cpu.index.audit(
+        memory._newest(), rows, np.ascontiguousarray(distances[:, -1])
+    )
     assert kept.sum() <= 1.3 * (stages == 2).sum() + 3
 
 

@@ -86,7 +86,7 @@ def test_vectors_that_are_added_later(memories, gpu):
     memories[1].add(added.to(gpu.device), labels.to(gpu.device))
     expected, found = (memory.search(queries) for memory in memories)
     assert torch.equal(found.indices, expected.indices)
-    assert memories[1].log_likelihood(queries).shape == (2, 8)
+    assert memories[1].log_likelihood(queries).shape == (2, 6)
 
 
 def test_copies(memories, gpu):
@@ -116,7 +116,7 @@ def test_queries_that_are_not_finite(memories, gpu):
     assert found.distances.isnan().all(2).tolist() == [[False] * 3, [False, True, False]]
     assert (found.indices[1, 1] == -1).all()
     assert memories[1].log_likelihood(queries).isnan().any(1).tolist() == [False, True]
-    with pytest.raises(ValueError, match="vectors: expected finite values, got NaN or Inf in row 4"):
+    with pytest.raises(ValueError, match="queries: expected finite values, got NaN or Inf in row 4"):
         memories[1].search(queries.cpu().numpy())
 
 
@@ -124,22 +124,46 @@ def test_wrong_arguments(memories, gpu):
     memory = memories[1]
     with pytest.raises(ValueError, match="k: expected at most 1024 on a GPU, got 1025"):
         memory.search(torch.rand(1, 40), 1025)
-    with pytest.raises(ValueError, match=r"vectors: expected shape \(..., 40\), got \(1, 39\)"):
+    with pytest.raises(ValueError, match=r"queries: expected shape \(..., 40\), got \(1, 39\)"):
         memory.search(torch.rand(1, 39))
     with pytest.raises(ValueError, match=r"activations: expected .* got \(1, 39\)"):
         memory.predict(torch.rand(1, 39))
     with pytest.raises(TypeError, match=r"expected a tensor of one of float16, .* got torch.int64"):
         memory.search(torch.zeros(1, 40, dtype=torch.int64, device=gpu.device))
     with pytest.raises(ValueError, match="got an empty memory"):
-        memory._on_gpu.search(pyhue.PixelMemory(3), torch.rand(1, 3), 1)
-    with pytest.raises(ValueError, match="device: expected 'cpu' or 'cuda', got 'meta'"):
+        memory._memory._on_gpu.search(pyhue.VectorMemory(3)._newest, torch.rand(1, 3), 1)
+    with pytest.raises(
+        ValueError, match="device: expected 'cpu' or 'cuda', with or without a number, got 'meta'"
+    ):
         memory.to("meta")
     with pytest.raises(ValueError, match="max_bytes: expected at least 0, got -1"):
         memory.to("cuda", max_bytes=-1)
     with pytest.raises(TypeError, match="max_bytes: expected an integer, got float"):
         memory.to("cuda", max_bytes=1e9)
-    assert memory.device == str(memory._on_gpu.device)
+    assert memory.device == str(memory._memory._on_gpu.device)
     assert memory.to("cpu").device == "cpu"
+
+
+def test_k_and_eps_are_looked_at_before_anything_is_copied(memories):
+    memory = memories[1]
+    for call in (memory.search, memory.log_likelihood, memory.predict):
+        with pytest.raises(ValueError, match="k: expected at most 1024 on a GPU, got 1025"):
+            call(torch.rand(1, 2, 40), 1025)
+    with pytest.raises(ValueError, match="eps: expected a positive number, got 0"):
+        memory.predict(torch.rand(1, 2, 40), eps=0)
+    assert memory.explain() == {}
+
+
+def test_optimize_and_explain_say_what_they_describe(memories, gpu):
+    memory = memories[1]
+    with pytest.raises(RuntimeError, match=f"memory: optimize packs .* searched on {memory.device}"):
+        memory.optimize()
+    memory.search(torch.rand(3, 40))
+    found = memory.explain()
+    assert found["device"] == memory.device
+    assert (found["vectors"], found["on_gpu"], found["packed_on_gpu"], found["on_host"]) == (270, 270, 0, 0)
+    assert found["gpu_bytes"] == pytest.approx(270 * found["bytes_per_vector"])
+    assert found["bytes_per_vector"] > 40 * (4 if memory.dtype == "float32" else 2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

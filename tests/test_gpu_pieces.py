@@ -8,8 +8,8 @@ import pytest
 from gpu import moved
 
 import pyhue
-from pyhue._cuda import index as device_index
 from pyhue._cuda.pieces import Place, packed_bytes, places, stream_vectors
+from pyhue._cuda.stream import wait_for
 
 torch = pytest.importorskip("torch")
 pyhue_nn = pytest.importorskip("pyhue.nn")
@@ -24,11 +24,11 @@ def test_only_what_was_added_is_copied(gpu):
         added = rng.random((images, 4, 20), dtype=np.float32)
         for each in (cpu, memory):
             each.add(added, np.zeros(images, int))
-        before = list(memory._on_gpu._index._pieces) if memory._on_gpu._index else []
+        before = list(memory._memory._on_gpu._index._pieces) if memory._memory._on_gpu._index else []
         found, expected = memory.search(queries, 150), cpu.search(queries, 150)
         np.testing.assert_array_equal(found.indices, expected.indices)
         np.testing.assert_array_equal(found.distances, expected.distances)
-        after = memory._on_gpu._index._pieces
+        after = memory._memory._on_gpu._index._pieces
         lengths.append([len(piece.vectors) for piece in after])
         kept = len(after) - 1
         assert all(a is b for a, b in zip(after[:kept], before[:kept], strict=True))
@@ -65,7 +65,7 @@ def test_a_memory_larger_than_the_gpu(gpu, dtype, room, monkeypatch):
         np.testing.assert_array_equal(found.distances, expected.distances)
         likelihoods = [each.log_likelihood(queries) for each in both]
         np.testing.assert_allclose(*likelihoods, rtol=1e-13)
-        index = memory._on_gpu._index
+        index = memory._memory._on_gpu._index
         assert [piece.place for piece in index._pieces].count(Place.HOST) == streamed[room]
         used = sum(piece.gpu_bytes for piece in index._pieces)
         assert used + (index._stream.nbytes if room == "some" else 0) <= max_bytes
@@ -110,7 +110,7 @@ def test_pieces_are_told_how_many_vectors_came_before(gpu, monkeypatch):
             each.add(part, np.zeros(len(part), int))
         expected, found = (each.search(activations[:9, 0], 5) for each in (cpu, memory))
         np.testing.assert_array_equal(found.indices, expected.indices)
-    index = memory._on_gpu._index
+    index = memory._memory._on_gpu._index
     index._ops = Recorded(index._ops)
     memory.search(activations[0], 5)
     assert index._ops.calls == [(1536, 0), *((256 * i, 88 + 256 * i) for i in range(6))]
@@ -118,12 +118,12 @@ def test_pieces_are_told_how_many_vectors_came_before(gpu, monkeypatch):
 
 def test_tensors_outlive_the_searches_that_read_them(gpu, monkeypatch):
     waited = []
-    monkeypatch.setattr("pyhue._cuda.index._wait_for", lambda *_: waited.append(vectors() is not None))
+    monkeypatch.setattr("pyhue._cuda.index.wait_for", lambda *_: waited.append(vectors() is not None))
     memory = moved(pyhue.PixelMemory(40), gpu)
     memory.add(np.ones((1, 3, 40)), [0])
     vectors = lambda: None  # noqa: E731
     memory.search(np.ones((1, 40)))
-    vectors = weakref.ref(memory._on_gpu._index._pieces[0].vectors)
+    vectors = weakref.ref(memory._memory._on_gpu._index._pieces[0].vectors)
     waited.clear()
     memory.to("cpu")
     assert waited == [True]
@@ -131,7 +131,7 @@ def test_tensors_outlive_the_searches_that_read_them(gpu, monkeypatch):
 
 
 def test_a_forked_process_does_not_wait_for_a_gpu():
-    device_index._wait_for(torch.device("cuda:7"), os.getpid() + 1)
+    wait_for(torch.device("cuda:7"), os.getpid() + 1)
 
 
 def test_a_copy_that_fails_is_begun_anew(gpu, monkeypatch):

@@ -8,6 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyhue.hue import activation_hue
+from pyhue.pixel_vectors import pixel_vectors
+
+LIBRARIES = [np.asarray, torch.from_numpy]
 
 
 def formula(vectors):
@@ -31,9 +34,10 @@ def test_three_channels_give_rgb_hue():
 @given(shape=st.lists(st.integers(1, 5), max_size=3), channels=st.integers(3, 40), seed=st.integers(0, 99))
 def test_arrays(dtype, shape, channels, seed):
     vectors = np.random.default_rng(seed).random((*shape, channels)).astype(dtype)
-    hue = activation_hue(vectors)
+    hue = activation_hue(vectors, axis=-1)
     assert hue.dtype == dtype
     assert hue.shape == tuple(shape)
+    assert len(shape) == 3 or (hue == activation_hue(vectors)).all()
     tolerance = {np.float16: 3e-3, np.float32: 1e-4, np.float64: 1e-11}[dtype]
     length = np.abs((vectors.astype(float) * np.exp(2j * np.pi * np.arange(channels) / channels)).sum(-1))
     assert (angle_between(hue, formula(vectors.astype(float))) * np.minimum(length, 1) < tolerance).all()
@@ -73,6 +77,41 @@ def test_strided_arrays():
 def test_bad_vectors(vectors, error, message):
     with pytest.raises(error, match=message):
         activation_hue(vectors)
+
+
+@pytest.mark.parametrize("kind", LIBRARIES)
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -2, -3, -4])
+def test_channels_on_any_axis(kind, axis):
+    vectors = np.random.default_rng(2).standard_normal((3, 4, 5, 6))
+    hue = activation_hue(kind(vectors), axis=axis)
+    assert type(hue) is type(kind(vectors))
+    assert angle_between(hue, formula(np.moveaxis(vectors, axis, -1))).max() < 1e-12
+
+
+@pytest.mark.parametrize("kind", LIBRARIES)
+def test_feature_maps_need_an_axis(kind):
+    maps = np.random.default_rng(3).random((2, 5, 4, 4))
+    with pytest.raises(ValueError, match=r"axis: expected 1 for feature maps .* got none .*\(2, 5, 4, 4\)"):
+        activation_hue(kind(maps))
+    pixels = activation_hue(pixel_vectors(kind(maps)))
+    assert angle_between(pixels.reshape(2, 4, 4), activation_hue(kind(maps), axis=1)).max() < 1e-12
+
+
+@pytest.mark.parametrize("kind", LIBRARIES)
+@pytest.mark.parametrize(
+    ("axis", "error", "message"),
+    [
+        (3, ValueError, "axis: expected -3 to 2, got 3"),
+        (-4, ValueError, "axis: expected -3 to 2, got -4"),
+        (1, ValueError, r"vectors: expected shape .* got \(2, 0, 3\)"),
+        (1.0, TypeError, "axis: expected an integer, got float"),
+        (True, TypeError, "axis: expected an integer, got bool"),
+        ((0, 1), TypeError, "axis: expected an integer, got tuple"),
+    ],
+)
+def test_bad_axis(kind, axis, error, message):
+    with pytest.raises(error, match=message):
+        activation_hue(kind(np.zeros((2, 0, 3))), axis=axis)
 
 
 def test_does_not_import_torch():

@@ -78,9 +78,6 @@ BAD_LABELS = {
     "none": ([], ValueError, "got (0,)"),
     "scalar": (1, ValueError, "got ()"),
     "two dimensions": ([[0, 1]], ValueError, "got (1, 2)"),
-    "negative": ([0, -1], ValueError, "labels: expected integers from 0 to 2147483647, got -1"),
-    "most negative": (np.array([0, -(2**63)]), ValueError, "labels: expected integers from 0"),
-    "beyond 31 bits": ([0, 2**31], ValueError, "got 2147483648"),
     "beyond 63 bits": (
         np.array([0, 2**64 - 1], np.uint64),
         ValueError,
@@ -103,16 +100,16 @@ def test_bad_labels(memory, case):
 
 
 BAD_QUERIES = {
-    "wrong dim": (np.zeros((7, 3)), ValueError, "vectors: expected shape (..., 4), got (7, 3)"),
-    "scalar": (1.0, ValueError, "vectors: expected shape (..., 4), got ()"),
-    "empty": ([], ValueError, "vectors: expected shape (..., 4), got (0,)"),
-    "integers": (np.zeros((7, 4), np.int32), TypeError, "vectors: expected one of float16, bfloat16"),
-    "uneven lists": ([[1.0], [1.0, 2.0]], ValueError, "vectors: expected an array or evenly"),
-    "NaN": (_with(np.nan, 1, 1, 0), ValueError, "vectors: expected finite values, got NaN or Inf in row 4"),
+    "wrong dim": (np.zeros((7, 3)), ValueError, "queries: expected shape (..., 4), got (7, 3)"),
+    "scalar": (1.0, ValueError, "queries: expected shape (..., 4), got ()"),
+    "empty": ([], ValueError, "queries: expected shape (..., 4), got (0,)"),
+    "integers": (np.zeros((7, 4), np.int32), TypeError, "queries: expected one of float16, bfloat16"),
+    "uneven lists": ([[1.0], [1.0, 2.0]], ValueError, "queries: expected an array or evenly"),
+    "NaN": (_with(np.nan, 1, 1, 0), ValueError, "queries: expected finite values, got NaN or Inf in row 4"),
     "too large": (
         _with(-1e300, 1, 1, 0),
         ValueError,
-        "vectors: expected values that float32 holds, got a larger",
+        "queries: expected values that float32 holds, got a larger",
     ),
 }
 
@@ -161,6 +158,32 @@ def test_bad_eps(memory, eps):
         memory.predict(GOOD, eps=eps)
 
 
+def test_eps_is_looked_at_before_anything_is_searched(memory, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(memory._memory._on_cpu, "neighbors", None)
+        for call in (memory.log_likelihood, memory.predict):
+            with pytest.raises(ValueError, match="eps: expected a positive number, got 0"):
+                call(GOOD, eps=0)
+
+
+@pytest.mark.parametrize("kind", [pyhue.PixelMemory, pyhue.VectorMemory])
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:-1", "mps", "", None, 0])
+def test_devices_that_there_are_not(kind, device):
+    memory = kind(3)
+    with pytest.raises(ValueError, match=f"device: expected 'cpu' or 'cuda'.*, got '{device}'"):
+        memory.to(device)
+    assert memory.device == "cpu"
+    assert memory.to("cpu") is memory
+
+
+@pytest.mark.parametrize("call", ["search", "log_likelihood", "predict"])
+def test_k_beyond_what_is_stored_is_not_allocated(memory, call):
+    with pytest.raises(
+        ValueError, match=r"k: expected at most 65536, or the 6 vectors stored .* got 1000000000"
+    ):
+        getattr(memory, call)(GOOD, 10**9)
+
+
 @pytest.mark.parametrize("call", ["search", "log_likelihood", "predict"])
 def test_empty_memory(call):
     memory = pyhue.PixelMemory(4)
@@ -186,26 +209,27 @@ def test_bad_dim(dim, error, message):
 
 
 def test_running_out_of_memory_changes_nothing(memory, monkeypatch):
-    """The label is so large that its class count cannot be allocated."""
+    """Wherever it happens."""
 
-    def zeros(*_):
+    def fail(*_, **__):
         raise MemoryError
 
-    with monkeypatch.context() as patched:
-        patched.setattr(np, "zeros", zeros)
-        with pytest.raises(MemoryError):
-            memory.add(GOOD, [0, 2**31 - 1])
+    for owner, name in ((np, "empty"), (np, "zeros"), (np, "repeat"), (np, "union1d"), (np, "bincount")):
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, fail)
+            with pytest.raises(MemoryError):
+                memory.add(GOOD, [0, 2**31 - 1])
 
 
 def test_bad_tensors(memory):
     torch = pytest.importorskip("torch")
     for bad, message in [
-        (torch.zeros(2, 4, device="meta"), "vectors: expected a CPU tensor, got one on meta"),
-        (torch.eye(4).to_sparse(), "vectors: expected a dense tensor"),
-        (torch.zeros(2, 4, dtype=torch.int32), "vectors: expected one of float16"),
+        (torch.zeros(2, 4, device="meta"), "queries: expected a CPU tensor, got one on meta"),
+        (torch.eye(4).to_sparse(), "queries: expected a dense tensor"),
+        (torch.zeros(2, 4, dtype=torch.int32), "queries: expected one of float16"),
         (
             torch.zeros(2, 4, dtype=torch.float8_e4m3fn),
-            "vectors: expected a dense tensor of a dtype that NumPy has",
+            "queries: expected a dense tensor of a dtype that NumPy has",
         ),
     ]:
         with pytest.raises(TypeError, match=message):

@@ -23,7 +23,7 @@ def unfused(tensors, target, labels, **options):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 def test_equals_the_unfused_loss(monkeypatch, dtype, weighted, reduction):
-    monkeypatch.setattr(_linear, "CHUNK_LOGITS", 200)  # several chunks, the last one not whole
+    monkeypatch.setattr(_linear, "CHUNK_BYTES", 200)  # several chunks, the last one not whole
     tensors, target, labels = example(45, 6, 11, dtype)
     target[3] = -100
     options = {
@@ -46,7 +46,7 @@ def test_equals_the_unfused_loss(monkeypatch, dtype, weighted, reduction):
 
 
 def test_16_bits_are_summed_in_float32(monkeypatch):
-    monkeypatch.setattr(_linear, "CHUNK_LOGITS", 1)  # 188 chunks
+    monkeypatch.setattr(_linear, "CHUNK_BYTES", 1)  # 188 chunks
     tensors, target, labels = example(3000, 6, 11, torch.bfloat16)
     loss = linear_hue_cross_entropy(*tensors, target, labels)
     found = torch.autograd.grad(loss, tensors)
@@ -66,6 +66,59 @@ def test_gradients_of_the_hue_layer_do_not_underflow():
     for ours, theirs in zip(found[3:], expected[3:], strict=True):
         assert ours.dtype == torch.float16
         assert (ours.double() - theirs).abs().max() < 2e-3 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("chunks", [1, 4])
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float32, 1e-6), (torch.bfloat16, 4e-3), (torch.float16, 5e-4)], ids=str
+)
+def test_gradients_are_as_exact_as_their_type(monkeypatch, dtype, bound, chunks):
+    rows, classes = 512, 3000
+    monkeypatch.setattr(_linear, "CHUNK_BYTES", rows * classes * dtype.itemsize // chunks)
+    monkeypatch.setattr(_linear, "BLOCK_ELEMENTS", 1000 * 16)
+    tensors, target, labels = example(rows, 16, classes, dtype)
+    # So small that rounded logits do not matter.
+    tensors = [(t / 16).detach().requires_grad_() for t in tensors]
+    loss = linear_hue_cross_entropy(*tensors, target, labels, reduction="sum")
+    found = torch.autograd.grad(loss, tensors)
+    wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    exact = torch.autograd.grad(unfused(wide, target, labels.double(), reduction="sum"), wide)
+    for ours, theirs in zip(found[:3], exact, strict=False):
+        assert (ours.double() - theirs).norm() < bound * theirs.norm()
+
+
+def test_float16_keeps_the_mean_gradients_of_classes_that_no_row_has():
+    tensors, target, labels = example(1024, 6, 20_000, torch.float16)
+    tensors, target = [(t / 16).detach().requires_grad_() for t in tensors], target % 100
+    found = torch.autograd.grad(linear_hue_cross_entropy(*tensors, target, labels), tensors[2])[0]
+    wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    exact = torch.autograd.grad(unfused(wide, target, labels.double()), wide[2])[0]
+    assert (found - exact)[100:].norm() < 5e-3 * exact[100:].norm()  # 5e-8 of each row: float16 has 6e-8 or 0
+
+
+@pytest.mark.parametrize("part", ["features", "weight", "hue", "class weight"])
+@pytest.mark.parametrize("rows", [3, 600])
+def test_float16_overflows_nowhere(rows, part):
+    tensors, target, labels = example(rows, 4, 5, torch.float16)
+    tensors = [(tensor / 8).detach() for tensor in tensors]
+    target.fill_(2)  # all sums have one sign
+    if part == "features":
+        tensors[0].abs_().mul_(3000)
+    elif part == "weight":
+        tensors[1].abs_().mul_(30000)
+        tensors[0] /= 1000  # logits are small nevertheless
+    elif part == "hue":
+        tensors[3].abs_().mul_(30000)
+    weight = torch.full((5,), 3e4) if part == "class weight" else None
+    tensors = [tensor.requires_grad_() for tensor in tensors]
+    options = {"weight": weight, "hue_scale": 10.0 if part == "hue" else None}
+    found = torch.autograd.grad(linear_hue_cross_entropy(*tensors, target, labels, **options), tensors)
+    wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    exact = torch.autograd.grad(unfused(wide, target, labels.double(), **options), wide)
+    for ours, theirs in zip(found, exact, strict=True):
+        assert ours.isfinite().all()
+        atol = 1e-2 * theirs.abs().max().item() + 1e-7
+        torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=atol)
 
 
 def test_gradcheck():
@@ -126,8 +179,9 @@ def test_strided_arguments():
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("rows", [0, 5])
-def test_empty_and_all_ignored_batches(rows, reduction):
-    tensors, target, labels = example(rows, 3, 4)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=str)
+def test_empty_and_all_ignored_batches(dtype, rows, reduction):
+    tensors, target, labels = example(rows, 3, 4, dtype)
     target.fill_(-100)
     results = []
     for loss in (

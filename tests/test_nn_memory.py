@@ -30,10 +30,26 @@ def test_layer_gives_the_memory_s_log_likelihoods(memory, maps):
     assert MemoryClassifier(memory)(maps.double()).dtype == torch.float64
 
 
-def test_opcheck(memory, maps):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_scores_of_16_bits_stay_float32(dtype):
+    """Rounded to 16 bits, most of these would be -inf, or equal to others."""
+    generator = torch.Generator().manual_seed(0)
+    memory = PixelMemory(dim=8)
+    memory.add(torch.rand(300, 8, 2, 2, generator=generator), torch.arange(300) % 100)
+    maps = torch.rand(20, 8, 2, 2, generator=generator).to(dtype)
+    layer = MemoryClassifier(memory, k=100).to(dtype)
+    scores = layer(maps)
+    assert scores.dtype == torch.float32
+    expected = memory.log_likelihood(maps, k=100)
+    assert torch.equal(scores, expected.float())
+    assert not torch.equal(scores.to(dtype).argsort(stable=True), scores.argsort(stable=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_opcheck(memory, maps, dtype):
     layer = MemoryClassifier(memory)
     operator = torch.ops.pyhue.memory_log_likelihood.default
-    torch.library.opcheck(operator, (maps, layer._handle, 3, 10, 1e-8))
+    torch.library.opcheck(operator, (maps.to(dtype), layer._handle, 3, 10, 1e-8))
 
 
 def test_compiles_as_one_graph_for_any_number_of_images(memory, maps):

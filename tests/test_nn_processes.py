@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import pyhue.nn as hue_nn
+from pyhue import PixelMemory
 from pyhue.nn.functional import hue_cross_entropy, hue_labels
 
 
@@ -64,6 +65,23 @@ def hue_step(rank, folder):
         torch.save([parameter.grad for parameter in head.parameters()], f"{folder}/gradients.pt")
 
 
+def density_step(rank, folder):
+    model = nn.parallel.DistributedDataParallel(one_density_model())
+    images, target = torch.arange(48.0).reshape(8, 2, 3).cos(), torch.arange(8) % 3
+    rows = slice(4 * rank, 4 * rank + 4)
+    nn.functional.cross_entropy(model(images[rows]), target[rows]).backward()
+    if rank == 0:
+        torch.save([parameter.grad for parameter in model.parameters()], f"{folder}/gradients.pt")
+
+
+def one_density_model():
+    """A layer whose outputs, two pixels of three channels, are compared with all that a memory stores."""
+    torch.manual_seed(0)
+    memory = PixelMemory(3)
+    memory.add(torch.randn(6, 2, 3), torch.arange(6) % 3)
+    return nn.Sequential(nn.Linear(3, 3), hue_nn.MemoryClassifier(memory, 12, 0.1, differentiable=True))
+
+
 def one_head():
     torch.manual_seed(0)
     return hue_nn.HueHead(6, 5)
@@ -86,6 +104,19 @@ def test_two_distributed_processes_take_the_step_of_one(tmp_path):
     criterion(*head(features), target).backward()
     theirs = torch.load(tmp_path / "gradients.pt", weights_only=True)
     for parameter, gradient in zip(head.parameters(), theirs, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+@pytest.mark.usefixtures("gloo")
+def test_two_distributed_processes_take_the_density_step_of_one(tmp_path):
+    run = two_processes(density_step, tmp_path)
+    assert run.returncode == 0, run.stderr
+    model = one_density_model()
+    images, target = torch.arange(48.0).reshape(8, 2, 3).cos(), torch.arange(8) % 3
+    nn.functional.cross_entropy(model(images), target).backward()
+    theirs = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    for parameter, gradient in zip(model.parameters(), theirs, strict=True):
+        assert gradient.any()
         torch.testing.assert_close(parameter.grad, gradient)
 
 

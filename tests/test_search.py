@@ -16,8 +16,8 @@ def _check(family, n, dim, k, nq=9, normalize=False):
     memory = memory_of(vectors, normalize=normalize)
     result = memory.search(queries, k)
     compared = stored(queries, normalize=normalize)
-    assert_exact(result, compared, memory.vectors)
-    assert_neighbors(*result, compared, memory.vectors)
+    assert_exact(result, compared, memory.vectors, normalize)
+    assert_neighbors(*result, compared, memory.vectors, normalize)
 
 
 @pytest.mark.parametrize("normalize", [False, True], ids=["raw", "normalized"])

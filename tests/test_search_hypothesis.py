@@ -43,8 +43,8 @@ def test_ugly_values(data, k, level, threads, normalize):
         memory = memory_of(vectors, normalize=normalize)
         result = memory.search(queries, k)
         compared = stored(queries, normalize=normalize)
-    assert_exact(result, compared, memory.vectors)
-    assert_neighbors(*result, compared, memory.vectors)
+    assert_exact(result, compared, memory.vectors, normalize)
+    assert_neighbors(*result, compared, memory.vectors, normalize)
 
 
 @given(

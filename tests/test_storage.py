@@ -95,7 +95,7 @@ def test_permissions_follow_the_umask(tmp_path):
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("os", "replace"), ("os", "fsync"), ("os", "chmod"), ("safetensors.numpy", "save_file")],
+    [("os", "replace"), ("os", "fsync"), ("os", "fchmod"), ("pyhue._files.tensors", "header_bytes")],
 )
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), MemoryError()], ids=repr)
 def test_an_error_while_writing_leaves_the_old_file(path, monkeypatch, module, name, error):
@@ -112,16 +112,6 @@ def test_an_error_while_writing_leaves_the_old_file(path, monkeypatch, module, n
     assert path.read_bytes() == before
     _memory(images=6).save(path)
     assert len(pyhue.PixelMemory.load(path)) == 30
-
-
-def test_an_error_of_safetensors_is_an_os_error(path, monkeypatch):
-    def fail(*_):
-        raise safetensors.SafetensorError("no space left")
-
-    monkeypatch.setattr("safetensors.numpy.save_file", fail)
-    with pytest.raises(OSError, match="cannot be written: no space left"):
-        _memory().save(path)
-    assert os.listdir(path.parent) == [path.name]
 
 
 def test_the_file_is_synced_before_it_is_renamed(path, monkeypatch):

@@ -21,10 +21,10 @@ from matplotlib.image import imread
 from pictures import write_pictures, write_split_pictures
 
 from pyhue import _cli
+from pyhue._files.tables import read_csv
 from pyhue._runs.config import TrainConfig
 from pyhue.backbones import load_backbone
 from pyhue.training import fold as fold_module
-from pyhue.training.metrics import read_csv
 from pyhue.training.run import train
 
 TINY = {"backbone": "resnet18-w2", "image_size": 16, "batch_size": 8}

@@ -130,10 +130,12 @@ def test_a_damaged_configuration_is_named(tmp_path, capsys):
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys, monkeypatch):
     data = write_pictures(tmp_path / "data", 4)
-    monkeypatch.setattr(fold_module.Loss, "forward", lambda *arguments: torch.tensor(torch.inf))
-    message = failure(capsys, data, "--out", tmp_path / "run", *TINY)
+    with monkeypatch.context() as patch:
+        patch.setattr(fold_module.Loss, "forward", lambda *arguments: torch.tensor(torch.inf))
+        message = failure(capsys, data, "--out", tmp_path / "run", *TINY)
     assert "the loss became inf" in message
     assert "--lr" in message
+    assert _cli.main(["train", str(data), "--out", str(tmp_path / "run"), *TINY, "--lr", "1e-4"]) == 0
 
 
 def test_unknown_device_and_backbone(tmp_path, capsys):

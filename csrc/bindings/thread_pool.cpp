@@ -34,6 +34,8 @@ std::atomic<int>& thread_count() {
   return count;
 }
 
+std::atomic<bool> chosen{false};  // by set_num_threads
+
 // Runs one job at a time; a second caller meanwhile does its job alone, in its own thread.
 class Pool {
  public:
@@ -118,7 +120,14 @@ Pool& pool() {
 
 int num_threads() { return thread_count().load(); }
 
-void set_num_threads(int count) { thread_count().store(count); }
+void set_num_threads(int count) {
+  chosen.store(true);
+  thread_count().store(count);
+}
+
+void limit_threads(int count) {
+  if (!chosen.load()) thread_count().store(count);
+}
 
 Executor pool_executor(void* context, bool (*interrupted)(void*)) {
   auto run = [](void*, int workers, Body body, void* argument) { pool().run(workers, body, argument); };

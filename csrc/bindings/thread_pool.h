@@ -5,8 +5,10 @@
 
 namespace pyhue {
 
+// How many workers an executor has: by default as many as the process may use CPUs, bounded by OMP_NUM_THREADS.
 int num_threads();
-void set_num_threads(int count);  // at least 1
+void set_num_threads(int count);  // at least 1; from here on limits count no more
+void limit_threads(int count);    // at least 1: another default
 
 // An executor on the pool. `interrupted`, or null, is asked now and then in the calling thread.
 Executor pool_executor(void* context, bool (*interrupted)(void* context));

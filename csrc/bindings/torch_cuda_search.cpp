@@ -3,7 +3,6 @@
 #include <tuple>
 
 #include "bindings/torch_cuda.h"
-#include "cuda/density.h"
 #include "cuda/packed.h"
 #include "cuda/rows.h"
 #include "cuda/search.h"
@@ -88,18 +87,6 @@ Tensor torch_store_rows(Tensor rows, bool normalize) {
   return out;
 }
 
-// distances, labels (images, pixels, k), class_counts (classes,) -> (images, classes) float64.
-Tensor torch_density(Tensor distances, Tensor labels, Tensor class_counts, double eps) {
-  const OnDevice device(distances);
-  const int64_t images = distances.size(0), pixels = distances.size(1), k = distances.size(2);
-  const int64_t classes = class_counts.size(0);
-  const Tensor exponents = empty(distances, {images, pixels, k}, ScalarType::Double);
-  const Tensor out = empty(distances, {images, classes}, ScalarType::Double);
-  density(values<float>(distances), values<int64_t>(labels), values<int64_t>(class_counts), images, pixels, k, classes,
-          eps, mutable_values<double>(exponents), mutable_values<double>(out), device.stream());
-  return out;
-}
-
 }  // namespace
 }  // namespace pyhue::cuda
 
@@ -112,7 +99,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(PYHUE_OPS, m) {
       "Tensor vectors, int first, Tensor blocks, Tensor terms, int searched) -> ()");
   m.def("end_search(Tensor scratch, Tensor queries, Tensor center, int k) -> (Tensor, Tensor)");
   m.def("store_rows(Tensor rows, bool normalize) -> Tensor");
-  m.def("density(Tensor distances, Tensor labels, Tensor class_counts, float eps) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(PYHUE_OPS, PYHUE_KEY, m) {
@@ -122,5 +108,4 @@ STABLE_TORCH_LIBRARY_IMPL(PYHUE_OPS, PYHUE_KEY, m) {
   m.impl("search_piece", TORCH_BOX(&pyhue::cuda::torch_search_piece));
   m.impl("end_search", TORCH_BOX(&pyhue::cuda::torch_end_search));
   m.impl("store_rows", TORCH_BOX(&pyhue::cuda::torch_store_rows));
-  m.impl("density", TORCH_BOX(&pyhue::cuda::torch_density));
 }

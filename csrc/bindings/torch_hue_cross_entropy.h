@@ -13,12 +13,15 @@ namespace pyhue {
 
 constexpr const char* kHueCrossEntropySchema =
     "hue_cross_entropy(Tensor input, Tensor hue, Tensor target, Tensor labels, Tensor? weight, Tensor? row_weight, "
-    "float hue_weight, float hue_scale, int ignore_index, int reduction, float label_smoothing, bool gradients, "
-    "bool label_gradient) -> (Tensor, Tensor, Tensor, Tensor)";
+    "float hue_weight, float hue_scale, int ignore_index, int reduction, float label_smoothing, int outputs) "
+    "-> Tensor[]";
 constexpr const char* kHueCrossEntropyInPlaceSchema =
     "hue_cross_entropy_(Tensor(a!) input, Tensor hue, Tensor target, Tensor labels, Tensor? weight, "
     "Tensor? row_weight, float hue_weight, float hue_scale, int ignore_index, float label_smoothing) "
     "-> (Tensor, Tensor)";
+
+// Bits of `outputs`: what follows the loss, in this order.
+enum Outputs : int64_t { kGradients = 1, kLabelGradient = 2, kTargetGradient = 4 };  // the first: of input and of hue
 
 inline ElementType element_type(ScalarType type) {
   switch (type) {
@@ -44,18 +47,23 @@ struct HueCrossEntropyOperators {
     double label_smoothing;
   };
 
+  struct Gradients {
+    void *input = nullptr, *hue = nullptr, *labels = nullptr, *target = nullptr;
+  };
+
+  static Tensor empty_loss(const Tensor& input, Reduction reduction) {
+    return empty(input, reduction == Reduction::kNone ? std::vector{input.size(0)} : std::vector<int64_t>{},
+                 real_type(input.scalar_type()));
+  }
+
   // The loss; gradients go to the memory given, null where they are not wanted.
-  static Tensor loss_of(const Arguments& arguments, void* grad_input, void* grad_hue, void* grad_labels) {
-    const int64_t rows = arguments.input.size(0), classes = arguments.input.size(1);
-    const ScalarType type = arguments.input.scalar_type();
+  static void compute(const Arguments& arguments, const Tensor& loss, const Gradients& gradients) {
     const bool probabilities = arguments.target.dim() == 2;
-    const bool scalar = arguments.reduction != Reduction::kNone;
-    const Tensor loss = empty(arguments.input, scalar ? std::vector<int64_t>{} : std::vector{rows}, real_type(type));
     Device::run(
         {
-            .type = element_type(type),
-            .rows = rows,
-            .classes = classes,
+            .type = element_type(arguments.input.scalar_type()),
+            .rows = arguments.input.size(0),
+            .classes = arguments.input.size(1),
             .input = arguments.input.const_data_ptr(),
             .hue = arguments.hue.const_data_ptr(),
             .per_class = arguments.hue.dim() == 3,
@@ -70,39 +78,37 @@ struct HueCrossEntropyOperators {
             .reduction = arguments.reduction,
             .label_smoothing = arguments.label_smoothing,
             .loss = loss.mutable_data_ptr(),
-            .grad_input = grad_input,
-            .grad_hue = grad_hue,
-            .grad_labels = grad_labels,
+            .grad_input = gradients.input,
+            .grad_hue = gradients.hue,
+            .grad_labels = gradients.labels,
+            .grad_probabilities = gradients.target,
         },
         arguments.input);
-    return loss;
   }
 
-  static Tensor empty_as_hue(const Tensor& hue) {
+  static Tensor empty_as(const Tensor& tensor) {
     std::vector<int64_t> sizes;
-    for (int64_t i = 0; i < hue.dim(); ++i) sizes.push_back(hue.size(i));
-    return empty(hue, sizes, hue.scalar_type());
+    for (int64_t i = 0; i < tensor.dim(); ++i) sizes.push_back(tensor.size(i));
+    return empty(tensor, sizes, tensor.scalar_type());
   }
 
-  // loss, and the gradients of input, hue and labels; those not wanted are empty.
-  static std::tuple<Tensor, Tensor, Tensor, Tensor> apart(Tensor input, Tensor hue, Tensor target, Tensor labels,
-                                                          std::optional<Tensor> weight,
-                                                          std::optional<Tensor> row_weight, double hue_weight,
-                                                          double hue_scale, int64_t ignore_index, int64_t reduction,
-                                                          double label_smoothing, bool gradients, bool label_gradient) {
-    const int64_t rows = input.size(0), classes = input.size(1);
-    const ScalarType type = input.scalar_type();
-    const bool labels_too = gradients && label_gradient;
-    const std::vector<int64_t> none{0};
-    const Tensor grad_input = empty(input, gradients ? std::vector{rows, classes} : none, type);
-    const Tensor grad_hue = gradients ? empty_as_hue(hue) : empty(input, none, real_type(type));
-    const Tensor grad_labels = empty(input, labels_too ? std::vector<int64_t>{classes, 2} : none, real_type(type));
-    const Tensor loss =
-        loss_of({input, hue, target, labels, weight, row_weight, hue_weight, hue_scale, ignore_index,
-                 static_cast<Reduction>(reduction), label_smoothing},
-                gradients ? grad_input.mutable_data_ptr() : nullptr, gradients ? grad_hue.mutable_data_ptr() : nullptr,
-                labels_too ? grad_labels.mutable_data_ptr() : nullptr);
-    return {loss, grad_input, grad_hue, grad_labels};
+  // The loss, and what `outputs` asks for.
+  static std::vector<Tensor> apart(Tensor input, Tensor hue, Tensor target, Tensor labels, std::optional<Tensor> weight,
+                                   std::optional<Tensor> row_weight, double hue_weight, double hue_scale,
+                                   int64_t ignore_index, int64_t reduction, double label_smoothing, int64_t outputs) {
+    const Reduction reduced = static_cast<Reduction>(reduction);
+    std::vector<Tensor> found{empty_loss(input, reduced)};
+    const auto room_as = [&](const Tensor& tensor, Outputs kind) -> void* {
+      return outputs & kind ? found.emplace_back(empty_as(tensor)).mutable_data_ptr() : nullptr;
+    };
+    const Gradients gradients{.input = room_as(input, kGradients),
+                              .hue = room_as(hue, kGradients),
+                              .labels = room_as(labels, kLabelGradient),
+                              .target = room_as(target, kTargetGradient)};
+    compute(
+        {input, hue, target, labels, weight, row_weight, hue_weight, hue_scale, ignore_index, reduced, label_smoothing},
+        found[0], gradients);
+    return found;
   }
 
   // The sum over rows, and the gradient of hue; the gradient of input takes its place.
@@ -110,10 +116,10 @@ struct HueCrossEntropyOperators {
                                              std::optional<Tensor> weight, std::optional<Tensor> row_weight,
                                              double hue_weight, double hue_scale, int64_t ignore_index,
                                              double label_smoothing) {
-    const Tensor grad_hue = empty_as_hue(hue);
-    const Tensor loss = loss_of({input, hue, target, labels, weight, row_weight, hue_weight, hue_scale, ignore_index,
-                                 Reduction::kSum, label_smoothing},
-                                input.mutable_data_ptr(), grad_hue.mutable_data_ptr(), nullptr);
+    const Tensor loss = empty_loss(input, Reduction::kSum), grad_hue = empty_as(hue);
+    compute({input, hue, target, labels, weight, row_weight, hue_weight, hue_scale, ignore_index, Reduction::kSum,
+             label_smoothing},
+            loss, {.input = input.mutable_data_ptr(), .hue = grad_hue.mutable_data_ptr()});
     return {loss, grad_hue};
   }
 };

@@ -5,14 +5,16 @@
 #include <limits>
 #include <vector>
 
+#include "core/density_terms.h"
+
 namespace pyhue {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Calls visit(label, exponent) for every neighbour that is there.
-template <class Visit>
-void for_each_neighbor(const float* distances, const int64_t* labels, int64_t pixels, int64_t k, double eps,
+template <class Distance, class Visit>
+void for_each_neighbor(const Distance* distances, const int64_t* labels, int64_t pixels, int64_t k, double eps,
                        Visit visit) {
   for (int64_t i = 0; i < pixels; ++i, distances += k, labels += k) {
     double nearest = kInfinity;
@@ -20,20 +22,18 @@ void for_each_neighbor(const float* distances, const int64_t* labels, int64_t pi
       if (labels[j] >= 0) nearest = std::min<double>(nearest, distances[j]);
     }
     for (int64_t j = 0; j < k; ++j) {
-      if (labels[j] < 0) continue;
-      // However far, a neighbour counts for something; where all distances overflowed, they count as equal.
-      const double exponent = -distances[j] / (nearest + eps);
-      visit(labels[j], std::isinf(nearest) ? -1.0 : std::max(exponent, std::numeric_limits<double>::lowest()));
+      if (labels[j] >= 0) visit(labels[j], density_exponent(distances[j], nearest, eps));
     }
   }
 }
 
 }  // namespace
 
-bool density(const float* distances, const int64_t* labels, const int64_t* class_counts, int64_t images, int64_t pixels,
-             int64_t k, int64_t classes, double eps, double* log_likelihood, const Executor& executor) {
+template <class Distance>
+bool density(const Distance* distances, const int64_t* labels, const int64_t* class_counts, int64_t images,
+             int64_t pixels, int64_t k, int64_t classes, double eps, double* log_likelihood, const Executor& executor) {
   return for_each_chunk(executor, images, [&](int64_t image, int) {
-    const float* d = distances + image * pixels * k;
+    const Distance* d = distances + image * pixels * k;
     const int64_t* l = labels + image * pixels * k;
     double* out = log_likelihood + image * classes;
     // The largest exponent of each class, then sums relative to it.
@@ -49,5 +49,10 @@ bool density(const float* distances, const int64_t* labels, const int64_t* class
     }
   });
 }
+
+template bool density(const float*, const int64_t*, const int64_t*, int64_t, int64_t, int64_t, int64_t, double, double*,
+                      const Executor&);
+template bool density(const double*, const int64_t*, const int64_t*, int64_t, int64_t, int64_t, int64_t, double,
+                      double*, const Executor&);
 
 }  // namespace pyhue

@@ -1,29 +1,12 @@
-// Loads and stores of the element types that a tensor may have: float, double, and the 16-bit types,
-// which widen to float and round to nearest even. Included by kernels only.
+// Loads and stores of the element types, a register at a time. Included by kernels only.
 #pragma once
 
+#include "core/element_types.h"
 #include "core/simd_math.h"
 
 namespace pyhue {
 namespace PYHUE_LEVEL {
 namespace {
-
-struct Bfloat16 {
-  uint16_t bits;
-};
-struct Half {
-  uint16_t bits;
-};
-
-// The type that sums are kept in.
-template <class Element>
-struct Accumulator {
-  using Real = float;
-};
-template <>
-struct Accumulator<double> {
-  using Real = double;
-};
 
 #if !defined(__F16C__)
 // Out of line: the vectorizer of GCC 12 crashes on _Float16.
@@ -76,9 +59,6 @@ struct Full {};
 struct Part {
   int lanes;
 };
-
-template <class Element>
-using RealOf = typename Accumulator<Element>::Real;
 
 template <class Element>
 inline auto load_elements(const Element* from, Full) {

@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "core/floating_point.h"
+
 namespace pyhue {
 
 struct Executor {
@@ -18,7 +20,8 @@ struct Executor {
 };
 
 // Calls chunk(index, worker) once for each index in 0 .. count-1. Workers pull indices from a counter,
-// so a core that another process slows down holds nobody up. Returns false when interrupted.
+// so a core that another process slows down holds nobody up. Arithmetic is standard there, whatever the threads'
+// mode is. Returns false when interrupted.
 template <class Chunk>
 bool for_each_chunk(const Executor& executor, int64_t count, Chunk chunk) {
   struct Shared {
@@ -29,6 +32,7 @@ bool for_each_chunk(const Executor& executor, int64_t count, Chunk chunk) {
     std::atomic<bool> stop{false};
   } shared{executor, chunk, count};
   auto body = [](void* argument, int worker) {
+    const StandardArithmetic standard;
     Shared& s = *static_cast<Shared*>(argument);
     while (!s.stop.load(std::memory_order_relaxed)) {
       const int64_t index = s.next.fetch_add(1, std::memory_order_relaxed);

@@ -112,6 +112,7 @@ void run(const HueCrossEntropy& loss, Executor executor) {
       .loss = row_loss.data(),
       .grad_input = loss.grad_input,
       .grad_hue = loss.grad_hue,
+      .grad_probabilities = loss.grad_probabilities,
       .row_state = loss.grad_labels ? row_state.data() : nullptr,
       .stream = element_bytes >= 4 && loss.rows * loss.classes * element_bytes >= kStreamBytes,
   };

@@ -34,10 +34,11 @@ struct HueCrossEntropy {
   Reduction reduction;
   double label_smoothing;  // 0 .. 1
 
-  void* loss;         // (rows) (real) without reduction, else one
-  void* grad_input;   // (rows, classes) of the element type, or null: no gradients. May be `input`.
-  void* grad_hue;     // as hue (real), or null exactly when grad_input is
-  void* grad_labels;  // (classes, 2) (real), or null: not wanted
+  void* loss;                          // (rows) (real) without reduction, else one
+  void* grad_input;                    // (rows, classes) of the element type, or null: no gradients. May be `input`.
+  void* grad_hue;                      // as hue (real), or null exactly when grad_input is
+  void* grad_labels;                   // (classes, 2) (real), or null: not wanted
+  void* grad_probabilities = nullptr;  // as probabilities, or null: not wanted; only together with grad_input
 };
 
 // Throws std::out_of_range when a target is neither a class nor ignore_index; nothing is written then.

@@ -112,6 +112,21 @@ inline void write_gradient(const Row& row, const HueCrossEntropyRows& rows, Scra
   }
 }
 
+// gradient_c = what a unit of t_c adds to the loss: its share of q_c times the surprise of class c, of the logits
+// (maximum - x_c + log_sum) and of hue (log_partition - the exponent).
+template <class Row, class Real>
+inline void write_probability_gradient(const Row& row, const HueCrossEntropyRows& rows, Real maximum, Real log_sum,
+                                       Real log_partition, Real* gradient) {
+  const Vector<Real> hue_weight = splat(static_cast<Real>(rows.hue_weight));
+  for_registers<Real>(0, rows.classes, [&](int64_t i, auto part) {
+    const Vector<Real> hue = splat(log_partition) - row.hue.exponent(row.hue_of(i, part));
+    Vector<Real> share = splat(row.scale * row.given);
+    if (row.weight) share *= load_elements(row.weight + i, part);
+    const Vector<Real> surprise = splat(maximum) - load_elements(row.input + i, part) + splat(log_sum);
+    store_elements(gradient + i, share * multiply_add(hue_weight, hue, surprise), part);
+  });
+}
+
 // The gradient of the row's one point.
 template <bool kSoft, class Row, class Sums, class Real>
 inline void write_hue_gradient(const Row& row, const Sums& sums, Real scale, Real share, Real* gradient) {
@@ -164,6 +179,12 @@ inline void hue_cross_entropy_row(const HueCrossEntropyRows& rows, int64_t index
   rows.loss[index] = total * log_sum + margin + rows.hue_weight * (total * log_partition + hue_margin);
 
   if (!rows.grad_input) return;
+  if constexpr (kSoft) {
+    if (rows.grad_probabilities) {
+      write_probability_gradient(row, rows, sums.maximum, static_cast<Real>(log_sum), static_cast<Real>(log_partition),
+                                 static_cast<Real*>(rows.grad_probabilities) + index * rows.classes);
+    }
+  }
   write_gradient<kSoft>(row, rows, scratch, sums.maximum, row.scale * total / exponentials,
                         static_cast<Element*>(rows.grad_input) + index * rows.classes);
   const Real scale = row.scale * static_cast<Real>(rows.hue_weight * rows.hue_scale);

@@ -2,14 +2,13 @@
 // no standard library.
 #pragma once
 
-#include <stdint.h>
+#include "core/element_types.h"
 
 namespace pyhue {
 
-// The type of input and of its gradient. Sums, and every array marked (real), are float, or double for
-// kFloat64.
-enum ElementType { kFloat32, kFloat64, kBfloat16, kFloat16, kElementTypes };
-
+// Input and its gradient are of the element type. Sums, and every array marked (real), are of its accumulator:
+// float, or double for kFloat64.
+//
 // A row x of logits and a point p on the plane of hue give, with the target distribution q,
 //
 //   lse = log sum_c exp(x_c)             d_c = hue_scale ||labels_c - p||
@@ -35,11 +34,12 @@ struct HueCrossEntropyRows {
   double row_scale;        // what the reduction multiplies the gradient of a row by
   const void* row_weight;  // (rows) (real): multiplies the gradients further; null for ones
 
-  double* loss;      // (rows)
-  void* grad_input;  // (rows, classes) of the element type; null: no gradients are wanted. May be `input`.
-  void* grad_hue;    // as hue (real)
-  void* row_state;   // (rows, kRowState) (real): what the labels' gradient needs of a row; null: not wanted
-  bool stream;       // grad_input is too large for the caches: write past them
+  double* loss;              // (rows)
+  void* grad_input;          // (rows, classes) of the element type; null: no gradients are wanted. May be `input`.
+  void* grad_hue;            // as hue (real)
+  void* grad_probabilities;  // (rows, classes) (real), or null: not wanted
+  void* row_state;           // (rows, kRowState) (real): what the labels' gradient needs of a row; null: not wanted
+  bool stream;               // grad_input is too large for the caches: write past them
 };
 
 // shift: exp(-d_c + shift) cannot overflow. partition: dloss/dd_c times the scales is
@@ -49,7 +49,7 @@ enum RowState { kShift, kPartition, kHard, kRowState };
 // Rows begin .. end-1. The row is read from memory once and its gradient written once: exp(x_c - max) is
 // kept in `scratch`, hue distances and their softmax stay in registers (the gradient with respect to hue
 // needs sums over classes only).
-//   scratch  hue_cross_entropy_scratch(classes) bytes, aligned to 64, one for each worker
+//   scratch  of the worker, aligned to 64: room for Scratch of hue_cross_entropy_kernel.h
 using HueCrossEntropyKernel = void (*)(const HueCrossEntropyRows&, int64_t begin, int64_t end, void* scratch);
 
 // grad_labels (classes, 2) (real), for classes begin .. end-1, summed over all rows in order; needs the

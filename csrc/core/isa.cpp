@@ -1,5 +1,6 @@
 #include "core/isa.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <stdexcept>
 
@@ -18,7 +19,9 @@ struct Level {
 #define PYHUE_X86(pointer) pointer
 bool runs_avx2() { return __builtin_cpu_supports("x86-64-v3"); }
 bool runs_avx512() { return __builtin_cpu_supports("x86-64-v4"); }
-bool runs_avx512bf16() { return runs_avx512() && __builtin_cpu_supports("avx512bf16"); }
+bool runs_avx512bf16() {
+  return runs_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+}
 #else
 #define PYHUE_X86(pointer) nullptr
 bool runs_avx2() { return false; }
@@ -41,16 +44,16 @@ const Level* highest() {
   return best;
 }
 
-const Level*& current() {
-  static const Level* level = highest();
+std::atomic<const Level*>& current() {
+  static std::atomic<const Level*> level{highest()};
   return level;
 }
 
 }  // namespace
 
-const Kernels& kernels() { return *current()->kernels; }
+const Kernels& kernels() { return *current().load()->kernels; }
 
-std::string isa() { return current()->name; }
+std::string isa() { return current().load()->name; }
 
 std::vector<std::string> available_isas() {
   std::vector<std::string> names;
@@ -66,7 +69,7 @@ void set_isa(const std::string& name) {
     if (!level.kernels || !level.runs_here()) {
       throw std::invalid_argument("PYHUE_ISA=" + name + " is not available on this CPU");
     }
-    current() = &level;
+    current().store(&level);
     return;
   }
   throw std::invalid_argument("PYHUE_ISA=" + name + " is not one of generic, avx2, avx512, avx512bf16");

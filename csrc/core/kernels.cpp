@@ -2,9 +2,11 @@
 // *_kernel.h, included here, and a member of the table.
 #include "core/kernels.h"
 
+#include "core/density_kernel.h"
+#include "core/distance_kernel.h"
 #include "core/hue_cross_entropy_kernel.h"
 #include "core/project_kernel.h"
-#include "core/search_kernel.h"
+#include "core/screen_kernel.h"
 
 namespace pyhue {
 namespace PYHUE_LEVEL {
@@ -14,9 +16,13 @@ const Kernels table = {
     .tile_queries = kTileQueries,
     .panel_element_size = kPanelElementSize,
     .screen_tile = screen_tile,
+    .int8_limit = kInt8Limit,
+    .screen_bytes = screen_bytes,
     .screen_rows = screen_rows,
     .squared_distance = squared_distance_to<float>,
     .squared_distance_bfloat16 = squared_distance_to<uint16_t>,
+    .density_pull = {density_pull<float>, density_pull<uint16_t>},
+    .density_distance = {density_distance<float>, density_distance<uint16_t>},
     .hue_cross_entropy = {hue_cross_entropy<float>, hue_cross_entropy<double>, hue_cross_entropy<Bfloat16>,
                           hue_cross_entropy<Half>},
     .hue_label_gradient = {hue_label_gradient<float>, hue_label_gradient<double>, hue_label_gradient<Bfloat16>,

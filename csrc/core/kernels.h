@@ -1,21 +1,28 @@
 // The table of kernels that every instruction-set level provides; kernels.cpp fills it.
 #pragma once
 
+#include "core/density_kernel_types.h"
+#include "core/distance_kernel_types.h"
 #include "core/hue_cross_entropy_kernel_types.h"
 #include "core/project_kernel_types.h"
-#include "core/search_kernel_types.h"
+#include "core/screen_kernel_types.h"
 
 namespace pyhue {
 
 struct Kernels {
   ProjectTile project_tile;  // see project_kernel_types.h
-  // Search: see search_kernel_types.h.
+  // Search: see screen_kernel_types.h and distance_kernel_types.h.
   int tile_queries;
   int panel_element_size;
   ScreenTile screen_tile;
+  int int8_limit;
+  ScreenBytes screen_bytes;
   ScreenRows screen_rows;
   SquaredDistance squared_distance;
   SquaredDistance squared_distance_bfloat16;
+  // Density, of float32 and of bfloat16: see density_kernel_types.h.
+  DensityPullKernel density_pull[2];
+  DensityDistanceKernel density_distance[2];
   // Hue cross-entropy, by ElementType: see hue_cross_entropy_kernel_types.h.
   HueCrossEntropyKernel hue_cross_entropy[kElementTypes];
   HueLabelGradientKernel hue_label_gradient[kElementTypes];

@@ -2,45 +2,30 @@
 //
 // For each query, the k memory vectors of smallest squared Euclidean distance; the distance is sum (q - x)^2
 // over the stored vectors as Kernels::squared_distance computes it, ties go to the lower index. Results are
-// sorted and do not depend on the number of workers, on the batch, on k, on the instruction-set level or on
-// the packed form: that form may drop a vector only by a bound that holds with rounding included (pack.h).
+// sorted and do not depend on the number of workers, on the batch, on k, on the instruction-set level, on the
+// pieces or on the packed form: that form may drop a vector only by a bound that holds with rounding included (pack.h).
 //
 //     blocks --screen a tile of queries--> survivors --rows--> fewer --distance--> k best of each query
 //
-// Where the memory has clusters, each tile first visits those nearest to its queries, so that the k-th distance found
-// so far, the threshold of all further screening, is nearly final when the pass over the whole memory begins.
+// Where a piece has clusters, each tile first visits those nearest to its queries, so that the k-th distance found
+// so far, the threshold of all further screening, is nearly final when the pass over all pieces begins (pass.h).
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "core/executor.h"
-#include "core/pack.h"
+#include "core/memory.h"
 #include "core/tiles.h"
 
 namespace pyhue {
 
-struct Memory {
-  const void* vectors;  // (n, dim) float32 or bfloat16, row-major
-  bool bfloat16;
-  int64_t n;
-  int dim;  // 1 .. 4096
-  Layout layout;
-  PackedMemory packed;            // of n positions
-  const int64_t* order;           // (n,) the vector at each position
-  const int64_t* cluster_starts;  // (clusters + 1,) position of each cluster's first vector; null: none
-};
-
-// distances, indices: (queries, k). Where the memory has fewer than k vectors: index -1, distance +inf.
+// distances, indices: (count, k). Where the pieces have fewer than k vectors: index -1, distance +inf.
+// dim: 1 .. 4096; `layout` is that of every packed piece and of the queries' coordinates.
 // Returns false when interrupted; the outputs are then meaningless.
 // Scratch memory: for at most 1,008 queries at a time, workers x k entries of 16 bytes each, their
 // coordinates in bfloat16 and n / 64 bytes for each tile of 7; independent of n x queries otherwise.
-bool search(const Memory& memory, const Queries& queries, int64_t count, int64_t k, float* distances, int64_t* indices,
-            const Executor& executor);
-
-// The certificate, for tests: which stage drops each vector when the k-th distance of query q is distances[q].
-// stages (queries, n) by vector: 0 dropped by the blocks, 1 by the rows, 2 kept. Returns how many dimensions of
-// the blocks the tiles read, on average.
-double audit(const Memory& memory, const Queries& queries, int64_t count, const float* distances, uint8_t* stages,
-             const Executor& executor);
+bool search(std::span<const Piece> pieces, int dim, const Layout& layout, const Queries& queries, int64_t count,
+            int64_t k, float* distances, int64_t* indices, const Executor& executor);
 
 }  // namespace pyhue

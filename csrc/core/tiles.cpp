@@ -4,7 +4,7 @@
 #include <cstring>
 #include <numeric>
 
-#include "core/screening.h"
+#include "core/bound.h"
 
 namespace pyhue {
 namespace {
@@ -14,7 +14,10 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Relative to |z_q| |z_x|: a kernel rounds each of `dims` products and sums at most twice (vdpbf16ps adds a
 // pair in two steps), |error| <= 2 dims 2^-24 |u| |v| with |u| |v| <= 1.01 |z_x| |z_q|; and adding up a bound
 // takes five more roundings of terms that sum to less than 5 |z_x| |z_q| + half_norm.
+// Of bytes the sums are exact, but a rounded vector may be twice as long as it was, on both sides.
 double rounding(int dims) { return 1.02 * std::ldexp(dims + 32.0, -23) + std::ldexp(1, -19); }
+
+double rounding_of(const Layout& layout, int dims) { return (layout.steps ? 4 : 1) * rounding(dims); }
 
 // The dimensions that a tile reads: dropped from the smallest on until a query's share is used up.
 std::vector<int32_t> chosen_dims(const Queries& queries, const std::vector<int64_t>& order, const Tile& tile,
@@ -67,13 +70,18 @@ Tiles::Tiles(const Queries& queries, int64_t first, int64_t count, const Layout&
       tiles_(static_cast<size_t>((count + kernels.tile_queries - 1) / kernels.tile_queries)),
       bounds_(static_cast<size_t>(count)),
       row_bounds_(static_cast<size_t>(count * kRowParts), QueryBound{kInfinity, 0, 0, 0}),
+      bytes_(layout.steps ? static_cast<size_t>(count) : 0),
       rows_(static_cast<size_t>(count * layout.padded_row_dims())) {
   std::iota(order_.begin(), order_.end(), first);
   complete_ = for_each_chunk(executor, size(), [&](int64_t index, int) {
     Tile& tile = tiles_[static_cast<size_t>(index)];
     tile.start = index * kernels.tile_queries;
     tile.size = static_cast<int>(std::min<int64_t>(kernels.tile_queries, count - tile.start));
-    fill(queries, kernels, tile);
+    if (layout_.steps) {
+      fill_bytes(queries, kernels, tile);
+    } else {
+      fill(queries, kernels, tile);
+    }
   });
 }
 
@@ -103,17 +111,55 @@ void Tiles::fill(const Queries& queries, const Kernels& kernels, Tile& tile) {
       error += (value - back) * (value - back);
     }
     for (int k = 0; k < layout_.block_dims; ++k) stored += values[k] * values[k];
-    if (huge) {
-      bounds_[static_cast<size_t>(place)] = {kInfinity, 0, 0, -kInfinity};
-      continue;
-    }
-    const double eta = queries.coordinates.orthogonality_error;
     const double omitted = count < static_cast<size_t>(layout_.block_dims) ? tail_norm(stored, read, 0) : 0;
-    bounds_[static_cast<size_t>(place)] = {
-        norm_factor(squared_norm, error, rounding(layout_.block_dims) + eta, omitted), error_term(rounded),
-        round_up(tail_norm(squared_norm, stored, eta)), -kInfinity};
-    if (layout_.row_dims > 0) fill_rows(queries, place, omitted, rounded, error, stored);
+    set_bound(queries, place, omitted, rounded, error, stored);
   }
+}
+
+void Tiles::fill_bytes(const Queries& queries, const Kernels& kernels, Tile& tile) {
+  tile.count = layout_.padded_block_dims();
+  const size_t size = static_cast<size_t>(tile.size);
+  tile.panel.resize(static_cast<size_t>(tile.count) * size);
+  for (size_t q = 0; q < size; ++q) {
+    const int64_t place = tile.start + static_cast<int64_t>(q), query = order_[static_cast<size_t>(place)];
+    const double* values = queries.coordinates.values + query * layout_.dims();
+    const bool huge = is_huge(queries.coordinates.squared_norms[query]);
+    double largest = 0;
+    for (int k = 0; k < layout_.block_dims; ++k) {
+      largest = std::max(largest, huge ? 0 : std::fabs(values[k] * layout_.steps[k]));
+    }
+    const float scale = round_up(largest / kernels.int8_limit);
+    const bool none = !(scale > 0 && scale < kInfinity);  // nothing to be multiples of
+    double rounded = 0, error = 0, stored = 0;
+    int32_t sum = 0;
+    for (int k = 0; k < tile.count; ++k) {
+      const double value = k < layout_.block_dims && !huge ? values[k] : 0;
+      const double step = k < layout_.block_dims ? layout_.steps[k] : 1;
+      const double units = none ? 0 : std::nearbyint(value * step / scale), back = units * scale / step;
+      tile.panel[(static_cast<size_t>(k / 4) * size + q) * 4 + static_cast<size_t>(k % 4)] =
+          static_cast<char>(static_cast<int8_t>(units));
+      sum += static_cast<int32_t>(units);
+      rounded += back * back;
+      error += (value - back) * (value - back);
+      stored += value * value;
+    }
+    bytes_[static_cast<size_t>(place)] = {none ? 0 : scale, 128 * sum};
+    set_bound(queries, place, 0, rounded, error, stored);
+  }
+}
+
+void Tiles::set_bound(const Queries& queries, int64_t place, double omitted, double rounded, double error,
+                      double stored) {
+  const double squared_norm = queries.coordinates.squared_norms[order_[static_cast<size_t>(place)]];
+  if (is_huge(squared_norm)) {
+    bounds_[static_cast<size_t>(place)] = {kInfinity, 0, 0, -kInfinity};
+    return;
+  }
+  const double eta = queries.coordinates.orthogonality_error;
+  bounds_[static_cast<size_t>(place)] = {
+      norm_factor(squared_norm, error, rounding_of(layout_, layout_.block_dims) + eta, omitted), error_term(rounded),
+      round_up(tail_norm(squared_norm, stored, eta)), -kInfinity};
+  if (layout_.row_dims > 0) fill_rows(queries, place, omitted, rounded, error, stored);
 }
 
 // The later bounds of a query; `omitted` covers the dimensions of the blocks that its tile does not read.
@@ -132,7 +178,7 @@ void Tiles::fill_rows(const Queries& queries, int64_t place, double omitted, dou
       error += (values[k] - back) * (values[k] - back);
     }
     row_bounds_[static_cast<size_t>(place * kRowParts + part)] = {
-        norm_factor(squared_norm, error, rounding(layout_.dims()) + eta, omitted), error_term(rounded),
+        norm_factor(squared_norm, error, rounding_of(layout_, layout_.dims()) + eta, omitted), error_term(rounded),
         round_up(tail_norm(squared_norm, read, eta)), 0};
   }
 }

@@ -27,7 +27,7 @@ struct Tile {
   int size;                   // queries
   int count;                  // dimensions read of each block
   std::vector<int32_t> dims;  // (count + kDimsAhead)
-  std::vector<char> panel;    // as ScreenTile takes it
+  std::vector<char> panel;    // as ScreenTile or, of blocks of bytes, ScreenBytes takes it
 };
 
 class Tiles {
@@ -46,10 +46,14 @@ class Tiles {
   const std::vector<QueryBound>& bounds() const { return bounds_; }
   // (places, kRowParts): factors of the bounds over the blocks and the rows up to the end of a part.
   const QueryBound* row_bounds(int64_t place) const { return row_bounds_.data() + place * kRowParts; }
+  // By place, where blocks are of bytes.
+  const ByteQuery* bytes(int64_t place) const { return bytes_.data() + place; }
   const uint16_t* row(int64_t place) const { return rows_.data() + place * layout_.padded_row_dims(); }
 
  private:
   void fill(const Queries& queries, const Kernels& kernels, Tile& tile);
+  void fill_bytes(const Queries& queries, const Kernels& kernels, Tile& tile);
+  void set_bound(const Queries& queries, int64_t place, double omitted, double rounded, double error, double stored);
   void fill_rows(const Queries& queries, int64_t place, double omitted, double rounded, double error, double read);
 
   Layout layout_;
@@ -58,6 +62,7 @@ class Tiles {
   std::vector<Tile> tiles_;
   std::vector<QueryBound> bounds_;
   std::vector<QueryBound> row_bounds_;
+  std::vector<ByteQuery> bytes_;
   std::vector<uint16_t> rows_;
 };
 

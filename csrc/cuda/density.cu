@@ -1,18 +1,13 @@
-#include <cmath>
-#include <limits>
-
 #include "cuda/density.h"
-#include "cuda/device.h"
+#include "cuda/density_kernels.h"
 
 namespace pyhue::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
 // A warp for each pixel: exponent -D_ij / (min_j D_ij + eps) of each neighbour.
+template <class Distance>
 __global__ void __launch_bounds__(kThreads)
-    exponents_of_pixels(const float* distances, const int64_t* labels, int64_t pixels, int64_t k, double eps,
+    exponents_of_pixels(const Distance* distances, const int64_t* labels, int64_t pixels, int64_t k, double eps,
                         double* exponents) {
   const int64_t pixel = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -23,11 +18,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   for (int mask = 16; mask > 0; mask /= 2) nearest = fmin(nearest, __shfl_xor_sync(kFullMask, nearest, mask));
   for (int64_t j = lane; j < k; j += 32) {
-    // However far, a neighbour counts for something; where all distances overflowed, they count as equal.
-    const double distance = distances[pixel * k + j], exponent = -distance / (nearest + eps);
-    exponents[pixel * k + j] = distance != distance   ? distance
-                               : nearest == kInfinity ? -1.0
-                                                      : fmax(exponent, std::numeric_limits<double>::lowest());
+    exponents[pixel * k + j] = density_exponent(distances[pixel * k + j], nearest, eps);
   }
 }
 
@@ -53,18 +44,61 @@ __global__ void __launch_bounds__(kThreads)
                                               : largest + (log(sum) - log(static_cast<double>(class_counts[c])));
 }
 
+dim3 blocks_of(int64_t threads) { return dim3(static_cast<unsigned>((threads + kThreads - 1) / kThreads)); }
+
+void find_all_rows(const FoundNeighbors& found, const void** rows, cudaStream_t stream) {
+  const int64_t count = found.images * found.pixels * found.k;
+  int64_t first = 0;
+  for (int i = 0; i < found.piece_count; ++i) {
+    launch(find_rows, blocks_of(count), dim3(kThreads), 0, stream, found.indices, count, found.pieces[i], first,
+           static_cast<int64_t>(found.dim) * (found.bfloat16 ? 2 : 4), rows);
+    first += found.pieces[i].size;
+  }
+}
+
 }  // namespace
 
-void density(const float* distances, const int64_t* labels, const int64_t* class_counts, int64_t images, int64_t pixels,
-             int64_t k, int64_t classes, double eps, double* exponents, double* log_likelihood, cudaStream_t stream) {
-  const auto blocks = [](int64_t threads) { return dim3(static_cast<unsigned>((threads + kThreads - 1) / kThreads)); };
+template <class Distance>
+void density(const Distance* distances, const int64_t* labels, const int64_t* class_counts, int64_t images,
+             int64_t pixels, int64_t k, int64_t classes, double eps, double* exponents, double* log_likelihood,
+             cudaStream_t stream) {
   if (images * pixels * k > 0) {
-    launch(exponents_of_pixels, blocks(images * pixels * 32), dim3(kThreads), 0, stream, distances, labels,
+    launch(exponents_of_pixels<Distance>, blocks_of(images * pixels * 32), dim3(kThreads), 0, stream, distances, labels,
            images * pixels, k, eps, exponents);
   }
   if (images * classes == 0) return;
-  launch(sum_classes, blocks(images * classes), dim3(kThreads), 0, stream, static_cast<const double*>(exponents),
+  launch(sum_classes, blocks_of(images * classes), dim3(kThreads), 0, stream, static_cast<const double*>(exponents),
          labels, class_counts, images, pixels * k, classes, log_likelihood);
 }
+
+template void density(const float*, const int64_t*, const int64_t*, int64_t, int64_t, int64_t, int64_t, double, double*,
+                      double*, cudaStream_t);
+template void density(const double*, const int64_t*, const int64_t*, int64_t, int64_t, int64_t, int64_t, double,
+                      double*, double*, cudaStream_t);
+
+void density_distances(const FoundNeighbors& found, const double* activations, const void** rows, double* distances,
+                       cudaStream_t stream) {
+  const int64_t pixels = found.images * found.pixels;
+  if (pixels * found.k == 0) return;
+  find_all_rows(found, rows, stream);
+  launch(distances_of_pixels, dim3(static_cast<unsigned>(pixels)), dim3(kThreads), 0, stream, found, activations,
+         static_cast<const void* const*>(rows), distances);
+}
+
+template <class Value>
+void density_backward(const FoundNeighbors& found, const DensityGradient<Value>& arguments,
+                      const DensityScratch& scratch, cudaStream_t stream) {
+  const int64_t pixels = found.images * found.pixels;
+  if (pixels * found.k == 0) return;
+  find_all_rows(found, scratch.rows, stream);
+  launch(pulls_of_pixels<Value>, blocks_of(32 * pixels), dim3(kThreads), 0, stream, found, arguments, scratch.pulls);
+  launch(gradients_of_pixels<Value>, dim3(static_cast<unsigned>(pixels)), dim3(kThreads), 0, stream, found, arguments,
+         static_cast<const void* const*>(scratch.rows), static_cast<const double*>(scratch.pulls));
+}
+
+template void density_backward(const FoundNeighbors&, const DensityGradient<float>&, const DensityScratch&,
+                               cudaStream_t);
+template void density_backward(const FoundNeighbors&, const DensityGradient<double>&, const DensityScratch&,
+                               cudaStream_t);
 
 }  // namespace pyhue::cuda

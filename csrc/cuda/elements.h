@@ -1,9 +1,10 @@
-// The element types that a tensor of logits may have; the 16-bit ones widen to float and round to nearest even.
+// The element types on the GPU, one at a time and 16 bytes at a time.
 #pragma once
 
 #include <bit>
 #include <limits>
 
+#include "core/element_types.h"
 #include "cuda/device.h"
 
 #if defined(__CUDACC__)
@@ -13,25 +14,6 @@
 
 namespace pyhue::cuda {
 namespace {
-
-struct Bfloat16 {
-  uint16_t bits;
-};
-struct Half {
-  uint16_t bits;
-};
-
-// The type that sums are kept in.
-template <class Element>
-struct Accumulator {
-  using Real = float;
-};
-template <>
-struct Accumulator<double> {
-  using Real = double;
-};
-template <class Element>
-using RealOf = typename Accumulator<Element>::Real;
 
 __device__ inline float widen(float value) { return value; }
 __device__ inline double widen(double value) { return value; }

@@ -124,7 +124,8 @@ struct Work {
   void* row_state;      // (rows, kRowState) (real), or null
 };
 
-// The gradients of a row; returns sum_c q_c (maximum - x_c) over the soft part of q, this thread's share.
+// The gradients of a row; returns sum_c q_c (maximum - x_c) over the soft part of q, this thread's share. Of a
+// probability it is what a unit of it adds to the loss: its share of q_c times the surprise of class c, in both terms.
 template <bool kSoft, bool kPerClass, int kTeam, class Element, class RowType, class SumsType>
 __device__ inline RealOf<Element> write_gradients(const HueCrossEntropy& loss, int64_t index, const RowType& row,
                                                   const SumsType& sums, const Pieces<Element>& pieces,
@@ -137,6 +138,9 @@ __device__ inline RealOf<Element> write_gradients(const HueCrossEntropy& loss, i
   const Real factor = row.scale * total / sums.exponentials, shift = shift_of(sums.maximum);
   const Real hue_scale = row.scale * static_cast<Real>(loss.hue_weight * loss.hue_scale);
   const Real hue_factor = hue_scale * total / sums.partition, hue_shift = shift_of(sums.hue_maximum);
+  Real* const target_gradient =
+      kSoft && loss.grad_probabilities ? static_cast<Real*>(loss.grad_probabilities) + index * row.classes : nullptr;
+  const Real log_sum = log(sums.exponentials), log_partition = log(sums.partition);
   Real margin = 0;
   for (int64_t piece = Team<kTeam>::rank(); piece < pieces.count; piece += kTeam) {
     Real values[kLength];
@@ -150,6 +154,11 @@ __device__ inline RealOf<Element> write_gradients(const HueCrossEntropy& loss, i
         const Real soft = row.soft(c);
         margin += soft * (sums.maximum - values[i]);
         q += soft;
+        if (target_gradient) {
+          const Real hue = sums.hue_maximum - row.hue(c).t + log_partition;
+          target_gradient[c] = row.scale * row.given * (row.weight ? row.weight[c] : Real(1)) *
+                               (sums.maximum - values[i] + log_sum + static_cast<Real>(loss.hue_weight) * hue);
+        }
       }
       values[i] = factor * exponential(values[i] - shift) - row.scale * q;
       if (!kPerClass || !loss.grad_input) continue;

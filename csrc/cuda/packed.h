@@ -10,7 +10,7 @@
 #include <cstdint>
 
 #include "core/host_device.h"
-#include "core/search_kernel_types.h"
+#include "core/screen_kernel_types.h"
 
 namespace pyhue::cuda {
 

@@ -4,7 +4,7 @@
 //
 // The screen multiplies bfloat16 coordinates on the tensor cores and tests the bound of core/pack.h where the sums lie:
 // no matrix of distances is written. What it cannot drop is appended to the query's list; the refine computes the
-// distance in the order of SquaredDistance (search_kernel_types.h); the merge keeps the k best and sets the threshold
+// distance in the order of SquaredDistance (distance_kernel_types.h); the merge keeps the k best and sets the threshold
 // for the next chunk, which is 7 times as long as all before. The order in which candidates come decides nothing.
 //
 // A list that overflows is thrown away: the whole chip computes the query's distances to all vectors of the chunk, and
@@ -19,7 +19,7 @@
 
 #include <cstdint>
 
-#include "core/search_kernel_types.h"
+#include "core/screen_kernel_types.h"
 #include "cuda/stream.h"
 
 namespace pyhue::cuda {

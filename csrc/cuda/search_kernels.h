@@ -3,7 +3,7 @@
 
 #include <limits>
 
-#include "core/screening.h"
+#include "core/bound.h"
 #include "cuda/device.h"
 #include "cuda/search.h"
 #include "cuda/search_plan.h"
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kThreads) prepare(Pass pass) {
 __device__ inline float stored_value(const float* vector, int i) { return vector[i]; }
 __device__ inline float stored_value(const uint16_t* vector, int i) { return from_bfloat16(vector[i]); }
 
-// SquaredDistance of search_kernel_types.h by a warp: lane j holds partial sum j. In lane 0.
+// SquaredDistance of distance_kernel_types.h by a warp: lane j holds partial sum j. In lane 0.
 template <class Stored>
 __device__ inline float squared_distance(const float* query, const Stored* vector, int dim, int lane) {
   float sum = 0;

@@ -95,7 +95,8 @@ Array<float> store_rows_arrays(const Array<Value>& from, bool normalize) {
   return to;
 }
 
-Array<double> density_arrays(const Array<float>& distances, const Array<int64_t>& labels,
+template <class Distance>
+Array<double> density_arrays(const Array<Distance>& distances, const Array<int64_t>& labels,
                              const Array<int64_t>& class_counts, double eps) {
   const int64_t images = distances.shape(0), classes = class_counts.shape(0);
   Array<double> out({images, classes});
@@ -122,7 +123,7 @@ void hue_cross_entropy_arrays(int type, const py::array& input, const py::array&
                               const Given& probabilities, const py::array& labels, const Given& weight,
                               const Given& row_weight, double hue_weight, double hue_scale, int64_t ignore_index,
                               int reduction, double label_smoothing, py::array loss, Given grad_input, Given grad_hue,
-                              Given grad_labels) {
+                              Given grad_labels, Given grad_probabilities) {
   const HueCrossEntropy arguments{.type = static_cast<ElementType>(type),
                                   .rows = input.shape(0),
                                   .classes = input.shape(1),
@@ -142,7 +143,8 @@ void hue_cross_entropy_arrays(int type, const py::array& input, const py::array&
                                   .loss = loss.mutable_data(),
                                   .grad_input = output(grad_input),
                                   .grad_hue = output(grad_hue),
-                                  .grad_labels = output(grad_labels)};
+                                  .grad_labels = output(grad_labels),
+                                  .grad_probabilities = output(grad_probabilities)};
   std::vector<unsigned char> scratch(static_cast<size_t>(cuda::hue_cross_entropy_scratch_bytes(arguments)), 0xff);
   cuda::hue_cross_entropy(arguments, scratch.data(), nullptr);
 }
@@ -157,7 +159,8 @@ PYBIND11_MODULE(_emulation, m) {
   m.def("screen_audit", &screen_audit_arrays);
   m.def("store_rows", &store_rows_arrays<float>);
   m.def("store_rows", &store_rows_arrays<double>);
-  m.def("density", &density_arrays);
+  m.def("density", &density_arrays<float>);
+  m.def("density", &density_arrays<double>);
   m.def("hue_cross_entropy", &hue_cross_entropy_arrays);
   m.def("chunk_ends",
         [](int64_t searched, int64_t n, int64_t k) { return py::tuple(py::cast(chunk_ends(searched, n, k))); });

@@ -121,7 +121,23 @@ void every_density() {
                   [&] {
                     density(array<float>(), array<int64_t>(), array<int64_t>(), images, pixels, k, classes, 1e-8,
                             array<double>(), array<double>(), nullptr);
+                    density(array<double>(), array<int64_t>(), array<int64_t>(), images, pixels, k, classes, 1e-8,
+                            array<double>(), array<double>(), nullptr);
                   });
+        }
+        const StoredPiece pieces[] = {{memory, 3}, {memory, 0}, {memory, 4'000'000'000}};
+        for (const int dim : {1, 255, 256, 257, 4'096}) {
+          for (const bool bfloat16 : {false, true}) {
+            const FoundNeighbors found{images, pixels, k, dim, true, array<int64_t>(), pieces, 3, bfloat16};
+            attempt("density_backward, " + std::to_string(images) + " x " + std::to_string(pixels) + " x " +
+                        std::to_string(k) + " x " + std::to_string(dim),
+                    [&] {
+                      const DensityScratch scratch{array<const void*>(), array<double>()};
+                      density_distances(found, array<double>(), scratch.rows, array<double>(), nullptr);
+                      density_backward(found, DensityGradient<float>{}, scratch, nullptr);
+                      density_backward(found, DensityGradient<double>{}, scratch, nullptr);
+                    });
+          }
         }
       }
     }

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from pyhue._arrays import positive_integer
 from pyhue._cli.common import count, require
 from pyhue._runs.config import IMAGE_SIZE
 from pyhue._stderr import say
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pyhue.features import Features
     from pyhue.images import Images
+
+
+#: What a command asks of labels (images,) and of the classes' names.
+Check: TypeAlias = "Callable[[NDArray[np.int64], Sequence[str]], object]"
+
+
+def _accept(labels: NDArray[np.int64], classes: Sequence[str]) -> None:
+    """Any labels will do."""
 
 
 def add_image_options(parser: argparse.ArgumentParser, needed: bool) -> None:
@@ -38,17 +51,23 @@ def add_image_options(parser: argparse.ArgumentParser, needed: bool) -> None:
     )
 
 
-def extract(options: argparse.Namespace, out: Path) -> Features:
-    """Activations of the folder `options.data`, written to `out` or read from there when it is whole."""
+def extract(options: argparse.Namespace, out: Path, check: Check = _accept) -> Features:
+    """Activations of the folder `options.data`, written to `out` or read from there when it is whole.
+
+    A wrong network or size is an error before the images are read, anything wrong before a file is written.
+    """
     require("torch", "PIL")
     import torch
 
     from pyhue.backbones import load_backbone
     from pyhue.features import extract_features
 
-    images = _all_images(options.data, options.on_error)
+    for name in ("image_size", "batch_size"):
+        positive_integer(getattr(options, name), name)
     torch.manual_seed(options.seed)
     backbone = load_backbone(options.backbone, options.pretrained, options.image_size)
+    images = _all_images(options.data, options.on_error)
+    check(images.labels, images.classes)
     return extract_features(
         images,
         options.data,
@@ -61,20 +80,22 @@ def extract(options: argparse.Namespace, out: Path) -> Features:
     )
 
 
-def features_of(options: argparse.Namespace, folder: Path) -> Features:
+def features_of(options: argparse.Namespace, folder: Path, check: Check = _accept) -> Features:
     """Activations for `options.data`, a file of `pyhue features` or a folder of images.
 
-    Those of a folder are kept in `folder`, so that a second run does not need the network.
+    Those of a folder are kept in `folder`, so that a second run does not need the network. `check` raises
+    ValueError for labels and classes that the command cannot use, before the network runs.
     """
     if options.data.is_dir():
         if not options.backbone:
             raise ValueError(f"{options.data}: a folder of images needs --backbone")
-        return extract(options, folder / "features.safetensors")
+        return extract(options, folder / "features.safetensors", check)
     from pyhue.features import load_features
 
     features = load_features(options.data)
     if options.backbone and options.backbone != features.source["backbone"]:
         raise ValueError(f"--backbone: {options.data} was made with {features.source['backbone']}")
+    check(features.labels, features.classes)
     return features
 
 

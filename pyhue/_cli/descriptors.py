@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pyhue._arrays import positive_integer
 from pyhue._cli.common import Commands, add_command, require
 from pyhue._cli.data import add_image_options, features_of
 
@@ -29,17 +30,24 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the tables and writes them to `descriptors.md` and `descriptors.csv`."""
     require("sklearn", "PIL")
-    features = features_of(options, options.out)
+    from pyhue.images import stratified_folds
+
+    k, folds = positive_integer(options.k, "k"), positive_integer(options.folds, "folds", smallest=2)
+    seed = options.seed
+    features = features_of(
+        options, options.out, lambda labels, classes: stratified_folds(labels, folds, seed, classes)
+    )
     from pyhue._files.atomic import write_atomically
+    from pyhue._files.tables import write_csv
     from pyhue.descriptors import evaluate
     from pyhue.descriptors._rivals import rivals
-    from pyhue.descriptors._tables import as_csv, as_markdown
+    from pyhue.descriptors._tables import as_text, columns
 
-    results = evaluate(features, options.k, options.folds, options.seed)
-    others = ([], []) if options.exact_only else rivals(features, options.k, options.folds, options.seed)
-    text = as_markdown(results, *others)
+    results = evaluate(features, k, folds, seed)
+    others = ([], []) if options.exact_only else rivals(features, k, folds, seed)
+    text = as_text(results, *others)
     options.out.mkdir(parents=True, exist_ok=True)
     write_atomically(options.out / "descriptors.md", f"{text}\n")
-    write_atomically(options.out / "descriptors.csv", as_csv(results))
+    write_csv(options.out / "descriptors.csv", *columns(results))
     print(text)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pyhue._arrays import positive_integer
 from pyhue._cli.common import Commands, add_command, require
 from pyhue._cli.data import add_image_options, features_of
 
@@ -27,8 +28,9 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Writes the report and prints where it is."""
     require("matplotlib")
+    k = positive_integer(options.k, "k")
     features = features_of(options, options.out)
     from pyhue.observe._report import write_report
 
-    print(write_report(features, options.out, options.k))
+    print(write_report(features, options.out, k))
     return 0

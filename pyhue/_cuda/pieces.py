@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pyhue._search.stored import Stored
 
@@ -33,7 +32,7 @@ class Place(enum.Enum):
 class Piece(NamedTuple):
     """Vectors of a memory, one after the other, as `csrc/cuda/search.h` takes them."""
 
-    first: int  #: row of the memory
+    first: int  #: how many findable vectors of the memory come before
     vectors: Tensor  #: (n, dim) float32 or bfloat16
     blocks: Tensor  #: packed coordinates
     terms: Tensor  #: packed terms of the bound
@@ -93,11 +92,15 @@ def places(
 
 
 def make_piece(stored: Stored, first: int, count: int, place: Place, center: Tensor, ops: Any) -> Piece:
-    """Copies and packs `count` vectors from `first` on; `center` says to which GPU."""
+    """Copies and packs `count` findable vectors from the `first` on; `center` says to which GPU."""
+    import torch
 
-    device, on_gpu = center.device, place is Place.GPU
-    vectors = _bits(stored.array[first : first + count])
-    vectors = vectors.to(device, copy=True) if on_gpu else _on_host(vectors, device)
+    device = center.device
+    dtype = torch.bfloat16 if stored.array.itemsize == 2 else torch.float32
+    where = {"device": device} if place is Place.GPU else {"pin_memory": device.type == "cuda"}
+    vectors = torch.empty((count, stored.dim), dtype=dtype, **where)
+    for begin, part in _copied(stored, first, count):
+        vectors[begin : begin + len(part)].copy_(part)
     blocks, terms = pack(vectors, center, ops)
     if place is Place.HOST:
         blocks, terms = _on_host(blocks, device), _on_host(terms, device)
@@ -119,13 +122,19 @@ def pack(vectors: Tensor, center: Tensor, ops: Any) -> tuple[Tensor, Tensor]:
     return blocks, terms
 
 
-def _bits(array: NDArray[Any]) -> Tensor:
-    """Stored vectors as a tensor, bfloat16 where they are stored so."""
+def _copied(stored: Stored, first: int, count: int) -> Iterator[tuple[int, Tensor]]:
+    """Some of the findable vectors, a few at a time: copies, because what is stored may be read-only."""
     import torch
 
-    if array.itemsize == 2:
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+    at_once = max(1, _COPIED_BYTES // (stored.dim * stored.array.itemsize))
+    for begin in range(0, count, at_once):
+        places = np.arange(first + begin, first + min(count, begin + at_once))
+        rows = places + np.searchsorted(stored.shifts, places, side="right")
+        part = stored.array[rows]
+        if part.itemsize == 2:
+            yield begin, torch.from_numpy(part.view(np.int16)).view(torch.bfloat16)
+        else:
+            yield begin, torch.from_numpy(part)
 
 
 def _on_host(tensor: Tensor, device: torch.device) -> Tensor:

@@ -1,123 +1,146 @@
-"""Search and classification on a GPU, for a memory that `PixelMemory.to` moved there."""
+"""Search on a GPU, where `to` moved it."""
 
 from __future__ import annotations
 
 import sys
-import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
-from pyhue._arrays import FLOATS, floating, is_tensor, positive_integer, positive_number, vector_rows
-from pyhue._cuda.index import DeviceIndex, operators
-from pyhue.pixel_vectors import image_vectors
+from pyhue._arrays import FLOATS, floating, is_tensor, neighbor_count
+from pyhue._cuda.index import MAX_K, DeviceIndex
+from pyhue._cuda.operators import operators
+from pyhue._locks import Lock
+from pyhue._rows import query_rows
+from pyhue._search.stored import Stored, require_queries, require_vectors
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from pyhue.memory import PixelMemory
+Vectors = TypeVar("Vectors", bound=Stored)
 
 
-def device_search(device: Any, max_bytes: int | None) -> DeviceSearch | None:
-    """What searches on `device`, or None for the CPU; `max_bytes` as for `PixelMemory.to`.
+def device_search(device: Any, normalize: bool, max_bytes: int | None) -> DeviceSearch | None:
+    """What searches on `device`, or None for the CPU; `max_bytes` as for `VectorMemory.to`.
 
     Raises:
+        ValueError: there is no such kind of device.
         ImportError: torch or the operators are not installed.
-        RuntimeError, TypeError: torch has no such device.
+        RuntimeError: torch has no such device.
     """
-    if str(device) == "cpu":
+    kind, _, number = str(device).partition(":")
+    if kind not in ("cpu", "cuda") or not (number.isdecimal() or str(device) == kind):
+        raise ValueError(f"device: expected 'cpu' or 'cuda', with or without a number, got {str(device)!r}")
+    if kind == "cpu":
         return None
     import torch
 
     where = torch.device(device)
-    if where.type == "cpu":
-        return None
-    if where.type != "cuda":
-        raise ValueError(f"device: expected 'cpu' or 'cuda', got {str(device)!r}")
     ops = operators(where)
     if where.index is None:
         where = torch.device("cuda", torch.cuda.current_device())
-    return DeviceSearch(where, ops, max_bytes)
+    return DeviceSearch(where, ops, normalize, max_bytes)
 
 
 class DeviceSearch:
-    """Answers as `PixelMemory` does, on the GPU; its copy of the memory follows what is added.
+    """Answers as `HostSearch` does, on the GPU; its copy of the vectors follows what is added.
 
     Tensors that lie on the GPU are not looked at by the host: a query that is not finite gives NaN there.
     """
 
-    def __init__(self, device: torch.device, ops: Any, max_bytes: int | None = None):
+    def __init__(self, device: torch.device, ops: Any, normalize: bool, max_bytes: int | None = None):
         self.device = device
-        self._ops = ops
+        self.ops = ops
+        self._normalize = normalize
         self._max_bytes = max_bytes
         self._index: DeviceIndex | None = None
-        self._copying = threading.Lock()
+        self._launching = Lock()  # of searches, which share buffers, and of copies
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy makes its own tensors, when it searches."""
-        return device_search, (str(self.device), self._max_bytes)
+        return device_search, (str(self.device), self._normalize, self._max_bytes)
 
-    def search(self, memory: PixelMemory, vectors: Any, k: int) -> tuple[Any, Any]:
-        """`PixelMemory.search`."""
-        queries = vectors if self._resident(vectors) else floating(vectors, "vectors")
-        if queries.ndim < 1 or queries.shape[-1] != memory.dim:
-            raise ValueError(f"vectors: expected shape (..., {memory.dim}), got {tuple(queries.shape)}")
-        k = positive_integer(k, "k")
-        index = self._ready_index(memory)
-        found = index.search(
-            self._rows(index, queries.reshape(-1, memory.dim), "vectors", memory.normalize), k
-        )
-        shape = (*queries.shape[:-1], k)
-        distances, indices = (self._like(result.reshape(shape), vectors) for result in found)
+    def search(self, latest: Callable[[], Stored], queries: Any, k: int) -> tuple[Any, Any]:
+        """Distances and indices (..., k) of queries (..., dim), as and where these are."""
+        given = self.accepted(queries, "queries")
+        dim = require_queries(given, latest().dim)
+        found = self.neighbors(latest, given.reshape(-1, dim), "queries", k)[1:]
+        shape = (*given.shape[:-1], k)
+        distances, indices = (self.like(result.reshape(shape), queries) for result in found)
         return distances, indices
 
-    def log_likelihood(self, memory: PixelMemory, activations: Any, k: int, eps: float) -> Any:
-        """`PixelMemory.log_likelihood`."""
-        array = activations if self._resident(activations) else floating(activations, "activations")
-        vectors = image_vectors(array, memory.dim)
-        k, eps = positive_integer(k, "k"), positive_number(eps, "eps")
-        index = self._ready_index(memory)
-        images, pixels = vectors.shape[:2]
-        flat = vectors.reshape(images * pixels, memory.dim)
-        rows = self._rows(index, flat, "activations", memory.normalize)
-        return self._like(index.log_likelihood(rows, images, k, eps), activations)
+    def neighbors(
+        self, latest: Callable[[], Vectors], queries: Any, name: str, k: int
+    ) -> tuple[Vectors, Tensor, Tensor]:
+        """The vectors that were searched; distances and rows (n, k), on the GPU, of queries (n, dim)."""
+        require_vectors(latest())
+        if neighbor_count(k, len(latest())) > MAX_K:
+            raise ValueError(f"k: expected at most {MAX_K} on a GPU, got {k}")
+        rows = self._rows(queries, name)
+        with self._launching.held():
+            stored = latest()
+            distances, indices = self._ready_index(stored).search(rows, k)
+        if self._normalize:
+            zero = (rows == 0).all(dim=1, keepdim=True)
+            distances, indices = distances.masked_fill(zero, float("inf")), indices.masked_fill(zero, -1)
+        return stored, distances, indices
 
-    def _resident(self, value: Any) -> bool:
+    def pieces(self, stored: Stored, indices: Tensor) -> tuple[list[Tensor], Tensor]:
+        """`DeviceIndex.neighbors` of rows of `stored`."""
+        with self._launching.held():
+            return self._ready_index(stored).neighbors(indices)
+
+    def accepted(self, value: Any, name: str) -> Any:
+        """`value`, floating: a tensor where it lies on the GPU, or else an array."""
+        return value if self._resident(value, name) else floating(value, name)
+
+    def like(self, result: Tensor, given: Any) -> Any:
+        """`result` as the kind of array that `given` is, where that lies."""
+        if self._resident(given, ""):
+            return result
+        return result.cpu() if is_tensor(given) else result.cpu().numpy()
+
+    def explain(self) -> dict[str, Any]:
+        """Where the vectors lie; empty before the first search."""
+        with self._launching.held():
+            return self._index.explain() if self._index else {}
+
+    def _resident(self, value: Any, name: str) -> bool:
         """Whether `value` is a tensor on a GPU; one that is must be floating."""
         if not is_tensor(value) or value.device.type != self.device.type:
             return False
         if str(value.dtype).removeprefix("torch.") not in FLOATS:
-            raise TypeError(f"expected a tensor of one of {', '.join(FLOATS)}, got {value.dtype}")
+            raise TypeError(f"{name}: expected a tensor of one of {', '.join(FLOATS)}, got {value.dtype}")
         return True
 
-    def _rows(self, index: DeviceIndex, queries: Any, name: str, normalize: bool) -> Tensor:
+    def _rows(self, queries: Any, name: str) -> Tensor:
         """Query rows on the device; those that come from the host are checked there."""
         import torch
 
-        if is_tensor(queries):
-            return index.rows(queries.to(self.device), normalize)
-        rows: Tensor = torch.from_numpy(vector_rows(queries, name, normalize)).to(self.device)
+        if not is_tensor(queries):
+            return torch.from_numpy(query_rows(queries, name, self._normalize)[0]).to(self.device)
+        wide = queries.dtype if queries.dtype == torch.float64 else torch.float32
+        there = queries.detach().to(self.device, wide).contiguous()
+        rows: Tensor = self.ops.store_rows(there, self._normalize)  # NaN if not finite
         return rows
 
-    def _like(self, result: Tensor, given: Any) -> Any:
-        """`result` as the kind of array that `given` is, where that lies."""
-        if self._resident(given):
-            return result
-        return result.cpu() if is_tensor(given) else result.cpu().numpy()
+    def _ready_index(self, stored: Stored) -> DeviceIndex:
+        """The index, holding every findable vector."""
+        index = self._index
+        if index is None:
+            index = DeviceIndex(stored.dim, self.device, self.ops, self._max_bytes)
+        if len(index) != len(stored):
+            require_no_capture(self.device)
+            self._index = None  # what fails half-way is begun anew
+            index.update(stored)
+        self._index = index
+        return index
 
-    def _ready_index(self, memory: PixelMemory) -> DeviceIndex:
-        """The index, holding every vector."""
-        memory._require_vectors()
-        with self._copying:
-            index = self._index
-            if index is None:
-                index = DeviceIndex(memory.dim, self.device, self._ops, self._max_bytes)
-            if len(index) != len(memory):
-                if self.device.type == "cuda" and sys.modules["torch"].cuda.is_current_stream_capturing():
-                    raise RuntimeError("memory: search once before a CUDA graph is captured, to copy vectors")
-                self._index = None  # what fails half-way is begun anew
-                labels, counts = np.asarray(memory.labels), np.asarray(memory.class_counts)
-                index.update(memory._stored, labels, counts)
-            self._index = index
-            return index
+
+def require_no_capture(device: torch.device) -> None:
+    """RuntimeError while a CUDA graph is captured, which would hold what is copied now."""
+    if device.type == "cuda" and sys.modules["torch"].cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "memory: search once before a CUDA graph is captured, or predict once before one that predicts, "
+            "to copy vectors and labels"
+        )

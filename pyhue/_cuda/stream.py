@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,19 @@ from pyhue._cuda.pieces import Piece, Place
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+def wait_for(device: torch.device, process: int | None = None) -> None:
+    """Waits for what runs on a GPU, but not while a graph is captured, which would spoil it.
+
+    Nor in a process forked from `process`, which cannot use the GPU and has nothing running there.
+    """
+    import torch
+
+    if device.type != "cuda" or process not in (None, os.getpid()):
+        return
+    if not torch.cuda.is_current_stream_capturing():
+        torch.cuda.synchronize(device)
 
 
 class DeviceStream:

@@ -1,4 +1,4 @@
-"""The rival of `pyhue demo`: nearest neighbours in plain NumPy, and whether two answers agree."""
+"""The rival of `pyhue demo`: nearest neighbours in plain NumPy; and, for bench/ too, if two answers agree."""
 
 from __future__ import annotations
 

@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from pyhue._figures import GREEN, INK, PALE, RED, to_png
+from pyhue._files.atomic import write_atomically
 from pyhue.memory import PixelMemory
 from pyhue.pixel_vectors import pixel_vectors
 
 _NEIGHBORS = 5  # memory images shown in a row
-_RIGHT, _WRONG, _OTHER, _INK = "#2a9d5c", "#d1495b", "#b8bec6", "#30363d"
+_RIGHT, _WRONG, _OTHER = GREEN, RED, PALE
 
 
 class Votes(NamedTuple):
@@ -105,7 +107,7 @@ def draw(
         bars = figure.add_subplot(grid[row, -1])
         _draw_bars(bars, log_likelihood[row], int(labels[row]), last=row == rows - 1)
     _draw_headings(figure)
-    figure.savefig(path, dpi=110)
+    write_atomically(path, to_png(figure))
     return path
 
 
@@ -132,16 +134,16 @@ def _draw_bars(axes: Axes, log_likelihood: NDArray[np.float64], label: int, last
     axes.bar(range(len(share)), share, color=colors, width=0.75)
     for cls, height in enumerate(share):
         if height >= 0.01:
-            axes.text(cls, height + 0.03, f"{height:.0%}", ha="center", fontsize=8, color=_INK)
+            axes.text(cls, height + 0.03, f"{height:.0%}", ha="center", fontsize=8, color=INK)
     axes.set_ylim(0, 1.22)
     axes.set_yticks([])
     axes.set_xticks(range(len(share)))
-    axes.tick_params(axis="x", length=0, labelsize=8.5, colors=_INK)
+    axes.tick_params(axis="x", length=0, labelsize=8.5, colors=INK)
     axes.get_xticklabels()[label].set_fontweight("bold")
     for side in ("top", "left", "right"):
         axes.spines[side].set_visible(False)
     if last:
-        axes.set_xlabel("digit", fontsize=9, color=_INK)
+        axes.set_xlabel("digit", fontsize=9, color=INK)
 
 
 def _draw_headings(figure: Figure) -> None:
@@ -149,7 +151,7 @@ def _draw_headings(figure: Figure) -> None:
     height = figure.get_figheight()
 
     def write(x: float, inches: float, text: str, size: float, weight: str = "normal") -> None:
-        figure.text(x, 1 - inches / height, text, fontsize=size, fontweight=weight, color=_INK, va="center")
+        figure.text(x, 1 - inches / height, text, fontsize=size, fontweight=weight, color=INK, va="center")
 
     write(0.03, 0.32, "Handwritten digits, classified by nearest neighbours in a PixelMemory", 15, "bold")
     write(

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from pyhue import get_num_threads
+from pyhue._config import get_num_threads
 from pyhue._demo.brute_force import brute_force, require_same_neighbors
 from pyhue._demo.plot import draw, pick
 from pyhue._stderr import progress_bar

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pyhue._files.atomic import sync
+from pyhue._files.atomic import beside, mode_of, naming, replacing, sync
 from pyhue._files.reading import reading, require_fit
 
 
@@ -21,27 +21,28 @@ class ResumableFile:
         done: bytes behind the header that are on disk.
 
     Args:
-        path: the file.
+        path: the file; behind a symbolic link, its target.
         source: what it is made from, a JSON object: a rest of something else is refused.
         header: what the file begins with; holds `source`, so that a whole file says what it was made from.
         size: bytes that follow.
 
     Raises:
-        OSError: there is no room for the whole file, or it cannot be written.
+        OSError: there is no room for the whole file, or it cannot be written; it names `path`.
         ValueError: `path` exists with another header, or the rest of another run is in the way.
     """
 
     def __init__(self, path: str | os.PathLike[str], source: dict[str, Any], header: bytes, size: int):
         self.path = Path(path)
-        self.part = self.path.with_name(self.path.name + ".part")
-        self.note = self.path.with_name(self.path.name + ".part.json")
         self.source, self.offset, self.size = source, len(header), size
-        if self.path.exists():
-            with open(self.path, "rb") as file:
-                if file.read(len(header)) != header:
-                    raise ValueError(f"{self.path}: exists already, made from something else")
-            self.done = size
-        else:
+        with naming(self.path):
+            self.target = Path(os.path.realpath(self.path))
+            self.part, self.note = (beside(self.target, ending) for ending in (".part", ".part.json"))
+            if mode_of(self.target) is not None:
+                with open(self.target, "rb") as file:
+                    if file.read(len(header)) != header:
+                        raise ValueError(f"{self.path}: exists already, made from something else")
+                self.done = size
+                return
             rest = self._rest(len(header) + size)
             if rest is None:
                 self._begin(header)
@@ -50,20 +51,22 @@ class ResumableFile:
 
     def append(self, piece: bytes) -> None:
         """Writes the next bytes and notes them when they are on disk."""
-        with open(self.part, "r+b") as file:
-            file.seek(self.offset + self.done)
-            file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        self.done += len(piece)
-        self._write_note()
+        with naming(self.path):
+            with open(self.part, "r+b") as file:
+                file.seek(self.offset + self.done)
+                file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            self.done += len(piece)
+            self._write_note()
 
     def finish(self) -> None:
         """Gives the whole file its name."""
-        if self.part.exists() and not self.path.exists():
-            os.replace(self.part, self.path)
-            sync(self.path.parent)
-        self.note.unlink(missing_ok=True)
+        with naming(self.path):
+            if self.part.exists() and not self.target.exists():
+                os.replace(self.part, self.target)
+                sync(self.target.parent)
+            self.note.unlink(missing_ok=True)
 
     def _begin(self, header: bytes) -> None:
         self.part.parent.mkdir(parents=True, exist_ok=True)
@@ -95,10 +98,5 @@ class ResumableFile:
         return note["done"] if self.part.stat().st_size == whole else None
 
     def _write_note(self) -> None:
-        """Always by way of the same file, so that being killed does not leave one after another."""
-        fresh = self.note.with_name(self.note.name + ".tmp")
-        with open(fresh, "w") as file:
-            json.dump({"done": self.done, "source": self.source}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, self.note)
+        with replacing(self.note, token="note") as file:
+            file.write(json.dumps({"done": self.done, "source": self.source}).encode())

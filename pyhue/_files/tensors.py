@@ -1,24 +1,110 @@
-"""safetensors files beyond what the package offers: headers for files that are written piece by piece."""
+"""safetensors files beyond what the package offers: written without a copy or piece by piece, and mapped."""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+
+from pyhue._files.atomic import replacing
+
+_Array = NDArray[Any]
+Layout = dict[str, tuple[str, tuple[int, ...]]]  #: dtype, in safetensors' words, and shape of each array
 
 
-def safetensors_header(metadata: dict[str, str], arrays: dict[str, tuple[str, tuple[int, ...]]]) -> bytes:
+def header_bytes(metadata: dict[str, str], layout: Layout) -> bytes:
     """What a safetensors file begins with: the length of a JSON object, and the object.
 
     Args:
         metadata: texts to keep.
-        arrays: dtype, in safetensors' words, and shape of each array, in the order of the data.
+        layout: the arrays in the order of their data.
     """
     content: dict[str, Any] = {"__metadata__": metadata}
     end = 0
-    for name, (dtype, shape) in arrays.items():
+    for name, (dtype, shape) in layout.items():
         begin, end = end, end + math.prod(shape) * int(dtype[1:]) // 8
         content[name] = {"dtype": dtype, "shape": shape, "data_offsets": (begin, end)}
     text = json.dumps(content).encode()
     text += b" " * (-len(text) % 8)  # data begins at a multiple of 8
     return len(text).to_bytes(8, "little") + text
+
+
+def save_tensors(
+    path: str | os.PathLike[str], metadata: dict[str, str], arrays: Mapping[str, _Array]
+) -> None:
+    """Writes a file, atomically and without a copy of contiguous arrays.
+
+    Args:
+        path: the file.
+        metadata: texts to keep.
+        arrays: of integers or floating numbers.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    ordered = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))  # every array is aligned
+    layout = {name: (_word(array.dtype), array.shape) for name, array in ordered.items()}
+    with replacing(path) as file:
+        file.write(header_bytes(metadata, layout))
+        for array in ordered.values():
+            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+class TensorFile(NamedTuple):
+    """A file that was checked and mapped: what is not used is not read."""
+
+    path: str
+    metadata: dict[str, str]
+    layout: Layout
+    starts: dict[str, int]  #: first byte of each array
+    content: NDArray[np.uint8]  #: the whole file, read-only
+
+    def array(self, name: str) -> _Array:
+        """One of the arrays, a read-only view of the file.
+
+        Raises:
+            ValueError: NumPy does not have its dtype.
+        """
+        dtype, shape = self.layout[name]
+        if dtype not in _DTYPES:
+            raise ValueError(f"{self.path}: expected {name} of one of {', '.join(_DTYPES)}, got {dtype}")
+        begin, size = self.starts[name], math.prod(shape) * _DTYPES[dtype].itemsize
+        return self.content[begin : begin + size].view(_DTYPES[dtype]).reshape(shape)
+
+
+def open_tensors(path: str | os.PathLike[str], what: str = "safetensors file") -> TensorFile:
+    """Maps a safetensors file, which the error message calls `what`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is truncated or no safetensors file.
+    """
+    path = os.fsdecode(path)
+    with open(path, "rb") as file:  # also the usual OSError for a path that cannot be opened
+        try:
+            with safetensors.safe_open(path, framework="numpy") as checked:
+                metadata = checked.metadata() or {}
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{path}: not a whole {what}: {error}") from error
+        size = int.from_bytes(file.read(8), "little")
+        entries: dict[str, Any] = json.loads(file.read(size))
+    entries.pop("__metadata__", None)
+    layout = {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
+    starts = {name: 8 + size + entry["data_offsets"][0] for name, entry in entries.items()}
+    return TensorFile(path, metadata, layout, starts, np.asarray(np.memmap(path, np.uint8, "r")))
+
+
+def _word(dtype: np.dtype[Any]) -> str:
+    return f"{dtype.kind.upper()}{8 * dtype.itemsize}"
+
+
+_DTYPES = {
+    _word(np.dtype(kind)): np.dtype(kind)
+    for kind in ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
+}

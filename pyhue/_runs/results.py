@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple, get_type_hints
 
 from pyhue._files.reading import reading, require_fit
+from pyhue._files.tables import read_csv
 from pyhue._runs.config import TrainConfig
-from pyhue.training.metrics import read_csv
 
 CONFIG, CHECKPOINT, METRICS, MODEL, RESULT = (
     "config.json",

@@ -2,131 +2,116 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-import stat
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
+from pyhue._files.tensors import TensorFile, open_tensors, save_tensors
 from pyhue._search.stored import Stored
 
-_FORMAT = "pyhue.PixelMemory"
 _VERSION = 1
-MAX_LABEL = 2**31 - 1
-_DTYPES = {"vectors": "F32", "labels": "I64", "images": "I64", "pixels": "I64"}  # in safetensors' words
-_NUMBERS = ("dim", "normalize", "num_images", "bfloat16")
-
-
 _PLAN = "plan."  # what an optimised memory's arrays begin with
+_CHECKED = 1 << 22  # values read and checked at once
+
+
+class Format(NamedTuple):
+    """What a kind of memory keeps beside its vectors."""
+
+    name: str
+    columns: tuple[str, ...]  #: int64, of each vector
+    numbers: tuple[str, ...]  #: of the whole
+
+
+VECTORS = Format("pyhue.VectorMemory", (), ("dim", "normalize", "bfloat16"))
+PIXELS = Format(
+    "pyhue.PixelMemory", ("labels", "images", "pixels"), ("dim", "normalize", "num_images", "bfloat16")
+)
 
 
 class Contents(NamedTuple):
     """What a file holds."""
 
     vectors: NDArray[Any]  #: (n, dim) float32, or bfloat16 as uint16
-    labels: NDArray[np.int64]  #: (n,)
-    images: NDArray[np.int64]  #: (n,)
-    pixels: NDArray[np.int64]  #: (n,)
-    metadata: dict[str, int]
-    plan: dict[str, NDArray[Any]]  #: arrays of an optimised memory's plan, as `_saved_plan` names them
+    zero: NDArray[np.int64]  #: which of them are all zero; found out, not written
+    columns: dict[str, NDArray[np.int64]]  #: as the format names them, (n,)
+    numbers: dict[str, int]  #: as the format names them
+    plan: dict[str, NDArray[Any]]  #: arrays of an optimised memory's plan, as `pyhue._saved.plan` names them
     plan_numbers: str  #: and its numbers, JSON
 
 
-def save(path: str | os.PathLike[str], contents: Contents) -> None:
-    """Writes to a temporary file beside `path`, syncs it, renames it to `path`."""
-    target = Path(os.fsdecode(path))
-    arrays = {name: np.ascontiguousarray(getattr(contents, name)) for name in _DTYPES}
-    arrays |= {_PLAN + name: np.ascontiguousarray(array) for name, array in contents.plan.items()}
-    metadata = {"format": _FORMAT, "version": str(_VERSION), "plan": contents.plan_numbers} | {
-        k: str(v) for k, v in contents.metadata.items()
+def save(path: str | os.PathLike[str], kind: Format, contents: Contents) -> None:
+    """Writes a file, atomically."""
+    arrays = {"vectors": contents.vectors} | contents.columns
+    arrays |= {_PLAN + name: array for name, array in contents.plan.items()}
+    metadata = {"format": kind.name, "version": str(_VERSION), "plan": contents.plan_numbers} | {
+        name: str(number) for name, number in contents.numbers.items()
     }
-    name = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
-    os.close(os.open(name, os.O_CREAT | os.O_EXCL, 0o666))
-    mode = stat.S_IMODE(os.stat(name).st_mode)  # as the umask says; safetensors makes it 0o600
-    try:
-        try:
-            safetensors.numpy.save_file(arrays, name, metadata)
-        except safetensors.SafetensorError as error:
-            raise OSError(f"{path}: cannot be written: {error}") from error
-        os.chmod(name, mode)
-        _sync(name)
-        os.replace(name, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
-    _sync(target.parent)
+    save_tensors(path, metadata, arrays)
 
 
-def load(path: str | os.PathLike[str]) -> Contents:
+def load(path: str | os.PathLike[str], kind: Format) -> Contents:
     """Reads and checks a file that `save` wrote."""
     path = os.fsdecode(path)
-    with open(path, "rb"):  # the usual OSError for a path that cannot be opened
-        pass
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = _checked_metadata(path, file.metadata() or {})
-            _check_layout(path, file, metadata)
-            arrays = {name: file.get_tensor(name) for name in _DTYPES}
-            names = list(file.keys())
-            plan = {name[len(_PLAN) :]: file.get_tensor(name) for name in names if name.startswith(_PLAN)}
-            plan_numbers = (file.metadata() or {}).get("plan", "")
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file: {error}") from error
-    _check_values(path, arrays, metadata["num_images"])
-    return Contents(**arrays, metadata=metadata, plan=plan, plan_numbers=plan_numbers)
+    file = open_tensors(path)
+    numbers = _checked_numbers(path, kind, file.metadata)
+    _check_layout(path, kind, file, numbers)
+    vectors, zero = _vectors(path, file.array("vectors"))
+    columns = {name: file.array(name).copy() for name in kind.columns}
+    names = [name for name in file.layout if name.startswith(_PLAN)]
+    plan = {name[len(_PLAN) :]: file.array(name).copy() for name in names}
+    return Contents(vectors, zero, columns, numbers, plan, file.metadata.get("plan", ""))
 
 
-def _checked_metadata(path: str | os.PathLike[str], metadata: dict[str, str]) -> dict[str, int]:
-    if metadata.get("format") != _FORMAT:
-        raise ValueError(f"{path}: expected a file of format {_FORMAT}, got {metadata.get('format')}")
+def require_range(path: str | os.PathLike[str], name: str, array: NDArray[np.int64], largest: int) -> None:
+    """ValueError naming the file unless an array has values from 0 to `largest`."""
+    if array.size and not 0 <= array.min() <= array.max() <= largest:
+        raise ValueError(
+            f"{os.fsdecode(path)}: expected {name} from 0 to {largest}, got {array.min()} to {array.max()}"
+        )
+
+
+def _checked_numbers(path: str, kind: Format, metadata: dict[str, str]) -> dict[str, int]:
+    if metadata.get("format") != kind.name:
+        raise ValueError(f"{path}: expected a file of format {kind.name}, got {metadata.get('format')}")
     if metadata.get("version") != str(_VERSION):
         raise ValueError(f"{path}: expected version {_VERSION}, got {metadata.get('version')}")
     try:
-        numbers = {name: int(metadata[name]) for name in _NUMBERS}
+        numbers = {name: int(metadata[name]) for name in kind.numbers}
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"{path}: expected whole numbers for {', '.join(_NUMBERS)} in the metadata"
+            f"{path}: expected whole numbers for {', '.join(kind.numbers)} in the metadata"
         ) from error
     if min(numbers.values()) < 0:
         raise ValueError(f"{path}: expected non-negative numbers in the metadata, got {numbers}")
     return numbers
 
 
-def _check_layout(path: str | os.PathLike[str], file: Any, metadata: dict[str, int]) -> None:
+def _check_layout(path: str, kind: Format, file: TensorFile, numbers: dict[str, int]) -> None:
     """Names, dtypes and shapes, before anything is read."""
-    names = list(file.keys())
-    if {name for name in names if not name.startswith(_PLAN)} != set(_DTYPES):
-        raise ValueError(f"{path}: expected the arrays {', '.join(_DTYPES)}, got {', '.join(names)}")
-    parts = {name: file.get_slice(name) for name in _DTYPES}
-    n = (*parts["vectors"].get_shape(), 0)[0]
-    for name, dtype in (_DTYPES | ({"vectors": "U16"} if metadata["bfloat16"] else {})).items():
-        shape = [n, metadata["dim"]] if name == "vectors" else [n]
-        got = parts[name].get_dtype(), parts[name].get_shape()
-        if got != (dtype, shape):
-            raise ValueError(f"{path}: expected {name} of {dtype} {shape}, got {got[0]} {got[1]}")
+    dtypes = {"vectors": "U16" if numbers["bfloat16"] else "F32"} | dict.fromkeys(kind.columns, "I64")
+    if {name for name in file.layout if not name.startswith(_PLAN)} != set(dtypes):
+        raise ValueError(f"{path}: expected the arrays {', '.join(dtypes)}, got {', '.join(file.layout)}")
+    n = (*file.layout["vectors"][1], 0)[0]
+    for name, dtype in dtypes.items():
+        shape = [n, numbers["dim"]] if name == "vectors" else [n]
+        got_dtype, got_shape = file.layout[name]
+        if (got_dtype, list(got_shape)) != (dtype, shape):
+            raise ValueError(f"{path}: expected {name} of {dtype} {shape}, got {got_dtype} {list(got_shape)}")
 
 
-def _check_values(path: str | os.PathLike[str], arrays: dict[str, NDArray[Any]], num_images: int) -> None:
-    if not all(np.isfinite(part).all() for part in Stored(arrays["vectors"]).parts()):
-        raise ValueError(f"{path}: expected finite vectors, got NaN or Inf")
-    for name, largest in (("labels", MAX_LABEL), ("images", num_images - 1), ("pixels", 2**63 - 1)):
-        array = arrays[name]
-        if array.size and not 0 <= array.min() <= array.max() <= largest:
-            raise ValueError(
-                f"{path}: expected {name} from 0 to {largest}, got {array.min()} to {array.max()}"
-            )
-
-
-def _sync(path: str | os.PathLike[str]) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _vectors(path: str, source: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The vectors, read a part at a time into the place where they stay; and which are all zero."""
+    n, dim = source.shape
+    vectors = np.empty((n, dim), source.dtype)
+    zero = [np.empty(0, np.int64)]
+    step = max(1, _CHECKED // max(1, dim))
+    for begin in range(0, n, step):
+        here = slice(begin, min(n, begin + step))
+        vectors[here] = source[here]
+        part = Stored(vectors[here]).rows(slice(None))
+        if not np.isfinite(part).all():
+            raise ValueError(f"{path}: expected finite vectors, got NaN or Inf")
+        zero.append(begin + np.flatnonzero(~part.any(axis=1)))
+    return vectors, np.concatenate(zero)

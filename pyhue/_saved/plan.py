@@ -23,8 +23,10 @@ def to_arrays(index: Index) -> tuple[Arrays, str]:
     arrays: Arrays = {"center": plan.center}
     if plan.rotation is not None:
         arrays["rotation"] = plan.rotation
+    if plan.steps is not None:
+        arrays["steps"] = plan.steps
     if clusters is not None:
-        arrays |= {name: getattr(clusters, name) for name in ("centroids", "order", "starts")}
+        arrays |= {"centroids": clusters.centroids} | _whole(clusters)
     numbers = {name: getattr(plan, name) for name in _NUMBERS}
     return arrays, json.dumps(numbers | {"measured": index.measured})
 
@@ -36,6 +38,7 @@ def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Inde
         plan = Plan(
             center=arrays["center"],
             rotation=arrays.get("rotation"),
+            steps=arrays.get("steps"),
             **{name: kind(read[name]) for name, kind in _NUMBERS.items()},
         )
         measured = {str(name): float(value) for name, value in read["measured"].items()}
@@ -56,9 +59,17 @@ def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Inde
     return index
 
 
+def _whole(clusters: Clusters) -> Arrays:
+    """Order and starts for a file, where every row up to the last has a place: hidden ones at the end."""
+    order, starts = clusters.order, clusters.starts.copy()
+    hidden = np.setdiff1d(np.arange(order.max(initial=-1) + 1), order, assume_unique=True)
+    starts[-1] += len(hidden)
+    return {"order": np.concatenate((order, hidden)), "starts": starts}
+
+
 def _plan_fits(plan: Plan, stored: Stored) -> bool:
     dims = plan.block_dims + plan.row_dims
-    rotation = plan.rotation
+    rotation, steps = plan.rotation, plan.steps
     return (
         1 <= plan.block_dims <= stored.dim
         and plan.row_dims >= 0
@@ -66,6 +77,7 @@ def _plan_fits(plan: Plan, stored: Stored) -> bool:
         and _is(plan.center, np.float64, (stored.dim,))
         and (dims == stored.dim if rotation is None else dims <= stored.dim)
         and (rotation is None or _is(rotation, np.float64, (dims, stored.dim)))
+        and (steps is None or (_is(steps, np.float64, (plan.block_dims,)) and bool((steps > 0).all())))
     )
 
 
@@ -81,8 +93,17 @@ def _clusters_fit(clusters: Clusters, plan: Plan, stored: Stored) -> bool:
         and starts[0] == 0
         and starts[-1] == len(order)
         and bool((np.diff(starts) >= 0).all())
-        and bool((np.sort(order) == np.arange(len(order))).all())
+        and _each_once(order, stored)
     )
+
+
+def _each_once(order: NDArray[np.int64], stored: Stored) -> bool:
+    """Whether `order` has each row up to some one that can be found, once; it may have others."""
+    if not 0 <= order.min(initial=0) <= order.max(initial=0) < max(1, len(stored)):
+        return False
+    times = np.bincount(order, minlength=len(stored))
+    findable = stored.findable(0, int(order.max(initial=-1)) + 1)
+    return bool(times.max(initial=0) <= 1 and times[findable].all())
 
 
 def _is(array: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> bool:

@@ -23,7 +23,7 @@ class Clusters:
     """Groups of near vectors, by their first coordinates in a plan."""
 
     centroids: NDArray[np.float64]  #: (clusters, dims)
-    order: NDArray[np.int64]  #: (n,) vectors, cluster by cluster
+    order: NDArray[np.int64]  #: (n,) rows, cluster by cluster
     starts: NDArray[np.int64]  #: (clusters + 1,) where each cluster begins in `order`
 
     def nearest(self, coordinates: NDArray[np.float64], count: int) -> NDArray[np.int32]:
@@ -39,6 +39,16 @@ class Clusters:
         ranks = np.argsort(np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
         return np.take_along_axis(best, ranks, axis=1).astype(np.int32)
 
+    def of(self, stored: Stored) -> Clusters:
+        """The clusters without the rows that cannot be found."""
+        findable = np.zeros(len(stored), bool)
+        findable[stored.findable(0, len(stored))] = True
+        kept = findable[self.order]
+        if kept.all():
+            return self
+        counts = np.concatenate(([0], np.cumsum(kept)))
+        return Clusters(self.centroids, self.order[kept], counts[self.starts])
+
 
 def cluster(stored: Stored, plan: Plan, rng: np.random.Generator) -> Clusters:
     """Lloyd's k-means on the vectors' first coordinates in a plan that has a rotation."""
@@ -46,7 +56,9 @@ def cluster(stored: Stored, plan: Plan, rng: np.random.Generator) -> Clusters:
     leading = plan.rotation[:_DIMS].astype(np.float32)
     center = plan.center.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 no more than the order suffers
-        points = np.concatenate([(part - center) @ leading.T for part in stored.parts()])
+        rows = stored.findable(0, len(stored))
+        all_points = [(part - center) @ leading.T for part in stored.parts()]
+        points = np.concatenate(all_points)[rows].astype(np.float32, copy=False)
         count = max(1, min(_MOST, len(points) // _SIZE))
         sample = points[rng.choice(len(points), min(len(points), _SAMPLE * count), replace=False)]
         centroids = sample[rng.choice(len(sample), count, replace=False)].copy()
@@ -59,7 +71,7 @@ def cluster(stored: Stored, plan: Plan, rng: np.random.Generator) -> Clusters:
             centroids[filled] = sums / sizes[filled, None]
         nearest = _assign(points, centroids)
     starts = np.concatenate(([0], np.cumsum(np.bincount(nearest, minlength=count))))
-    return Clusters(centroids.astype(np.float64), np.argsort(nearest, kind="stable"), starts)
+    return Clusters(centroids.astype(np.float64), rows[np.argsort(nearest, kind="stable")], starts)
 
 
 def _assign(points: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Arrays that grow at the end."""
+"""Arrays that grow at the end while others read them."""
 
 from __future__ import annotations
 
@@ -9,40 +9,42 @@ from numpy.typing import DTypeLike, NDArray
 
 
 class GrowingArray:
-    """An array whose first axis grows by appending, at amortised constant cost a row.
+    """Room for rows, at amortised constant cost a row.
 
-    Views handed out stay valid: growing moves to a new array and leaves the old one to them.
+    How many rows there are is for the owner to know. What views of the first of them show never changes: rows
+    are written behind, or all move to a new array and leave the old one to its readers.
     """
 
     def __init__(self, row_shape: tuple[int, ...], dtype: DTypeLike):
         self._data: NDArray[Any] = np.empty((0, *row_shape), dtype)
-        self._size = 0
 
-    def __len__(self) -> int:
-        return self._size
+    @classmethod
+    def of(cls, rows: NDArray[Any]) -> GrowingArray:
+        """Begins with these rows, which stay where they are and may be read-only."""
+        array = cls(rows.shape[1:], rows.dtype)
+        array._data = rows
+        return array
 
-    @property
-    def values(self) -> NDArray[Any]:
-        """The rows so far, a view."""
-        return self._data[: self._size]
+    def room(self, begin: int, end: int) -> NDArray[Any]:
+        """Rows `begin` to `end` - 1, to be written: no view shows them. Those before `begin` are kept.
 
-    def reserve(self, rows: int) -> None:
-        """Makes room for `rows` rows in all; unused room takes no physical memory."""
-        if rows <= len(self._data):
-            return
-        grown = np.empty((max(rows, 2 * len(self._data)), *self._data.shape[1:]), self._data.dtype)
-        grown[: self._size] = self.values
-        self._data = grown
+        Room that is not used takes no physical memory.
+        """
+        if end > len(self._data):
+            rows = end if begin == 0 else max(end, 2 * begin)
+            grown = np.empty((rows, *self._data.shape[1:]), self._data.dtype)
+            grown[:begin] = self._data[:begin]
+            self._data = grown
+        return self._data[begin:end]
 
-    def append(self, rows: NDArray[Any]) -> None:
-        """Adds rows at the end."""
-        self.reserve(self._size + len(rows))
-        self._data[self._size : self._size + len(rows)] = rows
-        self._size += len(rows)
+    def first(self, count: int) -> NDArray[Any]:
+        """A read-only view of the first rows."""
+        view = self._data[:count]
+        view.flags.writeable = False
+        return view
 
-    def extend(self, rows: int) -> NDArray[Any]:
-        """Grows to `rows` rows in all, the new ones zero, and returns them all."""
-        self.reserve(rows)
-        self._data[self._size : rows] = 0
-        self._size = max(self._size, rows)
-        return self.values
+    def appended(self, begin: int, rows: NDArray[Any]) -> NDArray[Any]:
+        """Writes rows behind the first `begin`; returns `first` of them all."""
+        if len(rows):
+            self.room(begin, begin + len(rows))[...] = rows
+        return self.first(begin + len(rows))

@@ -1,85 +1,97 @@
-"""Search and classification on the CPU."""
+"""Search on the CPU."""
 
 from __future__ import annotations
 
-import os
-import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._arrays import floating, like, positive_integer, vector_rows
+from pyhue._arrays import floating, like, neighbor_count
+from pyhue._locks import Lock
+from pyhue._rows import query_rows
 from pyhue._search.index import Index
-from pyhue._search.optimize import optimized, unoptimized
-from pyhue.density import density
-from pyhue.pixel_vectors import image_vectors
-
-if TYPE_CHECKING:
-    from pyhue.memory import PixelMemory
+from pyhue._search.optimize import extended, optimized, unoptimized
+from pyhue._search.stored import Stored, require_queries, require_vectors
 
 _OPTIMIZE_FROM = 20_000  # vectors: the first search of a memory of at least so many optimises it
-_packing = threading.Lock()  # held while a memory's index is made or brought up to date
+_PACK_AFTER = 512  # queries compared with each vector that is not packed: packing it costs as much; measured
 
-
-def _renew_lock() -> None:
-    global _packing
-    _packing = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)  # the thread that held it may not exist there
+Vectors = TypeVar("Vectors", bound=Stored)
 
 
 class HostSearch:
-    """Answers as `PixelMemory` does, on the CPU; its packed form of the memory follows what is added."""
+    """Searches what a memory stores, on the CPU; any number of threads may, while one adds.
 
-    def __init__(self, index: Index | None = None):
+    The packed form is an index that never changes; a new one that shares its pieces takes its place. What it
+    does not hold yet is searched as it is stored, so that nobody waits for packing, but for the first time;
+    one of those who search packs it when it was compared so often that packing would have cost less.
+
+    `latest`, of every method, gives the memory's vectors at the moment of the call.
+    """
+
+    def __init__(self, normalize: bool, index: Index | None = None):
         self.index = index  #: None before the first search
+        self._normalize = normalize
+        self._packing = Lock()
+        self._compared = 0  # pairs of a query and a vector that is not packed; counted roughly
 
-    def search(self, memory: PixelMemory, vectors: Any, k: int) -> tuple[Any, Any]:
-        """`PixelMemory.search`."""
-        queries = floating(vectors, "vectors")
-        if queries.ndim < 1 or queries.shape[-1] != memory.dim:
-            raise ValueError(f"vectors: expected shape (..., {memory.dim}), got {queries.shape}")
-        found = self._search(memory, queries.reshape(-1, memory.dim), "vectors", k)
-        shape = (*queries.shape[:-1], found[0].shape[1])
-        distances, indices = (like(result.reshape(shape), vectors) for result in found)
+    def search(self, latest: Callable[[], Stored], queries: Any, k: int) -> tuple[Any, Any]:
+        """Distances and indices (..., k) of queries (..., dim), as the kind of array that these are."""
+        given = floating(queries, "queries")
+        dim = require_queries(given, latest().dim)
+        found = self.neighbors(latest, given.reshape(-1, dim), "queries", k)[1:]
+        shape = (*given.shape[:-1], found[0].shape[1])
+        distances, indices = (like(result.reshape(shape), queries) for result in found)
         return distances, indices
 
-    def log_likelihood(self, memory: PixelMemory, activations: Any, k: int, eps: float) -> Any:
-        """`PixelMemory.log_likelihood`."""
-        vectors = floating(image_vectors(floating(activations, "activations"), memory.dim), "activations")
-        images, pixels = vectors.shape[:2]
-        rows = vectors.reshape(images * pixels, memory.dim)
-        distances, indices = self._search(memory, rows, "activations", k)
-        labels = np.where(indices >= 0, memory.labels[indices], -1)
-        shape = (images, pixels, distances.shape[1])
-        result: NDArray[np.float64] = density(
-            distances.reshape(shape), labels.reshape(shape), memory.class_counts, eps
-        )
-        return like(result, activations)
+    def neighbors(
+        self, latest: Callable[[], Vectors], queries: NDArray[np.floating[Any]], name: str, k: int
+    ) -> tuple[Vectors, NDArray[np.float32], NDArray[np.int64]]:
+        """The vectors that were searched; distances and indices (n, k) of queries (n, dim)."""
+        require_vectors(latest())
+        k = neighbor_count(k, len(latest()))
+        rows, zero = query_rows(queries, name, self._normalize)
+        index = self._ready_index(latest, len(rows))
+        stored = latest()  # after the index, which so holds nothing that came later
+        distances, indices = _padded(index.search(stored, rows, min(k, len(stored))), k)
+        if self._normalize:
+            distances[zero], indices[zero] = np.inf, -1
+        return stored, distances, indices
 
-    def optimize(self, memory: PixelMemory) -> None:
-        """`PixelMemory.optimize`."""
-        memory._require_vectors()
-        with _packing:
-            self.index = None  # its memory is needed for the next one
-            self.index = optimized(memory._stored, memory.images)
+    def optimize(self, latest: Callable[[], Stored]) -> None:
+        """Makes the index anew, in the form that is fastest for vectors like these."""
+        require_vectors(latest())
+        with self._packing.held():
+            stored = latest()
+            self.index = optimized(stored, stored.groups)
 
-    def ready_index(self, memory: PixelMemory) -> Index:
-        """The index, holding every vector."""
-        stored = memory._stored
-        with _packing:
-            if self.index is None:
-                large = len(memory) >= _OPTIMIZE_FROM
-                self.index = optimized(stored, memory.images) if large else unoptimized(stored)
-            self.index.update(stored)
-            return self.index
+    def _ready_index(self, latest: Callable[[], Stored], queries: int) -> Index:
+        if self.index is None:
+            with self._packing.held():
+                if self.index is None:
+                    stored = latest()
+                    large = len(stored) >= _OPTIMIZE_FROM
+                    self.index = optimized(stored, stored.groups) if large else unoptimized(stored)
+        index = self.index
+        if unpacked := len(latest()) - len(index):
+            self._compared += unpacked * queries
+            if self._compared >= _PACK_AFTER * unpacked:
+                with self._packing.held(wait=False) as holds:
+                    if holds:
+                        self._compared = 0
+                        self.index = index = extended(self.index, latest())
+        return index
 
-    def _search(
-        self, memory: PixelMemory, rows: NDArray[np.floating[Any]], name: str, k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        k = positive_integer(k, "k")
-        memory._require_vectors()
-        queries = vector_rows(rows, name, memory.normalize)
-        return self.ready_index(memory).search(memory._stored, queries, k)
+
+def _padded(
+    found: tuple[NDArray[np.float32], NDArray[np.int64]], k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """With columns of no neighbour up to the k-th."""
+    more = k - found[0].shape[1]
+    if not more:
+        return found
+    distances, indices = found
+    width = ((0, 0), (0, more))
+    return np.pad(distances, width, constant_values=np.inf), np.pad(indices, width, constant_values=-1)

@@ -9,84 +9,94 @@ from numpy.typing import NDArray
 
 from pyhue import _core
 from pyhue._search.clusters import Clusters
-from pyhue._search.growing import GrowingArray
-from pyhue._search.plan import FloatArray, Plan
+from pyhue._search.packed import packed
+from pyhue._search.plan import Plan
 from pyhue._search.stored import Stored
 
-_ROWS = 2048  # vectors packed at once
 _CLUSTERS_VISITED = 2  # by each query, before the pass over the whole memory
-_BOUND_TERMS = 4
 
 
 class Index:
-    """What `csrc/core/search.h` searches, kept in step with a growing array of vectors.
+    """What `csrc/core/search.h` searches: the rows of a memory at some moment, packed, in pieces.
 
-    The vectors present when the index is made are packed in the order of their clusters; later ones follow
-    in the order of adding. Whatever the plan and the clusters, results are exact.
+    The rows present when the index is made are one piece, in the order of their clusters. An index is never
+    changed: for later rows `extended` makes another one, which shares what is there. Whatever the plan, the
+    clusters and the pieces, results are exact.
     """
 
     def __init__(self, stored: Stored, plan: Plan, clusters: Clusters | None = None):
         self.plan = plan
-        self.clusters = clusters
-        padded_blocks = -(-plan.block_dims // 2) * 2
-        padded_rows = -(-plan.row_dims // 32) * 32
-        self._order = GrowingArray((), np.int64)
-        self._blocks = GrowingArray((padded_blocks, _core.block), np.uint16)
-        self._bounds = GrowingArray((_BOUND_TERMS, _core.block), np.float32)
-        self._rows = GrowingArray((padded_rows,), np.uint16)
-        self._row_bounds = GrowingArray((2, 2), np.float32)
-        self._orthogonality_error = plan.orthogonality_error
+        self.clusters = None if clusters is None else clusters.of(stored)
         self.measured: dict[str, float] = {}  #: what `optimize` found out
-        self._pack(stored, np.arange(len(stored)) if clusters is None else clusters.order)
+        self.planned = len(stored)  #: how many rows there were when it was made
+        self._orthogonality_error = plan.orthogonality_error
+        end = len(stored) if clusters is None else int(clusters.order.max(initial=-1)) + 1
+        order = stored.findable(0, end) if self.clusters is None else self.clusters.order
+        starts = None if self.clusters is None else self.clusters.starts
+        self._pieces = (packed(stored, plan, self._orthogonality_error, range(end), order, starts),)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the packed form."""
-        parts = (self._order, self._blocks, self._bounds, self._rows, self._row_bounds)
-        return sum(part.values.nbytes for part in parts)
+        return sum(piece.nbytes for piece in self._pieces)
 
     def __len__(self) -> int:
-        """How many vectors are packed."""
-        return len(self._order)
+        """How many rows of the memory it covers, those that cannot be found included."""
+        return self._pieces[-1].end
 
     def explain(self) -> dict[str, Any]:
         """The plan and what was measured of it."""
         plan = self.plan
-        numbers = {"block_dims": plan.block_dims, "row_dims": plan.row_dims, "omit": plan.omit}
+        numbers: dict[str, Any] = {
+            "block_dims": plan.block_dims,
+            "block_dtype": "bfloat16" if plan.steps is None else "int8",
+            "row_dims": plan.row_dims,
+            "omit": plan.omit,
+        }
         return {"plan": plan.name, "vectors": len(self)} | numbers | self.measured
 
-    def update(self, stored: Stored) -> None:
-        """Packs the vectors that were added since the last call."""
-        if len(stored) > len(self._order):
-            self._pack(stored, np.arange(len(self._order), len(stored)))
+    def extended(self, stored: Stored) -> Index:
+        """The index of all rows of `stored`, which begin with those of this one.
+
+        The last pieces are packed anew together with the new rows until each piece is longer than all after
+        it: there are few, and a row is packed a few times at most while the memory grows.
+        """
+        if len(stored) <= len(self):
+            return self
+        pieces, begin = list(self._pieces), len(self)
+        while pieces and not pieces[-1].clustered and len(pieces[-1]) <= len(stored) - begin:
+            begin = pieces.pop().begin
+        rows = range(begin, len(stored))
+        order = stored.findable(rows.start, rows.stop)
+        pieces.append(packed(stored, self.plan, self._orthogonality_error, rows, order))
+        longer = object.__new__(Index)
+        longer.__dict__ = self.__dict__ | {"_pieces": tuple(pieces)}
+        return longer
 
     def search(
         self, stored: Stored, queries: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The k nearest of the stored vectors, all of them packed, to each of `queries` (n, dim)."""
-        return _core.search(self._memory(stored), self._queries(queries), k)
+        """The k nearest rows of `stored` to each of `queries` (n, dim).
+
+        What is not packed is compared one by one; pieces of rows that `stored` has not yet are left out.
+        """
+        there = [piece for piece in self._pieces if piece.end <= len(stored)]
+        pieces = [_core.Piece(stored.array, piece.core) for piece in there]
+        rest = stored.findable(there[-1].end if there else 0, len(stored))
+        if len(rest):
+            pieces.append(_core.Piece(stored.array, rest))
+        return _core.search(pieces, _core.Layout(*self.plan.layout), self._queries(queries), k)
 
     def audit(
         self, stored: Stored, queries: NDArray[np.float32], distances: NDArray[np.float32]
     ) -> tuple[NDArray[np.uint8], float]:
-        """Which stage drops each vector, (queries, n), when each query's k-th distance is known.
+        """Which filter drops each vector of the first piece, when each query's k-th distance is known.
 
-        0: the blocks, 1: the rows, 2: none. And how many dimensions of the blocks were read, on average.
+        (queries, n), 0: the blocks, 1: the rows, 2: none. And how many dimensions of the blocks were read, on
+        average.
         """
-        return _core.audit(self._memory(stored), self._queries(queries), distances)
-
-    def _memory(self, stored: Stored) -> _core.Memory:
-        return _core.Memory(
-            stored.array,
-            self._order.values,
-            self._blocks.values,
-            self._bounds.values,
-            self._rows.values,
-            self._row_bounds.values,
-            None if self.clusters is None else self.clusters.starts,
-            self.plan.block_dims,
-            self.plan.row_dims,
-        )
+        piece = _core.Piece(stored.array, self._pieces[0].core)
+        return _core.audit(piece, self._queries(queries), np.ascontiguousarray(distances, np.float32))
 
     def _queries(self, queries: NDArray[np.float32]) -> _core.Queries:
         values, squared_norms = self.plan.coordinates(queries, _core.project)
@@ -95,23 +105,3 @@ class Index:
         if self.clusters is not None:
             nearest = self.clusters.nearest(values, _CLUSTERS_VISITED)
         return _core.Queries(queries, coordinates, nearest, self.plan.omit)
-
-    def _pack(self, stored: Stored, order: NDArray[np.int64]) -> None:
-        first = len(self._order)
-        count = -(-len(stored) // _core.block)
-        self._blocks.extend(count)
-        self._bounds.extend(count)
-        if self.plan.row_dims:
-            self._rows.extend(len(stored))
-            self._row_bounds.extend(len(stored))
-        memory = self._memory(stored)
-        for start in range(0, len(order), _ROWS):
-            vectors = stored.rows(order[start : start + _ROWS])
-            values, squared_norms = self.plan.coordinates(vectors, _blas)
-            coordinates = _core.Coordinates(values, squared_norms, self._orthogonality_error)
-            _core.pack(memory, coordinates, first + start)
-        self._order.append(order)  # last: an interrupted call leaves nothing half done
-
-
-def _blas(vectors: FloatArray, rows: FloatArray) -> FloatArray:
-    return vectors @ rows.T

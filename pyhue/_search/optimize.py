@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from pyhue._search.clusters import cluster
 from pyhue._search.index import Index
-from pyhue._search.plan import FloatArray, Plan, mean, plain, principal, principal_directions, sparse
+from pyhue._search.plan import (
+    FloatArray,
+    Plan,
+    in_bytes,
+    mean,
+    plain,
+    principal,
+    principal_directions,
+    sparse,
+)
 from pyhue._search.stored import Stored
 
 _K = 10
@@ -26,11 +35,12 @@ _PCA_SAMPLE = 16384
 _PCA_MAX_DIM = 2048  # beyond, finding the principal directions takes longer than they save
 
 # What a survivor costs, in dimensions of a pair that the first filter could read instead; measured.
+_BYTES_COST = 0.5  # of a dimension of int8 blocks
 _ROW_COST = 3000
 _REFINE_COST = 90  # for each dimension of the vector
 
 _OMIT = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
-_BLOCK_DIMS = (64, 128, 192, 256, 384, 512)
+_BLOCK_DIMS = (64, 128, 192, 256, 384, 512, 640)
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,24 @@ class Estimate:
     def cost(self) -> float:
         """Work for each pair, in dimensions read by the first filter."""
         rows = self.after_blocks * _ROW_COST if self.plan.row_dims else 0.0
-        return self.dims + rows + self.after_rows * _REFINE_COST * len(self.plan.center)
+        blocks = self.dims * (1.0 if self.plan.steps is None else _BYTES_COST)
+        return blocks + rows + self.after_rows * _REFINE_COST * len(self.plan.center)
 
 
 def unoptimized(stored: Stored) -> Index:
     """The index of a memory that nothing was measured of."""
-    return Index(stored, plain(mean(stored)))
+    sample = stored.rows(slice(None, None, max(1, -(-len(stored) // _SAMPLE))))
+    return Index(stored, in_bytes(plain(mean(stored)), sample))
+
+
+def extended(index: Index, stored: Stored) -> Index:
+    """The index with the rows that came later; where nothing was measured and there are twice as many, anew.
+
+    The steps of its blocks are those of the vectors that it was made for.
+    """
+    if not index.measured and len(stored) >= 2 * index.planned:
+        return unoptimized(stored)
+    return index.extended(stored)
 
 
 def optimized(stored: Stored, images: NDArray[np.int64]) -> Index:
@@ -103,21 +125,23 @@ def choose(stored: Stored, images: NDArray[np.int64], rng: np.random.Generator) 
     if stored.dim <= _PCA_MAX_DIM:
         wanted = min(len(stored), _PCA_SAMPLE)
         directions = principal_directions(stored.rows(rng.choice(len(stored), wanted, replace=False)), center)
-    candidates = _candidates(center, directions)
+    candidates = _candidates(center, directions, sample)
     estimates = [_estimate(plan, sample, queries, distances) for plan in candidates]
     return Choice(min(estimates, key=lambda estimate: estimate.cost), queries, estimates)
 
 
-def _candidates(center: FloatArray, directions: FloatArray | None) -> Iterator[Plan]:
+def _candidates(
+    center: FloatArray, directions: FloatArray | None, sample: NDArray[np.float32]
+) -> Iterator[Plan]:
     dim = len(center)
-    yield plain(center)
+    yield in_bytes(plain(center), sample)
     yield from (sparse(dim, omit) for omit in _OMIT)
     if directions is None:
         return
     for block_dims in _BLOCK_DIMS:
         for dims in sorted({min(dim, max(640, 2 * block_dims)), dim}):
             if block_dims + 32 <= dims:
-                yield principal(center, directions, block_dims, dims)
+                yield in_bytes(principal(center, directions, block_dims, dims), sample)
 
 
 def _kth_distances(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,12 @@ class Plan:
     block_dims: int  #: coordinates in blocks, read by the first filter
     row_dims: int = 0  #: coordinates in rows, read by the second filter; 0: there is none
     omit: float = 0.0  #: share of a query's norm that the first filter may leave out
+    steps: FloatArray | None = None  #: (block_dims,) what int8 blocks count in; None: blocks are bfloat16
+
+    @property
+    def layout(self) -> tuple[int, int, FloatArray | None]:
+        """What `_core.Layout` takes."""
+        return self.block_dims, self.row_dims, self.steps
 
     @property
     def orthogonality_error(self) -> float:
@@ -72,6 +78,23 @@ def sparse(dim: int, omit: float) -> Plan:
 def principal(center: FloatArray, directions: FloatArray, block_dims: int, dims: int) -> Plan:
     """The leading principal directions: right where few of them hold most of the variance."""
     return Plan("principal", center, directions[:dims], block_dims, dims - block_dims)
+
+
+def in_bytes(plan: Plan, sample: NDArray[np.float32]) -> Plan:
+    """The plan with int8 blocks, whose steps suit a sample of the vectors.
+
+    A coordinate of standard deviation s counts in steps proportional to sqrt(s): coarser where values are
+    large, but less so than they are, since the query's coordinates, times the steps, share one scale. The
+    largest coordinate of the sample is 127 steps; what is beyond is cut, and counts as error.
+    """
+    coordinates, _ = plan.coordinates(sample, lambda vectors, rows: vectors @ rows.T)
+    blocks = coordinates[:, : plan.block_dims]
+    roots = np.sqrt(blocks.std(axis=0))
+    steps = np.maximum(roots, 1e-3 * roots.max(initial=0.0))
+    if not (np.isfinite(steps).all() and (steps > 0).all()):
+        steps = np.ones(plan.block_dims)
+    largest = float(np.abs(blocks / steps).max(initial=0.0)) or 1.0
+    return replace(plan, steps=np.maximum(steps * (largest / 127), np.finfo(np.float64).tiny))
 
 
 def principal_directions(sample: NDArray[np.float32], center: FloatArray) -> FloatArray:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
+@dataclass(frozen=True, eq=False)
 class Stored:
-    """Read access in float32 to (n, dim) vectors stored as float32, or as bfloat16 in uint16."""
+    """A memory's vectors at one moment. Whatever is added later, nothing that it holds changes.
 
-    def __init__(self, array: NDArray[Any]):
-        self.array = array  #: what the kernels read
+    Hidden rows keep their number and are nobody's neighbour: where vectors are compared by direction, those
+    that have none.
+    """
+
+    array: NDArray[Any]  #: (n, dim) float32, or bfloat16 in uint16, C-contiguous: what the kernels read
+    hidden: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  #: rows, ascending
 
     def __len__(self) -> int:
         return len(self.array)
@@ -22,6 +28,11 @@ class Stored:
     def dim(self) -> int:
         """Channels of a vector."""
         return int(self.array.shape[1])
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """(n,) which vectors belong together, and are no fair queries for each other: here none."""
+        return np.arange(len(self))
 
     def rows(self, which: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """Some of the vectors, as float32."""
@@ -32,3 +43,27 @@ class Stored:
         """All vectors, `size` at a time."""
         for start in range(0, len(self), size):
             yield self.rows(slice(start, start + size))
+
+    def findable(self, begin: int, end: int) -> NDArray[np.int64]:
+        """Rows from `begin` to `end` - 1 that may be neighbours, ascending."""
+        first, last = np.searchsorted(self.hidden, (begin, end))
+        rows = np.arange(begin, end)
+        return np.delete(rows, self.hidden[first:last] - begin) if last > first else rows
+
+    @property
+    def shifts(self) -> NDArray[np.int64]:
+        """(hidden,) ascending: the p-th findable vector is row p + (how many of these are <= p)."""
+        return self.hidden - np.arange(len(self.hidden))
+
+
+def require_vectors(stored: Stored) -> None:
+    """ValueError if there are none."""
+    if not len(stored):
+        raise ValueError("memory: expected at least one stored vector, got an empty memory")
+
+
+def require_queries(queries: Any, dim: int) -> int:
+    """`dim`; ValueError unless the array or tensor has the shape (..., dim)."""
+    if queries.ndim < 1 or queries.shape[-1] != dim:
+        raise ValueError(f"queries: expected shape (..., {dim}), got {tuple(queries.shape)}")
+    return dim

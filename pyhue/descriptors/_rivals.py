@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhue._config import get_num_threads
-from pyhue.descriptors._vote import directed, memory_of, vote
+from pyhue.descriptors._vote import directed, vote
 from pyhue.features import Features
 from pyhue.images import stratified_folds
 from pyhue.pixel_vectors import pixel_vectors
+from pyhue.vector_memory import VectorMemory
 
 #: Searches: float32 queries (n, dim) to squared distances and indices (n, k), -1 where none was found.
 _Search = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.int64]]]
@@ -65,7 +66,9 @@ def _recall(indices: NDArray[np.int64], exact: NDArray[np.int64]) -> float:
 
 
 def _exact(stored: NDArray[np.float32], k: int) -> tuple[str, _Search]:
-    memory = memory_of(stored)
+    memory = VectorMemory(stored.shape[1])
+    memory.add(stored)
+    memory.optimize()
     return "PixelMemory, exact", lambda queries: tuple(memory.search(queries, k))
 
 

@@ -2,60 +2,61 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 import numpy as np
 
+from pyhue._files.tables import markdown
 from pyhue.descriptors._rivals import Rival
 from pyhue.descriptors.evaluate import Result
 
 
-def as_markdown(results: list[Result], rivals: list[Rival], missing: list[str]) -> str:
+def as_text(results: list[Result], rivals: list[Rival], missing: list[str]) -> str:
     """Both tables, to be printed and kept."""
-    lines = [
-        "| descriptor | accuracy | difference to pixels | dimension | bytes an image | images/s | search |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for result in results:
-        gain, error = result.difference(results[0])
-        against = "" if result is results[0] else f"{gain:+.4f} ± {error:.4f}"
-        lines.append(
-            f"| {result.name} | {result.accuracy:.4f} ± {result.error:.4f} | {against} | {result.dim:,} | "
-            f"{result.bytes_per_image:,} | {_rate(result.rate)} | {result.search} |"
-        )
+    head = ["descriptor", "accuracy", "difference to pixels", "dimension"]
+    head += ["bytes an image", "images/s", "search"]
+    parts = [markdown(head, [_descriptor(result, results[0]) for result in results])]
     if rivals:
-        lines += [
-            "",
-            f"Pixel vectors of the first fold ({len(rivals[0].correct):,} images):",
-            "",
-            "| index | accuracy | recall | images/s | build, s |",
-            "|---|---|---|---|---|",
-        ]
-    for rival in rivals:
-        accuracy = rival.correct.mean()
-        error = np.sqrt(accuracy * (1 - accuracy) / len(rival.correct))
-        lines.append(
-            f"| {rival.name} | {accuracy:.4f} ± {error:.4f} | {rival.recall:.3f} | {_rate(rival.rate)} | "
-            f"{rival.build:.1f} |"
-        )
+        parts.append(f"Pixel vectors of the first fold ({len(rivals[0].correct):,} images):")
+        head = ["index", "accuracy", "recall", "images/s", "build, s"]
+        parts.append(markdown(head, [_index(rival) for rival in rivals]))
     if missing:
-        lines += ["", f"Not installed, left out: {', '.join(missing)}."]
-    return "\n".join([*lines, "", "± is one standard error."])
+        parts.append(f"Not installed, left out: {', '.join(missing)}.")
+    return "\n\n".join([*parts, "± is one standard error."])
 
 
-def as_csv(results: list[Result]) -> str:
-    """The table of descriptors with all digits."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    columns = ("accuracy", "standard_error", "difference", "difference_error")
-    writer.writerow(["descriptor", *columns, "dim", "bytes_per_image", "images_per_second", "search"])
+def columns(results: list[Result]) -> tuple[list[str], list[list[object]]]:
+    """Names and rows of the table of descriptors with all digits."""
+    head = ["descriptor", "accuracy", "standard_error", "difference", "difference_error"]
+    head += ["dim", "bytes_per_image", "images_per_second", "search"]
+    rows: list[list[object]] = []
     for result in results:
         numbers = (result.accuracy, result.error, *result.difference(results[0]))
-        writer.writerow(
-            [result.name, *numbers, result.dim, result.bytes_per_image, result.rate, result.search]
-        )
-    return buffer.getvalue()
+        rows.append([result.name, *numbers, result.dim, result.bytes_per_image, result.rate, result.search])
+    return head, rows
+
+
+def _descriptor(result: Result, first: Result) -> list[str]:
+    gain, error = result.difference(first)
+    return [
+        result.name,
+        f"{result.accuracy:.4f} ± {result.error:.4f}",
+        "" if result is first else f"{gain:+.4f} ± {error:.4f}",
+        f"{result.dim:,}",
+        f"{result.bytes_per_image:,}",
+        _rate(result.rate),
+        result.search,
+    ]
+
+
+def _index(rival: Rival) -> list[str]:
+    accuracy = rival.correct.mean()
+    error = np.sqrt(accuracy * (1 - accuracy) / len(rival.correct))
+    numbers = [
+        f"{accuracy:.4f} ± {error:.4f}",
+        f"{rival.recall:.3f}",
+        _rate(rival.rate),
+        f"{rival.build:.1f}",
+    ]
+    return [rival.name, *numbers]
 
 
 def _rate(rate: float) -> str:

@@ -1,4 +1,4 @@
-"""From vectors of images to their classes: what the exact and the approximate searches share."""
+"""From vectors of images to their classes, for searches other than PixelMemory's."""
 
 from __future__ import annotations
 
@@ -7,29 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._arrays import vector_rows
+from pyhue._rows import query_rows
 from pyhue.density import density
-from pyhue.memory import PixelMemory
 
 
 def directed(vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Of vectors (images, vectors, dim): those that are not all zero, at unit length (n, dim), and which.
 
     An all-zero vector has no direction, and is at distance 1 from every vector of unit length. Where
-    activations are sparse that is nearer than most true neighbours are: a few of them in a memory become
-    neighbours of everything.
+    activations are sparse that is nearer than most true neighbours are: to a search that knows nothing of it,
+    a few of them become neighbours of everything. PixelMemory and VectorMemory leave them out themselves.
     """
-    rows = vector_rows(vectors.reshape(-1, vectors.shape[2]), "vectors", normalize=True)
-    filled: NDArray[np.bool_] = (rows != 0).any(axis=1)
-    return (rows if filled.all() else rows[filled]), filled.reshape(vectors.shape[:2])
-
-
-def memory_of(rows: NDArray[np.float32]) -> PixelMemory:
-    """Vectors in a memory, packed; their classes are kept outside."""
-    memory = PixelMemory(rows.shape[1])
-    memory.add(rows[:, None], np.zeros(len(rows), np.int64))
-    memory.optimize()
-    return memory
+    rows, zero = query_rows(vectors.reshape(-1, vectors.shape[2]), "vectors", normalize=True)
+    return (rows[~zero] if zero.any() else rows), ~zero.reshape(vectors.shape[:2])
 
 
 def vote(

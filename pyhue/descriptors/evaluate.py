@@ -13,13 +13,14 @@ from sklearn.neighbors import NearestNeighbors
 
 from pyhue._arrays import positive_integer
 from pyhue._stderr import progress_bar
-from pyhue.descriptors._vote import directed, memory_of, vote
+from pyhue.descriptors._vote import directed, vote
 from pyhue.descriptors.pooling import average, flatten, gem, maximum, rmac
 from pyhue.descriptors.vlad import vlad, vocabulary
 from pyhue.features import Features
 from pyhue.images import stratified_folds
-from pyhue.memory import _MAX_DIM
+from pyhue.memory import PixelMemory
 from pyhue.pixel_vectors import pixel_vectors
+from pyhue.vector_memory import MAX_DIM
 
 _Vectors = NDArray[np.float16] | NDArray[np.float32]  # (images, vectors, dim)
 #: From indices of the memory's images and of the queries to the vectors of both.
@@ -87,7 +88,7 @@ def evaluate(features: Features, k: int = 10, folds: int = 5, seed: int = 0) -> 
                 seconds += spent
                 bar.update()
             vectors, dim = stored.shape[1:]
-            search = "PixelMemory" if dim <= _MAX_DIM else "scikit-learn"
+            search = "PixelMemory" if dim <= MAX_DIM else "scikit-learn"
             results.append(Result(name, correct, dim, 4 * vectors * dim, len(labels) / seconds, search))
     return results
 
@@ -97,7 +98,7 @@ def classify(
 ) -> tuple[NDArray[np.int64], float]:
     """Classes of images by the density over exact neighbours, and the seconds that search and density took.
 
-    All-zero vectors are neither stored nor have a vote: see `directed`.
+    All-zero vectors are nobody's neighbours and have no vote.
 
     Args:
         stored: vectors of the memory's images (images, vectors, dim).
@@ -105,18 +106,19 @@ def classify(
         asked: vectors of the images to classify (n, vectors, dim).
         k: neighbours of each vector.
     """
+    if stored.shape[2] <= MAX_DIM:
+        memory = PixelMemory(stored.shape[2])
+        memory.add(stored, labels)
+        memory.optimize()
+        start = time.perf_counter()
+        predicted: NDArray[np.int64] = memory.predict(asked, k)
+        return predicted, time.perf_counter() - start
     rows, filled = directed(stored)
     queries, voting = directed(asked)
-    classes = np.repeat(labels, filled.sum(axis=1))
-    if stored.shape[2] <= _MAX_DIM:
-        search: Callable[..., tuple[NDArray[np.float32], NDArray[np.int64]]] = memory_of(rows).search
-        options = {"k": k}
-    else:
-        search = NearestNeighbors(algorithm="brute", metric="sqeuclidean").fit(rows).kneighbors
-        options = {"n_neighbors": min(k, len(rows))}
+    search = NearestNeighbors(algorithm="brute", metric="sqeuclidean").fit(rows).kneighbors
     start = time.perf_counter()
-    distances, indices = search(queries, **options)
-    predicted = vote(distances, indices, classes, voting)
+    distances, indices = search(queries, n_neighbors=min(k, len(rows)))
+    predicted = vote(distances, indices, np.repeat(labels, filled.sum(axis=1)), voting)
     return predicted, time.perf_counter() - start
 
 

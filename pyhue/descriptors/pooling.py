@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._arrays import floating, positive_integer, positive_number
+from pyhue._arrays import feature_map_array, positive_integer, positive_number
 
 
 def average(feature_maps: Any) -> NDArray[np.float32]:
@@ -101,9 +101,4 @@ def _starts(length: int, side: int, count: int) -> list[int]:
 
 
 def _maps(feature_maps: Any) -> NDArray[np.float32]:
-    maps = floating(feature_maps, "feature_maps")
-    if maps.ndim != 4 or 0 in maps.shape:
-        raise ValueError(
-            f"feature_maps: expected (images, channels, H, W), each at least 1, got {maps.shape}"
-        )
-    return maps.astype(np.float32, copy=False)
+    return feature_map_array(feature_maps).astype(np.float32, copy=False)

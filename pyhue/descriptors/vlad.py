@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin
 
-from pyhue._arrays import floating, positive_integer, vector_rows
+from pyhue._arrays import feature_map_array, positive_integer
+from pyhue._rows import vector_rows
 from pyhue.pixel_vectors import pixel_vectors
 
 _BATCH = 64  # images at once
@@ -27,7 +28,7 @@ def vocabulary(feature_maps: Any, words: int = 16, seed: int = 0) -> NDArray[np.
     Returns:
         float32 (words, channels).
     """
-    maps = floating(feature_maps, "feature_maps")
+    maps = feature_map_array(feature_maps)
     pixels = maps.shape[2] * maps.shape[3]
     places = np.random.default_rng(seed).permutation(len(maps) * pixels)[:_SAMPLE]
     sample = np.sort(places)
@@ -55,8 +56,8 @@ def vlad(feature_maps: Any, centres: NDArray[np.float32]) -> NDArray[np.float32]
     Returns:
         float32 (images, words * channels).
     """
-    maps = floating(feature_maps, "feature_maps")
-    if maps.ndim != 4 or centres.shape[1:] != maps.shape[1:2]:
+    maps = feature_map_array(feature_maps)
+    if centres.shape[1:] != maps.shape[1:2]:
         raise ValueError(
             f"feature_maps: expected (images, {centres.shape[1]}, H, W), as the centres have, "
             f"got {maps.shape}"

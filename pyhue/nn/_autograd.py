@@ -23,7 +23,9 @@ def float32_under_autocast(tensor: Tensor) -> Tensor:
     A cast here, not torch.library.register_autocast: that would act inside the autograd function, whose
     gradients would then be rounded to 16 bits before a gradient scaler could save them from underflow.
     """
-    if tensor.dtype not in _HALF or tensor.is_meta:  # nobody can ask about autocast for meta tensors
+    if getattr(tensor, "dtype", None) not in _HALF:  # nor is what is no tensor, which its check will say
+        return tensor
+    if tensor.is_meta:  # nobody can ask about autocast for meta tensors
         return tensor
     return tensor.to(torch.float32) if torch.is_autocast_enabled(tensor.device.type) else tensor
 
@@ -44,7 +46,22 @@ def refuse_double_backward(*grad_gradients: Tensor | None) -> None:
         return
     once_more = torch.is_grad_enabled() and not transforming
     if once_more or any(gradient is not None for gradient in grad_gradients):
-        raise RuntimeError("the hue loss has no double backward: its gradients cannot be differentiated")
+        raise RuntimeError("there is no double backward: gradients of pyhue.nn cannot be differentiated")
+
+
+def refused_gradient(name: str) -> ValueError:
+    """The error of a tensor that requires a gradient and would get none."""
+    return ValueError(f"{name}: expected a tensor without gradient, got one that requires it")
+
+
+def refuse_gradients(ctx: Any, **inputs: int) -> None:
+    """Raise where one of these inputs, by their number, requires a gradient inside a transform.
+
+    Only its innermost level knows; outside of transforms the tensors themselves were asked.
+    """
+    for name, number in inputs.items():
+        if ctx.needs_input_grad[number]:
+            raise refused_gradient(name)
 
 
 def may_overwrite_saved() -> bool:
@@ -56,6 +73,19 @@ def may_overwrite_saved() -> bool:
         return False
     hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     return hooks is not None and hooks(True) is None
+
+
+def is_batched(tensor: Tensor) -> bool:
+    """Whether it stands for several tensors, as in `torch.autograd.grad(is_grads_batched=True)`."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.is_legacy_batchedtensor(tensor)
+
+
+def call_for_batched(function: Callable[[Tensor], tuple[Tensor, ...]], batched: Tensor) -> tuple[Tensor, ...]:
+    """The results for each of the tensors that it stands for, batched likewise."""
+    level = 1  # the outermost: what would batch once more differentiates a backward
+    members = torch._remove_batch_dim(batched, level, 1, 0)
+    results = [function(member) for member in members]
+    return tuple(torch._add_batch_dim(torch.stack(r), 0, level) for r in zip(*results, strict=True))
 
 
 def _graph_is_kept() -> bool:
@@ -78,9 +108,9 @@ def scaled(
         overwrite: what `may_overwrite_saved` said in the forward.
         device_ops: the operators of the device.
     """
-    if transforms_active() or torch.compiler.is_compiling():
+    if not overwrite or transforms_active() or torch.compiler.is_compiling():
         return tuple(gradient * grad_loss for gradient in gradients)
-    if not overwrite or type(grad_loss) is not Tensor or _graph_is_kept():
+    if type(grad_loss) is not Tensor or is_batched(grad_loss) or _graph_is_kept():
         return tuple(gradient * grad_loss for gradient in gradients)
     real = torch.float64 if gradients[0].dtype == torch.float64 else torch.float32
     if device_ops is ops and grad_loss.is_cpu:

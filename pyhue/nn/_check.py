@@ -8,14 +8,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_FLOATING = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
+from pyhue.nn._autograd import refused_gradient
+
+FLOATING = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
 
 def check_hue_cross_entropy(
     input: Tensor, hue: Tensor, target: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int
 ) -> None:
     """Raise TypeError or ValueError, naming the argument, unless the arguments fit together."""
-    if input.dtype not in _FLOATING:
+    _check_tensors(input=input, hue=hue, target=target, labels=labels, weight=weight)
+    if input.dtype not in FLOATING:
         raise TypeError(f"input: expected float32, float64, bfloat16 or float16, got {input.dtype}")
     shape = input.shape
     if not shape:
@@ -29,7 +32,7 @@ def check_hue_cross_entropy(
     else:
         _check_floating("hue", hue, (*batch, 2, *extra))
     _check_floating("labels", labels, (classes, 2))
-    _check_weight(weight, classes)
+    check_weight(weight, classes)
     if target.dim() == len(shape):
         _check_floating("target (class probabilities, as its shape says)", target, shape)
         if ignore_index >= 0:
@@ -45,19 +48,20 @@ def check_linear_hue_cross_entropy(
 ) -> None:
     """Raise TypeError or ValueError, naming the argument, unless the arguments fit together."""
     input, linear_weight, linear_bias, hue_linear_weight, hue_linear_bias = linears
-    if input.dtype not in _FLOATING:
-        raise TypeError(f"input: expected float32, float64, bfloat16 or float16, got {input.dtype}")
-    if input.dim() != 2 or linear_weight.dim() != 2:
-        raise ValueError(
-            f"input, linear_weight: expected shapes (N, F) and (C, F), "
-            f"got {tuple(input.shape)} and {tuple(linear_weight.shape)}"
-        )
     layers = {
         "linear_weight": linear_weight,
         "linear_bias": linear_bias,
         "hue_linear_weight": hue_linear_weight,
         "hue_linear_bias": hue_linear_bias,
     }
+    _check_tensors(input=input, **layers, target=target, labels=labels, weight=weight)
+    if input.dtype not in FLOATING:
+        raise TypeError(f"input: expected float32, float64, bfloat16 or float16, got {input.dtype}")
+    if input.dim() != 2 or linear_weight.dim() != 2:
+        raise ValueError(
+            f"input, linear_weight: expected shapes (N, F) and (C, F), "
+            f"got {tuple(input.shape)} and {tuple(linear_weight.shape)}"
+        )
     _check_devices(input, **layers, target=target, labels=labels, weight=weight)
     (rows, features), classes = input.shape, len(linear_weight)
     if classes == 0:
@@ -68,12 +72,25 @@ def check_linear_hue_cross_entropy(
         if tensor.dtype != input.dtype:
             raise TypeError(f"{name}: expected {input.dtype} as input is, got {tensor.dtype}")
     _check_floating("labels", labels, (classes, 2))
-    _check_weight(weight, classes)
-    if labels.requires_grad:
+    check_weight(weight, classes)
+    if labels.requires_grad and torch.is_grad_enabled():
         raise ValueError("labels: expected labels without gradient; hue_cross_entropy can learn them")
     _check_classes(target, (rows,))
     if reduction == "none":
         raise ValueError("reduction: expected 'mean' or 'sum', got 'none'")
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Raise TypeError or ValueError unless these are hue labels of so many classes."""
+    _check_tensors(labels=labels)
+    _check_floating("labels", labels, (classes, 2))
+
+
+def _check_tensors(**tensors: Tensor | None) -> None:
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) and not (tensor is None and name == "weight"):
+            found = None if tensor is None else type(tensor).__name__
+            raise TypeError(f"{name}: expected a tensor, got {found}")
 
 
 def _check_devices(input: Tensor, **others: Tensor | None) -> None:
@@ -83,13 +100,15 @@ def _check_devices(input: Tensor, **others: Tensor | None) -> None:
 
 
 def _check_floating(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    if tensor.dtype not in _FLOATING:
+    if tensor.dtype not in FLOATING:
         raise TypeError(f"{name}: expected float32, float64, bfloat16 or float16, got {tensor.dtype}")
     if tensor.shape != shape:
         raise ValueError(f"{name}: expected shape {tuple(shape)}, got {tuple(tensor.shape)}")
 
 
-def _check_weight(weight: Tensor | None, classes: int) -> None:
+def check_weight(weight: Tensor | None, classes: int) -> None:
+    """Raise TypeError or ValueError unless these are factors of so many classes, or none."""
+    _check_tensors(weight=weight)
     if weight is None:
         return
     if weight.shape != (classes,):
@@ -98,6 +117,8 @@ def _check_weight(weight: Tensor | None, classes: int) -> None:
             f"but got weight tensor of shape: {list(weight.shape)}"
         )
     _check_floating("weight", weight, (classes,))
+    if weight.requires_grad and torch.is_grad_enabled():
+        raise refused_gradient("weight")
 
 
 def _check_classes(target: Tensor, shape: Sequence[int]) -> None:

@@ -13,36 +13,50 @@ from torch import Tensor
 
 from pyhue.nn._autograd import (
     as_in_torch,
+    call_for_batched,
     call_for_each_member,
+    is_batched,
     may_overwrite_saved,
     refuse_double_backward,
+    refuse_gradients,
     scaled,
     transforms_active,
 )
 from pyhue.nn._ops import ops
-from pyhue.nn._options import REDUCTIONS, Options
+from pyhue.nn._options import GRADIENTS, LABEL_GRADIENT, REDUCTIONS, TARGET_GRADIENT, Options
 
 _kernel = ops.hue_cross_entropy.default
 
 
-def _call(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Call the operator; a target out of bounds is an IndexError, as in torch."""
+def _call(*arguments: Any) -> tuple[Tensor, ...]:
+    """Call the operator; a target out of bounds is an IndexError, as in torch.
+
+    Without reduction the gradients wait for the backward.
+    """
+    options: Options = arguments[-1]
+    if options.reduction == REDUCTIONS["none"]:
+        options = options._replace(outputs=0)
+    return _compute(*arguments[:-1], options)
+
+
+def _compute(*arguments: Any) -> tuple[Tensor, ...]:
     try:
-        outputs: tuple[Tensor, Tensor, Tensor, Tensor] = _kernel(*arguments[:-1], *arguments[-1])
+        return tuple(_kernel(*arguments[:-1], *arguments[-1]))
     except RuntimeError as error:
         raise as_in_torch(error) from None
+
+
+def _fake(input: Tensor, hue: Tensor, target: Tensor, labels: Tensor, *others: Any) -> list[Tensor]:
+    options = Options(*others[2:])
+    outputs = [hue.new_empty(input.shape[:1] if options.reduction == REDUCTIONS["none"] else ())]
+    for bit, tensors in (
+        (GRADIENTS, (input, hue)),
+        (LABEL_GRADIENT, (labels,)),
+        (TARGET_GRADIENT, (target,)),
+    ):
+        if options.outputs & bit:
+            outputs += [tensor.new_empty(tensor.shape) for tensor in tensors]
     return outputs
-
-
-def _fake(input: Tensor, hue: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    options = Options(*others[4:])
-    none, wanted, labels_too = (0,), options.gradients, options.gradients and options.label_gradient
-    return (
-        hue.new_empty(input.shape[:1] if options.reduction == REDUCTIONS["none"] else ()),
-        input.new_empty(input.shape if wanted else none),
-        hue.new_empty(hue.shape if wanted else none),
-        hue.new_empty((input.shape[1], 2) if labels_too else none),
-    )
 
 
 def _fake_in_place(input: Tensor, hue: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
@@ -63,7 +77,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Non
     if options.reduction == REDUCTIONS["none"]:
         ctx.save_for_backward(*inputs[:5])
     else:
-        ctx.save_for_backward(*outputs[1 : 4 if options.label_gradient else 3])
+        ctx.save_for_backward(*outputs[1:])
 
 
 def _backward(
@@ -75,25 +89,32 @@ def _backward(
         return (None,) * 7
     options, saved = ctx.options, ctx.saved_tensors
     if options.reduction == REDUCTIONS["none"]:
-        kernel = _transformable if transforms_active() else _call
-        options = options._replace(reduction=REDUCTIONS["sum"], gradients=True)
-        gradients = kernel(*saved, grad_loss.contiguous(), options)[1:]
+        kernel = _transformable if transforms_active() else _compute
+        options = options._replace(reduction=REDUCTIONS["sum"])
+
+        def of_rows(weight: Tensor) -> tuple[Tensor, ...]:
+            return kernel(*saved, weight.contiguous(), options)[1:]
+
+        gradients = call_for_batched(of_rows, grad_loss) if is_batched(grad_loss) else of_rows(grad_loss)
     else:
         gradients = scaled(saved, grad_loss, ctx.overwrite)
-    grad_labels = gradients[2] if options.label_gradient else None
-    return gradients[0], gradients[1], None, grad_labels, None, None, None
+    grad_labels = gradients[2] if options.outputs & LABEL_GRADIENT else None
+    grad_target = gradients[-1] if options.outputs & TARGET_GRADIENT else None
+    return gradients[0], gradients[1], grad_target, grad_labels, None, None, None
 
 
 class _TransformableFunction(torch.autograd.Function):
     """The operator on six tensors and the options, for torch.func; the first output is differentiable."""
 
     @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(*arguments: Any) -> tuple[Tensor, ...]:
         return _call(*arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        if not transforms_active():  # a transform would take them for constants: grad(grad(f)) for 0
+        if transforms_active():
+            refuse_gradients(ctx, weight=4)
+        else:  # a transform would take them for constants: grad(grad(f)) for 0
             ctx.mark_non_differentiable(*output[1:])
         _save(ctx, inputs, output)
 

@@ -15,13 +15,15 @@ from pyhue.nn._autograd import (
     call_for_each_member,
     may_overwrite_saved,
     refuse_double_backward,
+    refuse_gradients,
     scaled,
     transforms_active,
 )
 from pyhue.nn._ops import ops
 from pyhue.nn._options import REDUCTIONS, Options
 
-CHUNK_LOGITS = 1 << 24  # of a chunk, about: 64 MiB of float32, which their gradient overwrites
+CHUNK_BYTES = 100 << 20  # of a chunk's logits, which their gradient overwrites: docs/decisions/linear-form.md
+BLOCK_ELEMENTS = 1 << 21  # of a 16-bit product on its way into a float32 sum: they stay in the caches
 
 
 def _total(target: Tensor, class_weight: Tensor | None, options: Options) -> Tensor | float:
@@ -47,12 +49,16 @@ def _loss(
     features, weight, bias, hue_weight, hue_bias = linears
     real = labels.dtype
     total, options = _total(target, class_weight, options), options._replace(reduction=REDUCTIONS["sum"])
-    row_weight = labels.new_ones(len(features)) / total
     loss = labels.new_zeros(())
     # Chunks of one size: a short one would read all weights and their gradients for a few rows.
-    chunks = max(1, round(len(features) * len(weight) / CHUNK_LOGITS))
-    rows = min(len(features), max(16, math.ceil(len(features) / chunks)))
-    room = features.new_empty(rows, len(weight))
+    chunks = math.ceil(len(features) * len(weight) * features.element_size() / CHUNK_BYTES)
+    rows = min(len(features), max(16, math.ceil(len(features) / max(1, chunks))))
+    room, ones = features.new_empty(rows, len(weight)), features.new_ones(rows)
+    row_weight, unscale = labels.new_ones(len(features)) / total, None
+    if gradients and features.dtype == torch.float16:
+        scale = _float16_scale(linears, rows, class_weight, options)
+        row_weight, unscale = scale.expand(len(features)).contiguous(), 1 / (scale * total)
+        unscale = unscale.where(unscale.isfinite(), 1.0)  # no row counts, and all gradients are 0
     # Sums over several chunks are rounded to 16 bits when they are complete.
     sum_type = real if rows < len(features) else weight.dtype
     sums = [t if t.dtype == sum_type else torch.empty_like(t, dtype=sum_type) for t in gradients[1:3]]
@@ -75,13 +81,41 @@ def _loss(
         from_hue = (grad_hue @ hue_weight.to(real)).to(x.dtype)
         torch.addmm(from_hue, logits, weight, out=gradients[0][chunk])
         _add_product(sums[0], logits.T, x, begin == 0)
-        sums[1] += logits.sum(0, dtype=sum_type)
+        sums[1] += torch.mv(logits.T, ones[: len(x)])  # a sum over rows of 16 bits takes six times as long
         _add_product(sums[2], grad_hue.T, x.to(real), begin == 0)
         sums[3] += grad_hue.sum(0)
-    for gradient, complete in zip(gradients[1:], sums, strict=True):
+    for gradient, complete in zip(gradients, [*gradients[:1], *sums], strict=True):
+        if unscale is not None:
+            complete *= unscale
         if gradient is not complete:
             gradient.copy_(complete)
     return loss / total
+
+
+def _float16_scale(
+    linears: tuple[Tensor, ...], rows: int, class_weight: Tensor | None, options: Options
+) -> Tensor:
+    """The power of two that rows' gradients are multiplied by: 1 / N of them would underflow.
+
+    No sum over a chunk of so many rows, nor over classes, overflows: of a row the absolute values of the
+    logits' gradients add up to at most 2, times the weight of its class, and its hue gradient is at most
+    2 hue_weight hue_scale.
+    """
+    features, weight, _, hue_weight, _ = linears
+    over_rows = rows * _largest(features).clamp(min=1)
+    from_hue = abs(options.hue_weight) * options.hue_scale * _largest(hue_weight)
+    bound = torch.maximum(over_rows, 2 * _largest(weight) + 4 * from_hue)
+    if class_weight is not None:
+        bound = bound * _largest(class_weight)
+    return torch.exp2((15 - bound.log2()).floor().clamp(-40, 15))
+
+
+def _largest(tensor: Tensor) -> Tensor:
+    """The largest absolute value, float32; 0 of nothing."""
+    if not tensor.numel():
+        return tensor.new_zeros((), dtype=torch.float32)
+    low, high = torch.aminmax(tensor)
+    return torch.maximum(-low, high).float()
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
@@ -89,9 +123,11 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
     if total.dtype == a.dtype:
         total.addmm_(a, b, beta=0.0 if first else 1.0)
         return
-    size = max(1, CHUNK_LOGITS // max(1, b.shape[1]))
+    size = max(1, BLOCK_ELEMENTS // max(1, b.shape[1]))
+    room = a.new_empty(min(size, len(a)), b.shape[1])
     for part, rows in zip(torch.split(total, size), torch.split(a, size), strict=True):
-        part.copy_(rows @ b) if first else part.add_(rows @ b)
+        product = torch.mm(rows, b, out=room[: len(rows)])
+        part.copy_(product) if first else part.add_(product)
 
 
 def _gradients(linears: tuple[Tensor, ...], labels: Tensor) -> list[Tensor]:
@@ -121,7 +157,7 @@ def _operator(
 ) -> list[Tensor]:
     linears = (features, weight, bias, hue_linear_weight, hue_linear_bias)
     outputs = _gradients(linears, labels) if gradients else []
-    options = Options(hue_weight, hue_scale, ignore_index, reduction, label_smoothing, False, False)
+    options = Options(hue_weight, hue_scale, ignore_index, reduction, label_smoothing, 0)
     try:
         with torch.autocast("cuda" if features.is_cuda else "cpu", enabled=False):
             loss = _loss(linears, target, labels, class_weight, options, outputs)
@@ -145,7 +181,9 @@ class LinearHueCrossEntropyFunction(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        if not transforms_active():
+        if transforms_active():
+            refuse_gradients(ctx, labels=6, weight=7)
+        else:
             ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
         ctx.overwrite, ctx.dtype = may_overwrite_saved(), inputs[0].dtype

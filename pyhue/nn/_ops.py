@@ -1,7 +1,6 @@
 """Loads the torch custom operators that the package's shared library registers, ``torch.ops.pyhue``."""
 
-from collections.abc import Callable
-from importlib.util import find_spec
+from pyhue._libraries import is_built, load_operators
 
 try:
     import torch
@@ -12,23 +11,9 @@ except ModuleNotFoundError as error:
     ) from error
 
 
-def _load() -> None:
-    spec = find_spec("pyhue._torch")
-    if spec is None or spec.origin is None:
-        raise ImportError(
-            "pyhue was built without its torch operators, because torch >= 2.10 was not installed in this "
-            "environment then: reinstall it, from its source folder "
-            "(pip install --force-reinstall --no-deps .)"
-        )
-    load_library: Callable[[str], None] = torch.ops.load_library
-    load_library(spec.origin)
-    gpu = find_spec("pyhue._torch_cuda") if torch.version.cuda else None
-    if gpu is not None and gpu.origin is not None:
-        load_library(gpu.origin)
-
-
-_load()
-ops = torch.ops.pyhue
+ops = load_operators("_torch")
+if torch.version.cuda and is_built("_torch_cuda"):
+    load_operators("_torch_cuda")
 
 
 def computes_on(device: torch.device) -> bool:

@@ -1,9 +1,15 @@
 """The arguments that are no tensors, checked once and as the operators take them."""
 
 import math
-from typing import NamedTuple
+from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
+
+# Bits of `outputs`: what the operator computes besides the loss, in this order.
+GRADIENTS = 1  # of input and of hue
+LABEL_GRADIENT = 2
+TARGET_GRADIENT = 4
 
 
 class Options(NamedTuple):
@@ -14,8 +20,25 @@ class Options(NamedTuple):
     ignore_index: int
     reduction: int
     label_smoothing: float
-    gradients: bool
-    label_gradient: bool
+    outputs: int
+
+
+def finite_number(name: str, value: Any, least: float = -math.inf) -> None:
+    """Raise TypeError or ValueError unless it is a finite number of at least `least`."""
+    # A tensor is none, which could require a gradient.
+    bound = "" if least == -math.inf else f" of at least {least}"
+    if not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number{bound}, got {value!r}")
+    if not (float(value) >= least and math.isfinite(value)):
+        raise ValueError(f"{name}: expected a finite number{bound}, got {value}")
+
+
+def positive_integer(name: str, value: Any) -> None:
+    """Raise TypeError or ValueError unless it is an integer of at least 1."""
+    if not isinstance(value, Integral):
+        raise TypeError(f"{name}: expected an integer of at least 1, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}: expected at least 1, got {value}")
 
 
 def checked_options(
@@ -25,23 +48,23 @@ def checked_options(
     ignore_index: int,
     reduction: str,
     label_smoothing: float,
-    gradients: bool,
-    label_gradient: bool,
+    outputs: int,
 ) -> Options:
-    """Make the options of so many classes; without reduction gradients wait for the backward.
+    """Make the options of so many classes.
 
     Raises:
-        ValueError: an option is not one of those, or out of bounds; it says which.
+        TypeError, ValueError: an option is not one of those, or out of bounds; it says which.
     """
+    finite_number("hue_weight", hue_weight)
+    finite_number("label_smoothing", label_smoothing)
+    if not isinstance(ignore_index, Integral):
+        raise TypeError(f"ignore_index: expected an integer, got {ignore_index!r}")
     if reduction not in REDUCTIONS:
         raise ValueError(f"{reduction} is not a valid value for reduction: expected 'none', 'mean' or 'sum'")
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     if hue_scale is None:
         hue_scale = 1 / (2 * classes)
-    elif not 0.0 <= hue_scale < math.inf:
-        raise ValueError(f"hue_scale: expected a finite number of at least 0, got {hue_scale}")
-    gradients = gradients and reduction != "none"
-    return Options(
-        hue_weight, hue_scale, ignore_index, REDUCTIONS[reduction], label_smoothing, gradients, label_gradient
-    )
+    else:
+        finite_number("hue_scale", hue_scale, least=0)
+    return Options(hue_weight, hue_scale, ignore_index, REDUCTIONS[reduction], label_smoothing, outputs)

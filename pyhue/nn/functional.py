@@ -1,17 +1,21 @@
 """The hue loss as a function, and the labels that it needs."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyhue.memory import PixelMemory
+from pyhue.nn import _density
 from pyhue.nn._autograd import float32_under_autocast, transforms_active
 from pyhue.nn._check import check_hue_cross_entropy, check_linear_hue_cross_entropy
 from pyhue.nn._hue_cross_entropy import hue_cross_entropy_loss
 from pyhue.nn._linear import linear_hue_cross_entropy_outputs
-from pyhue.nn._options import checked_options
+from pyhue.nn._memories import handle_of
+from pyhue.nn._options import GRADIENTS, LABEL_GRADIENT, TARGET_GRADIENT, checked_options, positive_integer
 
-__all__ = ["hue_cross_entropy", "hue_labels", "linear_hue_cross_entropy"]
+__all__ = ["hue_cross_entropy", "hue_labels", "linear_hue_cross_entropy", "pixel_density"]
 
 
 def hue_labels(num_classes: int, kind: str = "circle", generator: torch.Generator | None = None) -> Tensor:
@@ -29,6 +33,7 @@ def hue_labels(num_classes: int, kind: str = "circle", generator: torch.Generato
         Tensor (C, 2), float32.
 
     Raises:
+        TypeError: ``num_classes`` is no integer.
         ValueError: ``num_classes`` is below 1, or ``kind`` is not one of the above.
 
     Example:
@@ -37,19 +42,21 @@ def hue_labels(num_classes: int, kind: str = "circle", generator: torch.Generato
         >>> labels.shape, bool(torch.allclose(labels.norm(dim=1), torch.ones(4)))
         (torch.Size([4, 2]), True)
     """
-    if num_classes < 1:
-        raise ValueError(f"num_classes: expected at least 1, got {num_classes}")
+    positive_integer("num_classes", num_classes)
     shape = (num_classes, 2)
+    # Whatever the default type is: 16 bits would give many classes one point.
+    drawn: dict[str, Any] = {"generator": generator, "dtype": torch.float32}
     if kind == "circle":
-        return _on_circle(torch.randperm(num_classes, generator=generator) * (2 * math.pi / num_classes))
+        places = torch.randperm(num_classes, generator=generator)
+        return _on_circle(places.to(torch.float32) * (2 * math.pi / num_classes))
     if kind == "random":
-        return _on_circle(torch.rand(num_classes, generator=generator) * (2 * math.pi))
+        return _on_circle(torch.rand(num_classes, **drawn) * (2 * math.pi))
     if kind == "uniform":
-        return 2 * torch.rand(shape, generator=generator) - 1
+        return 2 * torch.rand(shape, **drawn) - 1
     if kind == "binary":
-        return 2 * torch.randint(2, shape, generator=generator).to(torch.float32) - 1
+        return 2 * torch.randint(2, shape, **drawn) - 1
     if kind == "center":
-        return torch.zeros(shape)
+        return torch.zeros(shape, dtype=torch.float32)
     raise ValueError(f"kind: expected 'circle', 'random', 'uniform', 'binary' or 'center', got {kind!r}")
 
 
@@ -87,11 +94,11 @@ def hue_cross_entropy(
         hue: predicted points, (N, 2), (N, 2, d1, ..., dk) or (2,), floating; or with a point for every class
             (N, C, 2), (N, C, 2, d1, ..., dk) or (C, 2).
         target: classes, (N,), (N, d1, ..., dk) or (), int64; or class probabilities, floating, shaped as
-            ``input``.
+            ``input``, which may require a gradient.
         labels: hue labels (C, 2), floating, see :func:`hue_labels`; may require a gradient.
         hue_weight: factor of the second term.
         hue_scale: factor of the distances, at least 0; None is 1 / (2 C).
-        weight: one factor per class, (C,), floating; None is 1 for all. Receives no gradient.
+        weight: one factor per class, (C,), floating, without gradient; None is 1 for all.
         ignore_index: a target that adds nothing to the loss; at least 0 only where targets are classes.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
         label_smoothing: in [0, 1]; the part of every target that is spread evenly over the classes.
@@ -102,7 +109,7 @@ def hue_cross_entropy(
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: an argument has the wrong shape or value.
+        ValueError: an argument has the wrong shape or value; ``weight`` requires a gradient.
         IndexError: a target is neither a class nor ``ignore_index``. Nothing waits for a GPU: there the loss
             and the gradients of that row are NaN.
 
@@ -124,19 +131,16 @@ def hue_cross_entropy(
         target = _rows(target, dims, 1) if probabilities else target.reshape(-1)
 
     real = torch.float64 if input.dtype == torch.float64 else torch.float32
-    # Inside grad(vmap(f)) nothing says that it requires a gradient.
-    enabled, transforming = torch.is_grad_enabled(), transforms_active()
-    label_gradient = enabled and (transforming or labels.requires_grad)
-    gradients = label_gradient or (enabled and (input.requires_grad or hue.requires_grad))
+    outputs, transforming = 0, transforms_active()
+    if torch.is_grad_enabled():
+        # Inside grad(vmap(f)) nothing says that it requires a gradient.
+        label_gradient = transforming or labels.requires_grad
+        target_gradient = probabilities and (transforming or target.requires_grad)
+        outputs = LABEL_GRADIENT * label_gradient + TARGET_GRADIENT * target_gradient
+        if outputs or input.requires_grad or hue.requires_grad:
+            outputs += GRADIENTS
     options = checked_options(
-        labels.shape[0],
-        hue_weight,
-        hue_scale,
-        ignore_index,
-        reduction,
-        label_smoothing,
-        gradients,
-        label_gradient,
+        labels.shape[0], hue_weight, hue_scale, ignore_index, reduction, label_smoothing, outputs
     )
     loss = hue_cross_entropy_loss(
         transforming,
@@ -192,13 +196,14 @@ def linear_hue_cross_entropy(
         hue_cross_entropy(logits, hue, target, labels, ...)
 
     Rows are taken in chunks, their gradients accumulated in the forward. Beyond the gradients themselves it
-    needs room for about 2^24 logits (64 to 96 MiB in float32), or 16 C, whatever N is; for layers of 16 bits
-    also for their gradients in float32, in which chunks are added.
+    needs room for logits of 100 MiB, or of 16 rows, whatever N is; where rows of 16 bits are several chunks
+    also for the layers' gradients in float32, in which chunks are added.
 
     Args:
         input: features (N, F), float32, float64, bfloat16 or float16; under autocast what has 16 bits is
             converted to float32.
-        linear_weight, linear_bias: (C, F) and (C,), of the dtype of ``input``.
+        linear_weight, linear_bias: (C, F) and (C,), of the dtype of ``input``; zeros for layers without
+            bias.
         hue_linear_weight, hue_linear_bias: (2, F) and (2,), likewise.
         target: classes (N,), int64. Neither class probabilities nor a hue of every class are supported.
         labels: hue labels (C, 2), floating; receive no gradient here.
@@ -229,10 +234,58 @@ def linear_hue_cross_entropy(
         transforms_active() or any(tensor.requires_grad for tensor in linears)
     )
     options = checked_options(
-        labels.shape[0], hue_weight, hue_scale, ignore_index, reduction, label_smoothing, gradients, False
+        labels.shape[0], hue_weight, hue_scale, ignore_index, reduction, label_smoothing, 0
     )
     dtype = linears[0].dtype
     real = torch.float64 if dtype == torch.float64 else torch.float32
     weight = None if weight is None else _as(weight, real)
     arguments = (*linears, target.contiguous(), _as(labels, real), weight)
-    return linear_hue_cross_entropy_outputs(*arguments, *options[:-1])[0].to(dtype)
+    return linear_hue_cross_entropy_outputs(*arguments, *options[:-1], gradients)[0].to(dtype)
+
+
+def pixel_density(activations: Tensor, memory: PixelMemory, k: int = 10, eps: float = 1e-8) -> Tensor:
+    """Compute the class log-likelihoods of images under a memory, with a gradient to the activations.
+
+    What :meth:`pyhue.PixelMemory.log_likelihood` gives. With q_i the vector of pixel i, scaled to unit length
+    if the memory normalises, v_ij its k nearest stored vectors, of classes C_ij::
+
+        D_ij = |q_i - v_ij|^2,    a_i = min_j D_ij + eps
+        log p(C) = log( sum_ij [C_ij = C] exp(-D_ij / a_i) / class_counts[C] )
+
+    The gradient goes through the distances, the bandwidth a_i and the scaling; which vectors are neighbours
+    it takes as fixed, and of equally near ones the first for the nearest. docs/density.md derives it, says
+    which ``eps`` trains well (far more than the default, which suits retrieval) and what to do about -inf.
+
+    Args:
+        activations: (images, pixels, dim), or feature maps (images, dim, H, W), floating. Best on the
+            memory's device; those of 16 bits are compared in float32.
+        memory: what is searched. It must live until the backward; what is added before then does not matter.
+        k: neighbours of each pixel vector, at least 1. Default 10.
+        eps: added to the squared bandwidth, positive. Default 1e-8.
+
+    Returns:
+        (images, num_classes), float32, of float64 activations float64: these are compared in float64. -inf
+        for a class without a neighbour, which passes no gradient on. All-zero pixels get the gradient 0 if
+        the memory normalises.
+
+    Raises:
+        TypeError: ``activations`` is not floating, ``k`` or ``eps`` is no number.
+        ValueError: a shape is wrong, a value is not finite, the memory is empty.
+
+    Example:
+        >>> import torch
+        >>> memory = PixelMemory(dim=4)
+        >>> memory.add(torch.eye(4)[:, None], labels=[0, 0, 1, 1])
+        >>> activations = torch.tensor([[[4.0, 1, 1, 0]]], requires_grad=True)
+        >>> pixel_density(activations, memory, k=4, eps=0.1)[0, 0].backward()
+        >>> activations.grad.shape
+        torch.Size([1, 1, 4])
+    """
+    if not isinstance(activations, Tensor):
+        raise TypeError(f"activations: expected a tensor, got {type(activations).__name__}")
+    if not isinstance(memory, PixelMemory):
+        raise TypeError(f"memory: expected a PixelMemory, got {type(memory).__name__}")
+    found = _density.log_likelihood(activations, handle_of(memory), memory.num_classes, k, eps)
+    if not torch.compiler.is_compiling() and found.grad_fn is not None:
+        found.grad_fn.metadata["memory"] = memory  # type: ignore[index]  # lives as long as the graph
+    return found

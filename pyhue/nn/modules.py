@@ -1,10 +1,13 @@
 """Modules: the head that predicts logits and hue, and the loss."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from pyhue.nn._check import check_labels, check_weight
+from pyhue.nn._options import checked_options, positive_integer
 from pyhue.nn.functional import hue_cross_entropy, hue_labels
 
 
@@ -17,6 +20,9 @@ class HueHead(nn.Module):
         bias: whether both layers have a bias.
         per_class: predict a point for every class instead of one for all.
 
+    Raises:
+        TypeError, ValueError: ``in_features`` or ``num_classes`` is no integer of at least 1.
+
     Example:
         >>> import torch
         >>> logits, hue = HueHead(512, 10)(torch.zeros(3, 512))
@@ -28,6 +34,8 @@ class HueHead(nn.Module):
         self, in_features: int, num_classes: int, bias: bool = True, per_class: bool = False
     ) -> None:
         super().__init__()
+        positive_integer("in_features", in_features)
+        positive_integer("num_classes", num_classes)
         self.per_class = per_class
         self.classifier = nn.Linear(in_features, num_classes, bias=bias)
         self.hue = nn.Linear(in_features, 2 * num_classes if per_class else 2, bias=bias)
@@ -41,6 +49,9 @@ class HueHead(nn.Module):
 class HueCrossEntropyLoss(nn.Module):
     """The hue loss with its labels; see :func:`pyhue.nn.functional.hue_cross_entropy`.
 
+    Labels and weights are float32 at least, whatever the module is converted to: ``.bfloat16()`` would give
+    many classes one point.
+
     Args:
         num_classes: C.
         labels: hue labels (C, 2); None draws them with :func:`pyhue.nn.hue_labels`. They are a buffer, so
@@ -50,7 +61,7 @@ class HueCrossEntropyLoss(nn.Module):
         hue_weight, hue_scale, weight, ignore_index, reduction, label_smoothing: as in the function.
 
     Raises:
-        ValueError: ``labels`` is not of shape (C, 2).
+        TypeError, ValueError: an argument has the wrong type, shape or value.
 
     Example:
         >>> import torch
@@ -75,20 +86,57 @@ class HueCrossEntropyLoss(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if labels is None:
-            labels = hue_labels(num_classes)
-        elif labels.shape != (num_classes, 2):
-            raise ValueError(f"labels: expected shape {(num_classes, 2)}, got {tuple(labels.shape)}")
+        positive_integer("num_classes", num_classes)
+        checked_options(num_classes, hue_weight, hue_scale, ignore_index, reduction, label_smoothing, 0)
+        if labels is not None:
+            check_labels(labels, num_classes)
+            labels = _at_least_float32(labels)
+        if weight is not None:
+            check_weight(weight, num_classes)
+            weight = _at_least_float32(weight)
+        self.num_classes = num_classes
+        self._given_labels, self._given_weight = _kept(labels), _kept(weight)
+        start = hue_labels(num_classes) if labels is None else labels
         if learnable:
-            self.angles = nn.Parameter(torch.atan2(labels[:, 1], labels[:, 0]))
+            self.angles = nn.Parameter(_angles(start))
         else:
-            self.register_buffer("fixed_labels", labels)
+            self.register_buffer("fixed_labels", start)
         self.register_buffer("weight", weight)
         self.hue_weight = hue_weight
         self.hue_scale = hue_scale
         self.ignore_index = ignore_index
         self.reduction = reduction
         self.label_smoothing = label_smoothing
+
+    def reset_parameters(self) -> None:
+        """Give labels and weights the values that the constructor gave them; it draws labels anew.
+
+        Raises:
+            RuntimeError: they were given on the meta device, which keeps no values.
+        """
+        labels, weight = self._given_labels, self._given_weight
+        for name, given in (("labels", labels), ("weight", weight)):
+            if given is not None and given.is_meta:
+                raise RuntimeError(f"{name}: given on the meta device, without values: load them instead")
+        labels = hue_labels(self.num_classes) if labels is None else labels
+        with torch.no_grad():
+            if "angles" in self._parameters:
+                self.angles.copy_(_angles(labels))
+            else:
+                self.get_buffer("fixed_labels").copy_(labels)
+            if self.weight is not None and weight is not None:
+                self.weight.copy_(weight)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move, but do not round: what `.to`, `.half` and all the others come through."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            there = fn(tensor)
+            rounded = torch.promote_types(there.dtype, torch.float32) != there.dtype
+            return tensor.to(there.device) if rounded else there
+
+        module: Self = super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
+        return module
 
     @property
     def labels(self) -> Tensor:
@@ -116,10 +164,23 @@ class HueCrossEntropyLoss(nn.Module):
     def extra_repr(self) -> str:
         """Name the options in ``repr``."""
         return (
-            f"num_classes={len(self.labels)}, hue_weight={self.hue_weight}, hue_scale={self.hue_scale}, "
+            f"num_classes={self.num_classes}, hue_weight={self.hue_weight}, hue_scale={self.hue_scale}, "
             f"ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
             f"label_smoothing={self.label_smoothing}"
         )
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _kept(tensor: Tensor | None) -> Tensor | None:
+    """A copy that nothing changes."""
+    return None if tensor is None else tensor.detach().clone()
+
+
+def _angles(labels: Tensor) -> Tensor:
+    return torch.atan2(labels[:, 1], labels[:, 0])
 
 
 class HueClassifier(nn.Module):

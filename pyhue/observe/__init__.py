@@ -1,6 +1,7 @@
 """Where a network's activations hold what tells classes apart: the observations, on feature maps.
 
-Functions of NumPy arrays, each with a named tuple of arrays as its result; `pyhue.observe.plots` draws them.
+Functions of NumPy arrays, each with an array or a named tuple of arrays as its result; `pyhue.observe.plots`
+draws them.
 The numbers of the observations are those of Bouchard, Ben Lazreg and Toews, arXiv 2310.03911.
 """
 
@@ -10,6 +11,7 @@ from pyhue.observe.energy import EnergyMaps, energy_maps
 from pyhue.observe.hue_histogram import HueHistograms, hue_histograms
 from pyhue.observe.locations import LocationMaps, MatchLocations, match_locations
 from pyhue.observe.matches import Matches, find_matches
+from pyhue.observe.votes import votes
 
 __all__ = [
     "ConditionalLocations",
@@ -28,4 +30,5 @@ __all__ = [
     "hue_histograms",
     "match_locations",
     "rayleigh",
+    "votes",
 ]

@@ -1,4 +1,4 @@
-"""Feature maps and labels at the boundary of `pyhue.observe`."""
+"""Labels at the boundary of `pyhue.observe`, and images a few at a time."""
 
 from __future__ import annotations
 
@@ -7,17 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._arrays import floating, integers
-
-
-def checked_maps(feature_maps: Any) -> NDArray[np.floating[Any]]:
-    """Feature maps (images, channels, H, W), floating, none of the sizes 0."""
-    maps = floating(feature_maps, "feature_maps")
-    if maps.ndim != 4 or 0 in maps.shape:
-        raise ValueError(
-            f"feature_maps: expected (images, channels, H, W), each at least 1, got {maps.shape}"
-        )
-    return maps
+from pyhue._arrays import integers
 
 
 def checked_labels(labels: Any, images: int) -> NDArray[np.int64]:

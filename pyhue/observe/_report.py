@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
+from pyhue._figures import to_png
 from pyhue._files.atomic import write_atomically
 from pyhue.features import Features
 from pyhue.observe import plots
@@ -26,19 +24,13 @@ def write_report(features: Features, folder: Path, k: int) -> Path:
     found = observations(features, k, folder)
     numbers = summary(found, features.labels)
     pictures = {
-        "energy": _png(plots.plot_energy_maps(found.energy, features.classes)),
-        "locations": _png(plots.plot_match_locations(found.locations, features.classes)),
-        "conditional": _png(plots.plot_conditional_locations(found.conditional)),
-        "hue": _png(plots.plot_hue_histograms(found.hue, features.classes)),
+        "energy": to_png(plots.plot_energy_maps(found.energy, features.classes)),
+        "locations": to_png(plots.plot_match_locations(found.locations, features.classes)),
+        "conditional": to_png(plots.plot_conditional_locations(found.conditional)),
+        "hue": to_png(plots.plot_hue_histograms(found.hue, features.classes)),
     }
     for name, content in pictures.items():
         write_atomically(folder / f"{name}.png", content)
     write_atomically(folder / "observe.json", json.dumps(numbers, indent=2) + "\n")
     write_atomically(folder / "observe.html", page(features, found, numbers, pictures, k))
     return folder / "observe.html"
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from pyhue._arrays import positive_integer
 from pyhue._files.reading import reading
 from pyhue._files.resumable import ResumableFile
-from pyhue._files.tensors import safetensors_header
+from pyhue._files.tensors import header_bytes, open_tensors
 from pyhue._stderr import progress_bar
 from pyhue.features import Features
 from pyhue.observe.circular import Directions, class_share
@@ -76,7 +75,7 @@ def _kept_matches(features: Features, k: int, path: Path) -> Matches:
     source = {"features": features.source, "shape": maps.shape, "k": k}
     shape = (len(maps), 2, maps.shape[2] * maps.shape[3], positive_integer(k, "k"))
     row = 4 * math.prod(shape[1:])
-    header = safetensors_header(
+    header = header_bytes(
         {"format": "pyhue.matches", "source": json.dumps(source)}, {"matches": ("I32", shape)}
     )
     file = ResumableFile(path, json.loads(json.dumps(source)), header, row * len(maps))
@@ -88,7 +87,7 @@ def _kept_matches(features: Features, k: int, path: Path) -> Matches:
                 bar.update(len(part))
     file.finish()
     with reading(path, "the whole file of matches of these features; delete it to search again"):
-        found = safetensors.numpy.load_file(path)["matches"]
+        found = open_tensors(path).array("matches")
         places = shape[2]
         if found.dtype != np.int32 or found.shape != shape or found.min() < -1:
             raise ValueError(f"expected int32 {shape}, got {found.dtype} {found.shape}")

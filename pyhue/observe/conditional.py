@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue.observe._check import checked_labels
 from pyhue.observe.locations import centred, unit_vectors
-from pyhue.observe.matches import Matches
+from pyhue.observe.matches import Matches, by_class
 
 SMALLEST_VARIANCE = 1e-9  # below it is rounding: matches in one place have no spread, and no ratio of two
 
@@ -56,16 +55,11 @@ def conditional_locations(matches: Matches, labels: Any, size: tuple[int, int]) 
     Raises:
         TypeError, ValueError: a dtype or shape is wrong, or a label is negative.
     """
-    classes = checked_labels(labels, len(matches.images))
+    _, *kinds = by_class(matches, labels, size)
     places = size[0] * size[1]
-    if matches.images.shape[1] != places:
-        raise ValueError(f"size: expected H * W = {matches.images.shape[1]}, got {size}")
-    found = matches.images >= 0
-    same = classes[matches.images] == classes[:, None, None]
     asking = np.broadcast_to(np.arange(places)[None, :, None], matches.pixels.shape)
     parts = []
-    for kind in (same, ~same):
-        chosen = found & kind
+    for chosen in kinds:
         pairs = np.bincount(asking[chosen] * places + matches.pixels[chosen], minlength=places**2)
         parts.append(_maps(pairs.reshape(places, places), size))
     return ConditionalLocations(*parts)

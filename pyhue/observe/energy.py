@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue.observe._check import checked_labels, checked_maps, image_batches
+from pyhue._arrays import feature_map_array
+from pyhue.observe._check import checked_labels, image_batches
 
 
 class EnergyMaps(NamedTuple):
@@ -38,7 +39,7 @@ def energy_maps(feature_maps: Any, labels: Any) -> EnergyMaps:
         >>> energy_maps(maps, [0]).overall
         array([[ 0., 25.]])
     """
-    maps = checked_maps(feature_maps)
+    maps = feature_map_array(feature_maps)
     classes = checked_labels(labels, len(maps))
     energy = np.empty((len(maps), *maps.shape[2:]))
     for batch in image_batches(len(maps)):

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._arrays import positive_integer
+from pyhue._arrays import feature_map_array, positive_integer
 from pyhue.hue import activation_hue
-from pyhue.observe._check import checked_labels, checked_maps, image_batches
+from pyhue.observe._check import checked_labels, image_batches
 from pyhue.observe.circular import Directions, directions
 from pyhue.pixel_vectors import pixel_vectors
 
@@ -41,7 +41,7 @@ def hue_histograms(feature_maps: Any, labels: Any, bins: int = 36) -> HueHistogr
     Raises:
         TypeError, ValueError: a dtype or shape is wrong, or a label is negative.
     """
-    maps = checked_maps(feature_maps)
+    maps = feature_map_array(feature_maps)
     classes = checked_labels(labels, len(maps))
     edges = np.linspace(-math.pi, math.pi, positive_integer(bins, "bins") + 1)
     by_image = np.empty((len(maps), bins), np.int64)

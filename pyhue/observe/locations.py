@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue.observe._check import checked_labels
 from pyhue.observe.circular import Directions, directions
-from pyhue.observe.matches import Matches
+from pyhue.observe.matches import Matches, by_class
 
 
 class LocationMaps(NamedTuple):
@@ -44,13 +43,8 @@ def match_locations(matches: Matches, labels: Any, size: tuple[int, int]) -> Mat
     Raises:
         TypeError, ValueError: a dtype or shape is wrong, or a label is negative.
     """
-    classes = checked_labels(labels, len(matches.images))
-    if matches.images.shape[1] != size[0] * size[1]:
-        raise ValueError(f"size: expected H * W = {matches.images.shape[1]}, got {size}")
-    found = matches.images >= 0
-    same = classes[matches.images] == classes[:, None, None]
-    parts = (_maps(matches.pixels, found & kind, classes, size) for kind in (same, ~same))
-    return MatchLocations(*parts)
+    classes, *kinds = by_class(matches, labels, size)
+    return MatchLocations(*(_maps(matches.pixels, chosen, classes, size) for chosen in kinds))
 
 
 def unit_vectors(size: tuple[int, int]) -> NDArray[np.float64]:

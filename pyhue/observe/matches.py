@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._arrays import positive_integer
+from pyhue._arrays import feature_map_array, positive_integer
 from pyhue._stderr import progress_bar
-from pyhue.memory import PixelMemory
-from pyhue.observe._check import checked_maps, image_batches
+from pyhue.observe._check import checked_labels, image_batches
 from pyhue.pixel_vectors import pixel_vectors
+from pyhue.vector_memory import VectorMemory
 
 _QUERIES = 4096  # at once
 
@@ -27,7 +27,7 @@ class Matches(NamedTuple):
 def find_matches(feature_maps: Any, k: int = 10, progress: bool = False) -> Matches:
     """The k nearest pixel vectors, of images other than its own, of every pixel vector.
 
-    Vectors are scaled to unit length and searched exactly by `PixelMemory`: an image has H * W vectors, so
+    Vectors are scaled to unit length and searched exactly by `VectorMemory`: an image has H * W vectors, so
     the k nearest of other images are among the k + H * W nearest of all. All-zero vectors, which say nothing,
     have no matches and are nobody's.
 
@@ -47,7 +47,7 @@ def find_matches(feature_maps: Any, k: int = 10, progress: bool = False) -> Matc
         >>> find_matches(maps, k=5).images.shape
         (3, 4, 5)
     """
-    maps = checked_maps(feature_maps)
+    maps = feature_map_array(feature_maps)
     found = np.empty((len(maps), 2, maps.shape[2] * maps.shape[3], positive_integer(k, "k")), np.int32)
     with progress_bar(
         desc="matches", total=len(maps), disable=None if progress else True, unit="image"
@@ -56,6 +56,27 @@ def find_matches(feature_maps: Any, k: int = 10, progress: bool = False) -> Matc
             found[start : start + len(part)] = part
             bar.update(len(part))
     return Matches(found[:, 0], found[:, 1])
+
+
+def by_class(
+    matches: Matches, labels: Any, size: tuple[int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Classes of the images, and which matches (images, H * W, k) are of the same and which of other classes.
+
+    Args:
+        matches: what `find_matches` found.
+        labels: non-negative integers (images,), the class of each image.
+        size: (H, W) of the maps.
+
+    Raises:
+        TypeError, ValueError: a dtype or shape is wrong, or a label is negative.
+    """
+    classes = checked_labels(labels, len(matches.images))
+    if matches.images.shape[1] != size[0] * size[1]:
+        raise ValueError(f"size: expected H * W = {matches.images.shape[1]}, got {size}")
+    found = matches.images >= 0
+    same = classes[matches.images] == classes[:, None, None]
+    return classes, found & same, found & ~same
 
 
 def match_batches(
@@ -67,31 +88,24 @@ def match_batches(
         The first image, and int32 (images, 2, H * W, k): image and location of each match.
     """
     images, channels, pixels = len(maps), maps.shape[1], maps.shape[2] * maps.shape[3]
-    memory = PixelMemory(channels)
-    filled = np.empty((images, pixels), bool)
+    memory = VectorMemory(channels)  # row = image * pixels + pixel
     for batch in image_batches(images):
-        vectors = pixel_vectors(maps[batch])
-        filled[batch] = (vectors != 0).any(axis=-1)
-        memory.add(vectors[filled[batch]][:, None], np.zeros(filled[batch].sum(), np.int64))
-    stored = np.flatnonzero(filled)  # image * pixels + pixel of every row of the memory
+        memory.add(pixel_vectors(maps[batch]).reshape(-1, channels))
     size = max(1, _QUERIES // pixels)
     for start in range(first, images, size):
-        batch = slice(start, start + size)
-        asked = filled[batch]
-        found = np.full((len(asked), pixels, 2, k), -1, np.int32)
-        if asked.any():
-            own = np.broadcast_to(np.arange(start, start + len(asked))[:, None], asked.shape)[asked]
-            indices = memory.search(pixel_vectors(maps[batch])[asked], k + pixels).indices
-            places = np.where(indices >= 0, stored[indices], -1)
-            found[asked] = _of_other_images(places, own, pixels, k)
-        yield start, found.swapaxes(1, 2)
+        asked = pixel_vectors(maps[start : start + size])
+        own = np.repeat(np.arange(start, start + len(asked)), pixels)
+        rows = memory.search(asked, min(k + pixels, len(memory))).indices.reshape(len(own), -1)
+        found = np.full((len(own), 2, k), -1, np.int32)
+        found[..., : rows.shape[1]] = _of_other_images(rows, own, pixels, k)
+        yield start, found.reshape(len(asked), pixels, 2, k).swapaxes(1, 2)
 
 
 def _of_other_images(
-    places: NDArray[np.int64], own: NDArray[np.int64], pixels: int, k: int
+    rows: NDArray[np.int64], own: NDArray[np.int64], pixels: int, k: int
 ) -> NDArray[np.int64]:
-    """Image and pixel (n, 2, k) of the first k of `places` (n, more) outside the image `own` (n,)."""
-    wanted = (places >= 0) & (places // pixels != own[:, None])
+    """Image and pixel (n, 2, up to k) of the first k of `rows` (n, more) outside the image `own` (n,)."""
+    wanted = (rows >= 0) & (rows // pixels != own[:, None])
     order = np.argsort(~wanted, axis=1, kind="stable")[:, :k]
-    chosen = np.take_along_axis(np.where(wanted, places, -1), order, axis=1)
+    chosen = np.take_along_axis(np.where(wanted, rows, -1), order, axis=1)
     return np.where(chosen[:, None] >= 0, np.stack((chosen // pixels, chosen % pixels), axis=1), -1)

@@ -12,6 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from pyhue._figures import BLUE, GRID, INK, MUTED, RED
 from pyhue._text import for_plot
 from pyhue.observe.circular import Directions
 from pyhue.observe.conditional import SMALLEST_VARIANCE, ConditionalLocations, Spread
@@ -19,10 +20,16 @@ from pyhue.observe.energy import EnergyMaps
 from pyhue.observe.hue_histogram import HueHistograms
 from pyhue.observe.locations import MatchLocations, centred
 
-__all__ = ["plot_conditional_locations", "plot_energy_maps", "plot_hue_histograms", "plot_match_locations"]
+__all__ = [
+    "plot_conditional_locations",
+    "plot_energy_maps",
+    "plot_hue_histograms",
+    "plot_match_locations",
+    "plot_votes",
+]
 
 _SHOWN = 12  # classes that get a panel of their own
-_SAME, _OTHER, _INK, _MUTED = "#1f6f9f", "#d1495b", "#30363d", "#8a929b"
+_SAME, _OTHER = BLUE, RED
 
 
 def plot_energy_maps(maps: EnergyMaps, classes: Sequence[str]) -> Figure:
@@ -113,7 +120,7 @@ def plot_conditional_locations(locations: ConditionalLocations) -> Figure:
     )
     for spread, counts, color, style, name in lines:
         axes.plot(*_ratio_by_radius(spread, counts, radius), style, color=color, markersize=4, label=name)
-    axes.axhline(1, color=_MUTED, linewidth=0.8)
+    axes.axhline(1, color=MUTED, linewidth=0.8)
     axes.set_xlabel("distance of x_i from the centre (locations)")
     axes.set_ylabel("tangential / radial variance of the matches")
     axes.legend(frameon=False, fontsize=8.5)
@@ -144,7 +151,7 @@ def plot_hue_histograms(histograms: HueHistograms, classes: Sequence[str]) -> Fi
     difference = np.abs(histograms.density - histograms.overall).sum(axis=1)
     shown = _largest(np.where(histograms.counts > 0, difference, np.nan))
     bins = len(histograms.overall)
-    _draw_rose(whole, histograms.edges, histograms.overall, 1.1 * bins * histograms.overall.max(), _MUTED)
+    _draw_rose(whole, histograms.edges, histograms.overall, 1.1 * bins * histograms.overall.max(), MUTED)
     whole.set_title("all vectors, share / uniform", fontsize=9.5)
     means.plot(histograms.directions.angle, histograms.directions.length, ".", color=_SAME, alpha=0.7)
     _tidy_polar(means, _reach(histograms.directions))
@@ -154,17 +161,47 @@ def plot_hue_histograms(histograms: HueHistograms, classes: Sequence[str]) -> Fi
     for axes, cls in zip(_grid(right, len(shown), projection="polar"), shown, strict=True):
         _draw_rose(axes, histograms.edges, histograms.density[cls], top, _SAME)
         outline = np.repeat(histograms.overall, 2) * bins
-        axes.plot(np.repeat(histograms.edges, 2)[1:-1], outline, color=_MUTED, linewidth=0.9)
+        axes.plot(np.repeat(histograms.edges, 2)[1:-1], outline, color=MUTED, linewidth=0.9)
         axes.set_title(f"{_short(classes[cls])}, R = {histograms.directions.length[cls]:.2f}", fontsize=8.5)
         axes.set_xticklabels([])
         axes.set_yticklabels([])
     return figure
 
 
+def plot_votes(images: Sequence[NDArray[Any]], shares: NDArray[np.float64], titles: Sequence[str]) -> Figure:
+    """Images, and below each of them which of its pixels spoke for the class.
+
+    Args:
+        images: what was looked at, (height, width) or (height, width, 3) each, as matplotlib shows them.
+        shares: from `votes`, (images, H, W), each cell over the part of the image where it lies.
+        titles: of the images.
+    """
+    figure = Figure(
+        figsize=(1.9 * max(4, len(images)) + 1, 4.6), facecolor="white", layout=ConstrainedLayoutEngine()
+    )
+    figure.suptitle("Which pixels spoke for the class", fontsize=13, fontweight="bold", color=INK)
+    axes = figure.subplots(2, len(images), squeeze=False)
+    relative = shares * shares[0].size
+    for column, (image, share, title) in enumerate(zip(images, relative, titles, strict=True)):
+        height, width = image.shape[:2]
+        for panel in axes[:, column]:
+            panel.set_xticks([])
+            panel.set_yticks([])
+        axes[0, column].imshow(image, cmap="gray")
+        axes[0, column].set_title(title, fontsize=9)
+        axes[1, column].imshow(image if image.ndim == 2 else image.mean(axis=2), cmap="gray")
+        heat = axes[1, column].imshow(
+            share, cmap="inferno", vmin=0, vmax=np.nanmax(relative, initial=1), alpha=0.65,
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        )  # fmt: skip
+    figure.colorbar(heat, ax=list(axes[1]), label="share / mean share")
+    return figure
+
+
 def _figure(title: str) -> tuple[Figure, SubFigure, SubFigure]:
     engine = ConstrainedLayoutEngine(rect=(0.015, 0.01, 0.97, 0.98))
     figure = Figure(figsize=(12, 6.4), facecolor="white", layout=engine)
-    figure.suptitle(title, fontsize=13, fontweight="bold", color=_INK)
+    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK)
     halves = np.ravel(figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.75), wspace=0.04))
     return figure, halves[0], halves[1]
 
@@ -218,9 +255,9 @@ def _draw_rose(
 
 
 def _tidy_polar(axes: Axes, top: float) -> None:
-    axes.tick_params(labelsize=8, colors=_INK)
+    axes.tick_params(labelsize=8, colors=INK)
     axes.set_xticks(np.arange(0, 2 * np.pi, np.pi / 2))
-    axes.grid(color="#d5dae0", linewidth=0.6)
+    axes.grid(color=GRID, linewidth=0.6)
     axes.set_ylim(0, top)
     axes.set_yticks([tick for tick in MaxNLocator(3).tick_values(0, top) if 0 < tick < top])
 

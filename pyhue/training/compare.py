@@ -7,35 +7,17 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from pyhue._files.atomic import write_atomically
+from pyhue._files.tables import markdown, write_csv
 from pyhue._runs.config import EXTENSIBLE
 from pyhue._runs.results import Run, load_run
 from pyhue.training.compare_plot import comparison_png
-from pyhue.training.metrics import write_csv
+from pyhue.training.compare_rows import Row, check_pairs, overlap, row_of
 from pyhue.training.report import percent
-from pyhue.training.statistics import Estimate, estimate
+from pyhue.training.statistics import Estimate
 
 _SAME_PARAMETERS = 0.01  # relative; a hue layer adds less
-
-
-class Row(NamedTuple):
-    """One run beside the first; accuracies from 0 to 1, NaN where there are too few values."""
-
-    run: str
-    trainings: int
-    accuracy: float
-    margin: float  #: half of the 95 % interval over folds and seeds
-    pairs: int  #: seeds and folds that the first run has too
-    difference: float  #: accuracy minus that of the first run, mean over pairs
-    p_value: float  #: paired t test
-    corrected_margin: float  #: half of the 95 % interval of the difference, corrected for overlapping folds
-    corrected_p_value: float  #: corrected resampled t test
-    epochs: int
-    steps: int  #: of the optimiser in one training, mean
-    parameters: int
-    seconds: float  #: of one training, mean
 
 
 def compare(folders: Sequence[Path], out: Path) -> str:
@@ -63,11 +45,11 @@ def compare(folders: Sequence[Path], out: Path) -> str:
         if not run.results:
             raise ValueError(f"{run.folder}: no training is finished yet")
     for run in runs[1:]:
-        _check_pairs(runs[0], run)
-    rows = [_row(name, runs[0], run) for name, run in zip(names, runs, strict=True)]
+        check_pairs(runs[0], run)
+    rows = [row_of(name, runs[0], run) for name, run in zip(names, runs, strict=True)]
     text = "\n".join([_table(rows), "", *_notes(names, runs), "", _differences(names, runs)])
     out.mkdir(parents=True, exist_ok=True)
-    write_csv(out / "compare.csv", rows)
+    write_csv(out / "compare.csv", Row._fields, rows)
     write_atomically(out / "compare.png", comparison_png(rows))
     write_atomically(
         out / "compare.md", f"# Comparison\n\n{text}\n\n![Accuracies and differences](compare.png)\n"
@@ -83,64 +65,17 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
 
 
-def _check_pairs(first: Run, run: Run) -> None:
-    both = first.results.keys() & run.results.keys()
-    if not both:
-        raise ValueError(f"{run.folder} and {first.folder} have no seed and fold in common")
-    for seed, fold in sorted(both):
-        a, b = first.results[seed, fold], run.results[seed, fold]
-        if (a.fingerprint, a.measured_on) != (b.fingerprint, b.measured_on):
-            raise ValueError(
-                f"{run.folder} and {first.folder} cannot be paired: in seed {seed}, fold {fold} they do not "
-                "train and measure on the same images"
-            )
-
-
-def _row(name: str, first: Run, run: Run) -> Row:
-    results = list(run.results.values())
-    accuracy = estimate([result.accuracy for result in results])
-    both = sorted(first.results.keys() & run.results.keys()) if run is not first else []
-    differences = [run.results[key].accuracy - first.results[key].accuracy for key in both]
-    plain, corrected = estimate(differences), estimate(differences, overlap(run))
-    return Row(
-        name,
-        len(results),
-        accuracy.mean,
-        accuracy.margin,
-        len(both),
-        plain.mean,
-        plain.p_value,
-        corrected.margin,
-        corrected.p_value,
-        results[0].epochs,
-        round(math.fsum(result.steps for result in results) / len(results)),
-        results[0].parameters,
-        round(math.fsum(result.seconds for result in results) / len(results), 1),
-    )
-
-
-def overlap(run: Run) -> float:
-    """Test images over training images of a cross-validation; 0 for data that are divided once.
-
-    Divided once, the trainings differ in their seed only and are independent: an interval then says how much
-    chance in training matters, nothing about other images.
-    """
-    results = list(run.results.values())
-    if len({result.fingerprint for result in results}) == 1:
-        return 0.0
-    return math.fsum(result.images / result.train_images for result in results) / len(results)
-
-
 def _table(rows: Sequence[Row]) -> str:
     head = ["run", "trainings", "accuracy", "minus the first", "p", "p corrected"]
-    lines = [[*head, "epochs", "steps", "parameters", "seconds"]]
+    head += ["epochs", "steps", "parameters", "seconds"]
+    lines = []
     for row in rows:
         accuracy = percent(Estimate(row.accuracy, row.margin, math.nan))
         lines.append([row.run, str(row.trainings), accuracy, _difference(row)])
         for p in (row.p_value, row.corrected_p_value):
             lines[-1].append("" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001")
         lines[-1] += [str(row.epochs), f"{row.steps:,}", f"{row.parameters:,}", f"{row.seconds:,.0f}"]
-    return _markdown(lines)
+    return markdown(head, lines)
 
 
 def _difference(row: Row) -> str:
@@ -148,15 +83,6 @@ def _difference(row: Row) -> str:
         return ""
     margin = "" if math.isnan(row.corrected_margin) else f" ± {100 * row.corrected_margin:.2f}"
     return f"{100 * row.difference:+.2f}{margin}"
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table with a head, in columns of equal width for those who read it as text."""
-    lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = [" | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in lines]
-    rule = " | ".join("-" * max(width, 3) for width in widths)
-    return "\n".join(f"| {line} |" for line in (padded[0], rule, *padded[1:]))
 
 
 def _notes(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
@@ -202,8 +128,8 @@ def _differences(names: Sequence[str], runs: Sequence[Run]) -> str:
     different = [name for name in options if len({getattr(run.config, name) for run in runs}) > 1]
     if not different:
         return "The options of the runs do not differ."
-    lines = [["run", *different]]
+    lines = []
     for name, run in zip(names, runs, strict=True):
         values = (getattr(run.config, option) for option in different)
         lines.append([name, *("" if value is None else str(value) for value in values)])
-    return _markdown(lines)
+    return markdown(["run", *different], lines)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pyhue._figures import BLUE, INK, RED, draw_grid, to_png
 from pyhue._text import for_plot
-from pyhue.training.report_plot import INK, TEST, TRAIN, to_png
-
-if TYPE_CHECKING:
-    from pyhue.training.compare import Row
+from pyhue.training.compare_rows import Row
 
 
 def comparison_png(rows: Sequence[Row]) -> bytes:
@@ -22,9 +19,9 @@ def comparison_png(rows: Sequence[Row]) -> bytes:
     width = max(len(row.run) for row in rows) * 0.075
     figure = Figure(figsize=(9 + width, 1.6 + 0.42 * len(rows)), facecolor="white", layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    _draw(left, [(100 * row.accuracy, 100 * row.margin) for row in rows], TRAIN)
+    _draw(left, [(100 * row.accuracy, 100 * row.margin) for row in rows], BLUE)
     differences = [(100 * row.difference, 100 * row.corrected_margin) for row in rows]
-    _draw(right, [(math.nan, math.nan), *differences[1:]], TEST)  # of the first there is only the line
+    _draw(right, [(math.nan, math.nan), *differences[1:]], RED)  # of the first there is only the line
     left.set_yticks(range(len(rows)), names)
     left.set_ylim(len(rows) - 0.4, -0.6)
     left.set_xlabel("accuracy in %, 95 % interval over folds and seeds")
@@ -37,7 +34,6 @@ def _draw(axes: Axes, values: Sequence[tuple[float, float]], color: str) -> None
     for place, (mean, margin) in enumerate(values):
         spread = None if math.isnan(margin) else margin
         axes.errorbar(mean, place, xerr=spread, fmt="o", color=color, capsize=4, linewidth=1.8)
-    axes.grid(axis="x", color="#e6e8eb", linewidth=0.8)
-    axes.set_axisbelow(True)
+    draw_grid(axes, "x")
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)

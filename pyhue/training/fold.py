@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from pyhue._files.atomic import remove_temporaries, write_atomically
+from pyhue._files.tables import write_csv
 from pyhue._runs.config import TrainConfig
 from pyhue._runs.results import CHECKPOINT, METRICS, MODEL, RESULT, Result
 from pyhue._stderr import on_terminal, progress_bar
@@ -23,7 +24,7 @@ from pyhue.training import checkpoint
 from pyhue.training.augment import augmentation
 from pyhue.training.checkpoint import Checkpoint, Epoch
 from pyhue.training.data import DataSet, Fold
-from pyhue.training.metrics import log_epoch, tensorboard, write_csv
+from pyhue.training.events import log_epoch, tensorboard
 from pyhue.training.model import Classifier, Loss
 from pyhue.training.workers import Workers
 
@@ -85,7 +86,7 @@ def train_fold(config: TrainConfig, data: DataSet, fold: Fold, run: Path, worker
                 seconds += time.perf_counter() - start
                 if writer is not None:
                     # The checkpoint comes last: killed before it, the epoch is trained and written again.
-                    write_csv(folder / METRICS, history)
+                    write_csv(folder / METRICS, Epoch._fields, history)
                     log_epoch(writer, history[-1])
                     checkpoint.save(folder / CHECKPOINT, _state(training, history, seconds))
         _finish(training, history, seconds, folder)

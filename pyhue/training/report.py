@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pyhue._files.atomic import write_atomically
+from pyhue._files.tables import markdown, write_csv
 from pyhue._runs.results import CONFIG, Result, Run
-from pyhue.training.metrics import write_csv
 from pyhue.training.report_plot import curves_png
 from pyhue.training.statistics import Estimate, estimate
 
@@ -23,7 +23,7 @@ def write_report(run: Run, expected: int, skipped: Sequence[tuple[Path, str]]) -
         expected: how many trainings it will have.
         skipped: files that could not be read.
     """
-    write_csv(run.folder / TABLE, list(run.results.values()))
+    write_csv(run.folder / TABLE, Result._fields, run.results.values())
     write_atomically(run.folder / CURVES, curves_png(run))
     config = run.config
     lines = [
@@ -31,9 +31,10 @@ def write_report(run: Run, expected: int, skipped: Sequence[tuple[Path, str]]) -
         "",
         *summary(run, expected, skipped).splitlines(),
         "",
-        "| seed | fold | accuracy | cross-entropy | training accuracy | training loss | images |",
-        "|---|---|---|---|---|---|---|",
-        *(_row(result) for result in run.results.values()),
+        markdown(
+            ["seed", "fold", "accuracy", "cross-entropy", "training accuracy", "training loss", "images"],
+            [_row(result) for result in run.results.values()],
+        ),
         "",
         "Training accuracy and loss: over the last epoch, on augmented images, while the network changed.",
         "",
@@ -68,8 +69,13 @@ def percent(value: Estimate) -> str:
     return f"{100 * value.mean:.2f}{margin} %"
 
 
-def _row(result: Result) -> str:
-    return (
-        f"| {result.seed} | {result.fold} | {result.accuracy:.2%} | {result.loss:.4f} | "
-        f"{result.train_accuracy:.2%} | {result.train_loss:.4f} | {result.images:,} |"
-    )
+def _row(result: Result) -> list[str]:
+    return [
+        str(result.seed),
+        str(result.fold),
+        f"{result.accuracy:.2%}",
+        f"{result.loss:.4f}",
+        f"{result.train_accuracy:.2%}",
+        f"{result.train_loss:.4f}",
+        f"{result.images:,}",
+    ]

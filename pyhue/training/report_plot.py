@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 
 import numpy as np
@@ -10,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from pyhue._figures import BLUE, INK, ORANGE, RED, draw_grid, to_png
 from pyhue._runs.results import Run
 from pyhue._text import for_plot
 from pyhue.training.statistics import estimate
 
-TRAIN, VAL, TEST, INK = "#3b6ea5", "#d98a29", "#d1495b", "#30363d"
+TRAIN, VAL, TEST = BLUE, ORANGE, RED
 
 
 def curves_png(run: Run) -> bytes:
@@ -28,8 +28,7 @@ def curves_png(run: Run) -> bytes:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlim(0.5, run.config.epochs + 0.5)
-        axes.grid(color="#e6e8eb", linewidth=0.8)
-        axes.set_axisbelow(True)
+        draw_grid(axes)
         axes.spines[["top", "right"]].set_visible(False)
     _draw_final(accuracy, run)
     loss.set_ylabel("loss (natural logarithm)")
@@ -44,13 +43,6 @@ def curves_png(run: Run) -> bytes:
     name = for_plot(run.folder.resolve().name)
     figure.suptitle(f"{name}: {run.config.loss}, {trainings}", color=INK, fontsize=12)
     return to_png(figure)
-
-
-def to_png(figure: Figure) -> bytes:
-    """The figure as the bytes of a PNG file, without a date or a version in it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def _draw_curves(axes: Axes, run: Run, column: str, label: str, color: str) -> None:

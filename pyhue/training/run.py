@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
+import torch
+
 from pyhue._files.atomic import remove_temporaries, write_atomically
+from pyhue._files.tables import write_csv
 from pyhue._runs.config import TrainConfig
-from pyhue._runs.results import CONFIG, RESULT, load_run
+from pyhue._runs.results import CHECKPOINT, CONFIG, RESULT, load_run
 from pyhue._stderr import say
+from pyhue.backbones import load_backbone
 from pyhue.training.data import DataSet, Fold
 from pyhue.training.fold import train_fold
 from pyhue.training.report import summary, write_report
@@ -39,6 +41,7 @@ def train(config: TrainConfig, out: Path) -> str:
         if config.batch_size < 2 * team.size:
             raise ValueError(f"batch_size: expected at least 2 for each of {team.size} processes")
         _check_options(config, out)
+        _check_backbone(config)
         data = DataSet(config)
         folds = data.folds(config)
         pending = [fold for fold in folds if not _finished(fold, out)]
@@ -63,13 +66,21 @@ def _report(data: DataSet, folds: list[Fold], out: Path) -> str:
 def _check_options(config: TrainConfig, out: Path) -> None:
     if not (out / CONFIG).exists():
         return
-    there = load_run(out).config
+    there = load_run(out)
+    if not there.results and not any(out.glob(f"seed-*/fold-*/{CHECKPOINT}")):
+        return  # nothing was kept: the loss became infinite in the first epoch, say
     differences = [
-        f"{name} is {getattr(there, name)!r} there and {getattr(config, name)!r} here"
-        for name in there.differences(config)
+        f"{name} is {getattr(there.config, name)!r} there and {getattr(config, name)!r} here"
+        for name in there.config.differences(config)
     ]
     if differences:
         raise ValueError(f"{out} has a run with other options: {'; '.join(differences)}; take another --out")
+
+
+def _check_backbone(config: TrainConfig) -> None:
+    """Makes the network once, so that one that cannot be made is an error before images are read."""
+    with torch.random.fork_rng([]):
+        load_backbone(config.backbone, config.pretrained, config.image_size)
 
 
 def _finished(fold: Fold, out: Path) -> bool:
@@ -89,6 +100,4 @@ def _begin(config: TrainConfig, data: DataSet, out: Path) -> None:
     say(f"{len(data.labels):,} images of {len(data.classes)} classes at {config.image_size} pixels")
     write_atomically(out / CONFIG, config.to_json())
     if data.skipped:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("file", "reason"), *data.skipped])
-        write_atomically(out / SKIPPED, text.getvalue())
+        write_csv(out / SKIPPED, ("file", "reason"), data.skipped)

@@ -1,4 +1,4 @@
-// What the search kernels of each level take; search.cpp drives them. Plain types, no standard library.
+// What the filters of each level take; screen.h drives them. Plain types, no standard library.
 #pragma once
 
 #include <stdint.h>
@@ -41,6 +41,19 @@ struct Survivor {
 using ScreenTile = int (*)(const uint16_t* block, const float* bounds, const int32_t* dims, int count,
                            const void* panel, const QueryBound* query_bounds, int queries, Survivor* survivors);
 
+// The same of blocks of bytes: vectors and queries are rounded to int8 multiples of steps (pack.h), and the sums are
+// exact integers.
+//   block   (quads, kBlock, 4) uint8: 128 more than the values, so that 4 dimensions of a vector are a 32-bit lane
+//   panel   (quads, queries, 4) int8, at most int8_limit in size
+//   sums    (queries,): how a query's dot product comes from its integer sum
+// Cost: 8 * quads * kBlock * queries operations; the block is read once.
+struct ByteQuery {
+  float scale;     // what one unit of the sum stands for
+  int32_t offset;  // what the 128s add to the sum: taken away before
+};
+using ScreenBytes = int (*)(const uint8_t* block, const float* bounds, int quads, const int8_t* panel,
+                            const ByteQuery* sums, const QueryBound* query_bounds, int queries, Survivor* survivors);
+
 // One part of the rows of a block and of a tile's queries, for the bounds that follow the first.
 struct RowPart {
   const uint16_t* rows;     // (kBlock, stride) bfloat16, at the part's first dimension
@@ -58,10 +71,5 @@ struct RowPart {
 // Adds the part's products to the survivors' dots, tightens their bounds and keeps those that the tighter bound does
 // not exclude, in place and in order; returns how many.
 using ScreenRows = int (*)(const RowPart& part, Survivor* survivors, int count);
-
-// sum (q_i - x_i)^2 in float32 and in a fixed order, the same at every level: 32 partial sums (element i goes
-// to sum i mod 32, every operation rounded), then halved five times. The distance that search returns. One
-// kernel takes x as float32, one as bfloat16.
-using SquaredDistance = float (*)(const float* q, const void* x, int dims);
 
 }  // namespace pyhue

@@ -1,38 +1,16 @@
-"""What a training measures, as CSV and for TensorBoard."""
+"""What a training measures, for TensorBoard."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from pyhue._files.atomic import write_atomically
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
     from pyhue.training.checkpoint import Epoch
-
-
-def write_csv(path: Path, rows: Sequence[NamedTuple]) -> None:
-    """Writes rows of one kind, with a line of names; numbers in full, None as nothing.
-
-    The file is written anew and atomically, so it never holds half a line.
-    """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(rows[0]._fields)
-    table.writerows(rows)
-    write_atomically(path, text.getvalue())
-
-
-def read_csv(path: Path) -> list[dict[str, float]]:
-    """Reads what `write_csv` wrote; empty fields are left out."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-// The search kernels of one level; contracts in search_kernel_types.h.
+// The filters of one level; contracts in screen_kernel_types.h.
 #pragma once
 
-#include "core/search_kernel_types.h"
+#include "core/screen_kernel_types.h"
 #include "core/simd.h"
 
 namespace pyhue {
@@ -88,6 +88,27 @@ inline void dot_products(const uint16_t* block, const int32_t* dims, int count, 
 }
 #endif
 
+// Tests the bound of one query and a register of vectors from `lane` on; returns how many survivors there are then.
+inline int test(int q, int lane, Floats dot, const float* bounds, const QueryBound& query, Survivor* survivors,
+                int count) {
+  const float* terms = bounds + lane;
+  Floats bound = multiply_add(load<Floats>(terms + kNorm * kBlock), broadcast(query.norm_factor), dot);
+  bound = multiply_add(load<Floats>(terms + kError * kBlock), broadcast(query.error_factor), bound);
+  bound = multiply_add(load<Floats>(terms + kTail * kBlock), broadcast(query.tail_factor), bound);
+  bound -= load<Floats>(terms + kHalfNorm * kBlock);
+  uint32_t mask = not_less(bound, broadcast(query.threshold));
+  if (__builtin_expect(mask != 0, 0)) {
+    float dots[kWidth], bound_of[kWidth];
+    store(dots, dot);
+    store(bound_of, bound);
+    for (; mask; mask &= mask - 1) {
+      const int bit = __builtin_ctz(mask);
+      survivors[count++] = {q, lane + bit, dots[bit], bound_of[bit]};
+    }
+  }
+  return count;
+}
+
 template <int Q>
 int screen(const uint16_t* block, const float* bounds, const int32_t* dims, int dim_count, const void* panel,
            const QueryBound* query_bounds, Survivor* survivors) {
@@ -97,24 +118,9 @@ int screen(const uint16_t* block, const float* bounds, const int32_t* dims, int 
     dot_products<Q>(block + lane, dims, dim_count, panel, dot);
 #pragma GCC unroll 7
     for (int q = 0; q < Q; ++q) {
-      const QueryBound& query = query_bounds[q];
 #pragma GCC unroll 4
       for (int r = 0; r < kTileRegisters; ++r) {
-        const float* terms = bounds + lane + r * kWidth;
-        Floats bound = multiply_add(load<Floats>(terms + kNorm * kBlock), broadcast(query.norm_factor), dot[q][r]);
-        bound = multiply_add(load<Floats>(terms + kError * kBlock), broadcast(query.error_factor), bound);
-        bound = multiply_add(load<Floats>(terms + kTail * kBlock), broadcast(query.tail_factor), bound);
-        bound -= load<Floats>(terms + kHalfNorm * kBlock);
-        uint32_t mask = not_less(bound, broadcast(query.threshold));
-        if (__builtin_expect(mask != 0, 0)) {
-          float dots[kWidth], bound_of[kWidth];
-          store(dots, dot[q][r]);
-          store(bound_of, bound);
-          for (; mask; mask &= mask - 1) {
-            const int bit = __builtin_ctz(mask);
-            survivors[count++] = {q, lane + r * kWidth + bit, dots[bit], bound_of[bit]};
-          }
-        }
+        count = test(q, lane + r * kWidth, dot[q][r], bounds, query_bounds[q], survivors, count);
       }
     }
   }
@@ -131,6 +137,84 @@ int screen_tile(const uint16_t* block, const float* bounds, const int32_t* dims,
     case 5: return screen<5>(block, bounds, dims, count, panel, query_bounds, survivors);
     case 6: return screen<6>(block, bounds, dims, count, panel, query_bounds, survivors);
     default: return screen<kTileQueries>(block, bounds, dims, count, panel, query_bounds, survivors);
+  }
+}
+
+// Lanes of 4 unsigned times 4 signed bytes, added to sums. Without VNNI pairs go through 16 bits, which they fit
+// because 2 x 255 x kInt8Limit does.
+#if defined(__AVX512VNNI__)
+constexpr int kInt8Limit = 127;
+inline Ints add_products(Ints sums, Ints x, Ints y) {
+  return (Ints)_mm512_dpbusd_epi32((__m512i)sums, (__m512i)x, (__m512i)y);
+}
+#else
+constexpr int kInt8Limit = 63;
+#if defined(__AVX512BW__)
+inline Ints add_products(Ints sums, Ints x, Ints y) {
+  const __m512i pairs = _mm512_maddubs_epi16((__m512i)x, (__m512i)y);
+  return sums + (Ints)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+}
+#elif defined(__AVX2__)
+inline Ints add_products(Ints sums, Ints x, Ints y) {
+  const __m256i pairs = _mm256_maddubs_epi16((__m256i)x, (__m256i)y);
+  return sums + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+#else
+inline Ints add_products(Ints sums, Ints x, Ints y) {
+  for (int byte = 0; byte < 4; ++byte) {  // shifts bring a byte to the top, and down with or without its sign
+    sums += (Ints)((Words)x << (24 - 8 * byte) >> 24) * ((Ints)((Words)y << (24 - 8 * byte)) >> 24);
+  }
+  return sums;
+}
+#endif
+#endif
+
+template <int Q>
+int screen_quads(const uint8_t* block, const float* bounds, int quads, const int8_t* panel, const ByteQuery* queries,
+                 const QueryBound* query_bounds, Survivor* survivors) {
+  int count = 0;
+  for (int lane = 0; lane < kBlock; lane += kTileLanes) {
+    Ints sums[Q][kTileRegisters];
+    for (int q = 0; q < Q; ++q) {
+      for (int r = 0; r < kTileRegisters; ++r) sums[q][r] = Ints{} - queries[q].offset;
+    }
+    const uint8_t* from = block + 4 * lane;
+    const int8_t* values = panel;
+    for (int quad = 0; quad < quads; ++quad, from += 4 * kBlock, values += 4 * Q) {
+      Ints x[kTileRegisters];
+#pragma GCC unroll 4
+      for (int r = 0; r < kTileRegisters; ++r) x[r] = load<Ints>(from + 4 * r * kWidth);
+#pragma GCC unroll 7
+      for (int q = 0; q < Q; ++q) {
+        int32_t four;
+        __builtin_memcpy(&four, values + 4 * q, 4);
+        const Ints y = Ints{} + four;
+#pragma GCC unroll 4
+        for (int r = 0; r < kTileRegisters; ++r) sums[q][r] = add_products(sums[q][r], x[r], y);
+      }
+    }
+#pragma GCC unroll 7
+    for (int q = 0; q < Q; ++q) {
+#pragma GCC unroll 4
+      for (int r = 0; r < kTileRegisters; ++r) {
+        const Floats dot = __builtin_convertvector(sums[q][r], Floats) * broadcast(queries[q].scale);
+        count = test(q, lane + r * kWidth, dot, bounds, query_bounds[q], survivors, count);
+      }
+    }
+  }
+  return count;
+}
+
+int screen_bytes(const uint8_t* block, const float* bounds, int quads, const int8_t* panel, const ByteQuery* sums,
+                 const QueryBound* query_bounds, int queries, Survivor* survivors) {
+  switch (queries) {
+    case 1: return screen_quads<1>(block, bounds, quads, panel, sums, query_bounds, survivors);
+    case 2: return screen_quads<2>(block, bounds, quads, panel, sums, query_bounds, survivors);
+    case 3: return screen_quads<3>(block, bounds, quads, panel, sums, query_bounds, survivors);
+    case 4: return screen_quads<4>(block, bounds, quads, panel, sums, query_bounds, survivors);
+    case 5: return screen_quads<5>(block, bounds, quads, panel, sums, query_bounds, survivors);
+    case 6: return screen_quads<6>(block, bounds, quads, panel, sums, query_bounds, survivors);
+    default: return screen_quads<kTileQueries>(block, bounds, quads, panel, sums, query_bounds, survivors);
   }
 }
 
@@ -172,40 +256,6 @@ int screen_rows(const RowPart& part, Survivor* survivors, int count) {
     kept += !(bound < part.query_bounds[s.query].threshold);
   }
   return kept;
-}
-
-constexpr int kSums = 32;
-
-inline Floats load_values(const float* from) { return load<Floats>(from); }
-inline Floats load_values(const uint16_t* from) { return widen(from); }
-// sums[r] += (q - x)^2, element by element.
-template <class Stored>
-inline void add_squares(const float* q, const Stored* x, Floats (&sums)[kSums / kWidth]) {
-#pragma GCC unroll 8
-  for (int r = 0; r < kSums / kWidth; ++r) {
-    const Floats difference = load<Floats>(q + r * kWidth) - load_values(x + r * kWidth);
-    sums[r] += difference * difference;
-  }
-}
-
-template <class Stored>
-float squared_distance_to(const float* q, const void* stored, int dims) {
-  const Stored* x = static_cast<const Stored*>(stored);
-  Floats sums[kSums / kWidth] = {};
-  int i = 0;
-  for (; i + kSums <= dims; i += kSums) add_squares(q + i, x + i, sums);
-  if (i < dims) {  // the rest, with zeros behind
-    float last_q[kSums] = {};
-    Stored last_x[kSums] = {};
-    __builtin_memcpy(last_q, q + i, sizeof(float) * static_cast<unsigned>(dims - i));
-    __builtin_memcpy(last_x, x + i, sizeof(Stored) * static_cast<unsigned>(dims - i));
-    add_squares(last_q, last_x, sums);
-  }
-#pragma GCC unroll 3
-  for (int half = kSums / kWidth / 2; half > 0; half /= 2) {
-    for (int r = 0; r < half; ++r) sums[r] += sums[r + half];
-  }
-  return sum(sums[0]);
 }
 
 }  // namespace

@@ -1,0 +1,290 @@
+// Search on NumPy arrays. The arrays that a search reads are checked here, once, when the objects that hold them are
+// made: whatever Python passes, the kernels stay within them.
+#include "bindings/python_search.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+
+#include "bindings/checked_array.h"
+#include "bindings/interruption.h"
+#include "core/audit.h"
+#include "core/search.h"
+
+namespace py = pybind11;
+
+namespace pyhue {
+namespace {
+
+constexpr int kMaxDim = 4096;
+
+// A layout and the steps that it points to.
+class LayoutArrays {
+ public:
+  LayoutArrays(int block_dims, int row_dims, const std::optional<py::array>& steps) {
+    require(1 <= block_dims && block_dims <= kMaxDim, "block_dims", "1 to 4096");
+    require(0 <= row_dims && row_dims <= kMaxDim, "row_dims", "0 to 4096");
+    if (steps) {
+      steps_ = checked<double>(*steps, "steps", {block_dims});
+      const auto usable = [](double step) { return step > 0 && step <= std::numeric_limits<double>::max(); };
+      require(std::all_of(steps_->data(), steps_->data() + block_dims, usable), "steps", "finite positive numbers");
+    }
+    view_ = {block_dims, row_dims, steps_ ? steps_->data() : nullptr};
+  }
+
+  const Layout& view() const { return view_; }
+  // Of a block.
+  py::tuple shape() const {
+    if (view_.steps) return py::make_tuple(view_.padded_block_dims() / 4, kBlock, 4);
+    return py::make_tuple(view_.padded_block_dims(), kBlock);
+  }
+  friend bool operator==(const LayoutArrays& a, const LayoutArrays& b) {
+    return a.view_.block_dims == b.view_.block_dims && a.view_.row_dims == b.view_.row_dims &&
+           a.steps_.has_value() == b.steps_.has_value() &&
+           (!a.steps_ || std::equal(a.view_.steps, a.view_.steps + a.view_.block_dims, b.view_.steps));
+  }
+
+ private:
+  Layout view_;
+  std::optional<py::array_t<double>> steps_;
+};
+
+// Rows of vectors, in the order in which a piece has them.
+struct Order {
+  py::array_t<int64_t> rows;
+  int64_t end;  // above every row
+
+  explicit Order(const py::array& array) : rows(checked<int64_t>(array, "order", {-1})), end(0) {
+    const int64_t *begin = rows.data(), *last = begin + rows.size();
+    if (begin == last) return;
+    const auto [least, most] = std::minmax_element(begin, last);
+    require(*least >= 0, "order", "rows of at least 0");
+    end = *most + 1;
+  }
+};
+
+// The packed form of some vectors.
+class Packed {
+ public:
+  Packed(const LayoutArrays& arrays, const py::array& order, const py::array& blocks, const py::array& bounds,
+         const std::optional<py::array>& rows, const std::optional<py::array>& row_bounds,
+         const std::optional<py::array>& cluster_starts)
+      : layout_(arrays), order_(order) {
+    const Layout& layout = layout_.view();
+    const int64_t n = size(), count = (n + kBlock - 1) / kBlock;
+    if (layout.steps) {
+      blocks_ = checked<uint8_t>(blocks, "blocks", {count, layout.padded_block_dims() / 4, kBlock, 4});
+    } else {
+      blocks_ = checked<uint16_t>(blocks, "blocks", {count, layout.padded_block_dims(), kBlock});
+    }
+    bounds_ = checked<float>(bounds, "bounds", {count, kBoundTerms, kBlock});
+    require(rows.has_value() == (layout.row_dims > 0), "rows", "an array where there are row_dims, else None");
+    require(row_bounds.has_value() == rows.has_value(), "row_bounds", "an array where there are rows, else None");
+    if (rows) rows_ = checked<uint16_t>(*rows, "rows", {n, layout.padded_row_dims()});
+    if (row_bounds) row_bounds_ = checked<float>(*row_bounds, "row_bounds", {n, kRowParts, kRowTerms});
+    if (!cluster_starts) return;
+    cluster_starts_ = checked<int64_t>(*cluster_starts, "cluster_starts", {-1});
+    const int64_t *begin = cluster_starts_->data(), *end = begin + cluster_starts_->size();
+    require(begin != end && *begin == 0 && end[-1] == n && std::is_sorted(begin, end), "cluster_starts",
+            "positions that rise from 0 to the number of vectors");
+  }
+
+  const LayoutArrays& layout() const { return layout_; }
+  const Order& order() const { return order_; }
+  int64_t size() const { return order_.rows.size(); }
+  int64_t clusters() const { return cluster_starts_ ? cluster_starts_->size() - 1 : -1; }
+  const int64_t* cluster_starts() const { return cluster_starts_ ? cluster_starts_->data() : nullptr; }
+  Filters filters() const {
+    return {blocks_.data(), bounds_.data(), rows_ ? rows_->data() : nullptr,
+            row_bounds_ ? row_bounds_->data() : nullptr};
+  }
+  FilterArrays arrays() {
+    require(blocks_.writeable() && bounds_.writeable() && (!rows_ || (rows_->writeable() && row_bounds_->writeable())),
+            "packed", "arrays that can be written");
+    return {blocks_.mutable_data(), bounds_.mutable_data(), rows_ ? rows_->mutable_data() : nullptr,
+            row_bounds_ ? row_bounds_->mutable_data() : nullptr};
+  }
+
+ private:
+  LayoutArrays layout_;
+  Order order_;
+  py::array blocks_;  // bfloat16 as uint16, or uint8
+  py::array_t<float> bounds_;
+  std::optional<py::array_t<uint16_t>> rows_;
+  std::optional<py::array_t<float>> row_bounds_;
+  std::optional<py::array_t<int64_t>> cluster_starts_;
+};
+
+// Stored vectors, and what finds some of them: their packed form, or their rows alone.
+class SearchedPiece {
+ public:
+  SearchedPiece(const py::array& vectors, const std::shared_ptr<Packed>& packed, int64_t first)
+      : SearchedPiece(vectors, packed, packed->order(), first) {}
+  SearchedPiece(const py::array& vectors, const py::array& order, int64_t first)
+      : SearchedPiece(vectors, nullptr, Order(order), first) {}
+
+  int64_t dim() const { return vectors_.shape(1); }
+  int64_t rows() const { return vectors_.shape(0); }
+  const Packed* packed() const { return packed_.get(); }
+  Piece view() const {
+    return {vectors_.data(),
+            vectors_.itemsize() == 2,
+            first_,
+            order_.rows.size(),
+            order_.rows.data(),
+            packed_ != nullptr,
+            packed_ ? packed_->filters() : Filters{},
+            packed_ ? packed_->cluster_starts() : nullptr};
+  }
+
+ private:
+  SearchedPiece(const py::array& vectors, const std::shared_ptr<Packed>& packed, const Order& order, int64_t first)
+      : packed_(packed), order_(order), first_(first) {
+    if (vectors.itemsize() == 2) {
+      vectors_ = checked<uint16_t>(vectors, "vectors", {-1, -1});
+    } else {
+      vectors_ = checked<float>(vectors, "vectors", {-1, -1});
+    }
+    require(1 <= dim() && dim() <= kMaxDim, "vectors", "1 to 4096 channels");
+    require(order.end <= rows(), "order", "rows that the vectors have");
+  }
+
+  py::array vectors_;  // float32, or bfloat16 as uint16
+  std::shared_ptr<Packed> packed_;
+  Order order_;
+  int64_t first_;
+};
+
+struct CoordinateArrays {
+  py::array_t<double> values, squared_norms;
+  double orthogonality_error;
+
+  CoordinateArrays(const py::array& z, const py::array& norms, double error)
+      : values(checked<double>(z, "values", {-1, -1})),
+        squared_norms(checked<double>(norms, "squared_norms", {values.shape(0)})),
+        orthogonality_error(error) {
+    require(error >= 0, "orthogonality_error", "at least 0");
+  }
+  Coordinates view() const { return {values.data(), squared_norms.data(), values.shape(0), orthogonality_error}; }
+};
+
+struct QueryArrays {
+  py::array_t<float> vectors;
+  CoordinateArrays coordinates;
+  py::array_t<int32_t> clusters;
+  double omit;
+
+  QueryArrays(const py::array& queries, const CoordinateArrays& z, const py::array& nearest, double share)
+      : vectors(checked<float>(queries, "vectors", {z.values.shape(0), -1})),
+        coordinates(z),
+        clusters(checked<int32_t>(nearest, "clusters", {z.values.shape(0), -1})),
+        omit(share) {
+    require(0 <= share && share <= 1, "omit", "0 to 1");
+  }
+  Queries view() const {
+    return {vectors.data(), coordinates.view(), clusters.data(), static_cast<int>(clusters.shape(1)), omit};
+  }
+  // Whether these queries are those of a piece.
+  void require_fit(const SearchedPiece& piece, const LayoutArrays& layout) const {
+    require(piece.dim() == vectors.shape(1), "vectors", "as many channels as the pieces have");
+    if (!piece.packed()) return;
+    require(piece.packed()->layout() == layout, "pieces", "all of one layout");
+    require(coordinates.values.shape(1) == layout.view().dims(), "values", "block_dims + row_dims coordinates");
+    if (piece.packed()->clusters() < 0) return;
+    const int32_t *begin = clusters.data(), *end = begin + clusters.size();
+    require(std::all_of(begin, end, [&](int32_t c) { return 0 <= c && c < piece.packed()->clusters(); }), "clusters",
+            "clusters that the pieces have");
+  }
+};
+
+py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
+                        const QueryArrays& queries, int64_t k) {
+  require(k >= 1, "k", "at least 1");
+  require(queries.coordinates.values.shape(1) == layout.view().dims(), "values", "block_dims + row_dims coordinates");
+  std::vector<Piece> pieces;
+  for (const SearchedPiece& piece : arrays) {
+    queries.require_fit(piece, layout);
+    pieces.push_back(piece.view());
+  }
+  const int64_t n = queries.vectors.shape(0);
+  py::array_t<float> distances({n, k});
+  py::array_t<int64_t> indices({n, k});
+  const Queries view = queries.view();
+  float* distance_data = distances.mutable_data();
+  int64_t* index_data = indices.mutable_data();
+  const int dim = static_cast<int>(queries.vectors.shape(1));
+  Interruption interruption;
+  bool finished;
+  {
+    py::gil_scoped_release release;
+    finished = search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, interruption.executor());
+  }
+  interruption.raise_if(!finished);
+  return py::make_tuple(distances, indices);
+}
+
+void pack_arrays(Packed& packed, const CoordinateArrays& coordinates, int64_t first) {
+  const Layout& layout = packed.layout().view();
+  const FilterArrays to = packed.arrays();
+  const Coordinates from = coordinates.view();
+  require(coordinates.values.shape(1) == layout.dims(), "values", "block_dims + row_dims coordinates");
+  require(0 <= first && first + from.count <= packed.size(), "first", "positions that are there");
+  py::gil_scoped_release release;
+  pack(layout, from, first, to, pool_executor(nullptr, nullptr));
+}
+
+py::tuple audit_arrays(const SearchedPiece& piece, const QueryArrays& queries, const py::array& kth) {
+  require(piece.packed(), "piece", "a packed one");
+  queries.require_fit(piece, piece.packed()->layout());
+  const Layout& layout = piece.packed()->layout().view();
+  const auto distances = checked<float>(kth, "distances", {queries.vectors.shape(0)});
+  const int64_t count = distances.shape(0), rows = piece.rows();
+  py::array_t<uint8_t> stages({count, rows});
+  uint8_t* stage_data = stages.mutable_data();
+  const float* distance_data = distances.data();
+  const Piece view = piece.view();
+  const Queries asked = queries.view();
+  double dims;
+  {
+    py::gil_scoped_release release;
+    dims = audit(view, static_cast<int>(piece.dim()), layout, asked, count, rows, distance_data, stage_data,
+                 pool_executor(nullptr, nullptr));
+  }
+  return py::make_tuple(stages, dims);
+}
+
+}  // namespace
+
+void bind_search(py::module_& m) {
+  m.attr("packed_version") = kPackedVersion;
+  m.attr("block") = kBlock;
+  m.attr("bound_terms") = static_cast<int>(kBoundTerms);
+  m.attr("row_parts") = kRowParts;
+  m.attr("row_terms") = kRowTerms;
+  py::class_<LayoutArrays>(m, "Layout")
+      .def(py::init<int, int, const std::optional<py::array>&>(), py::arg("block_dims"), py::arg("row_dims"),
+           py::arg("steps") = std::nullopt)
+      .def_property_readonly("block_shape", &LayoutArrays::shape)
+      .def_property_readonly("padded_row_dims",
+                             [](const LayoutArrays& layout) { return layout.view().padded_row_dims(); });
+  py::class_<Packed, std::shared_ptr<Packed>>(m, "Packed")
+      .def(py::init<const LayoutArrays&, const py::array&, const py::array&, const py::array&,
+                    const std::optional<py::array>&, const std::optional<py::array>&,
+                    const std::optional<py::array>&>());
+  py::class_<SearchedPiece>(m, "Piece")
+      .def(py::init<const py::array&, const std::shared_ptr<Packed>&, int64_t>(), py::arg("vectors"), py::arg("packed"),
+           py::arg("first") = 0)
+      .def(py::init<const py::array&, const py::array&, int64_t>(), py::arg("vectors"), py::arg("order"),
+           py::arg("first") = 0);
+  py::class_<CoordinateArrays>(m, "Coordinates").def(py::init<const py::array&, const py::array&, double>());
+  py::class_<QueryArrays>(m, "Queries")
+      .def(py::init<const py::array&, const CoordinateArrays&, const py::array&, double>());
+  m.def("pack", &pack_arrays);
+  m.def("search", &search_arrays);
+  m.def("audit", &audit_arrays);
+}
+
+}  // namespace pyhue

@@ -1,0 +1,26 @@
+// What a search goes through: the vectors of a memory, in pieces.
+#pragma once
+
+#include <cstdint>
+
+#include "core/pack.h"
+
+namespace pyhue {
+
+// Some vectors of a memory, packed or not, in any order.
+struct Piece {
+  const void* vectors;  // float32 or bfloat16, row-major
+  bool bfloat16;
+  int64_t first;                  // what results call row 0 of `vectors`
+  int64_t n;                      // positions: vectors that may be found
+  const int64_t* order;           // (n,) row of the vector at each position
+  bool packed;                    // false: nothing is dropped unseen, every distance is computed
+  Filters filters;                // of n positions, where packed
+  const int64_t* cluster_starts;  // (clusters + 1,) position of each cluster's first vector; null: no clusters
+
+  int64_t blocks() const { return (n + kBlock - 1) / kBlock; }
+  // Vectors of a block; the last may have fewer.
+  int64_t lanes(int64_t block) const { return n - block * kBlock < kBlock ? n - block * kBlock : kBlock; }
+};
+
+}  // namespace pyhue

@@ -1,0 +1,253 @@
+// One pass of up to kPassQueries queries through a memory: made (begin), given pieces any number of times, and asked
+// for what it collected (end). Thresholds carry over from piece to piece, so the order of pieces decides the speed
+// only.
+//
+//     Collector  what is wanted of the vectors: the k nearest (k_best.h)
+//     Selection  which vectors may be found: all (selection.h)
+//
+// Both are parameters, so that another kind of search is another collector, and a filter another selection. Queries go
+// by their place in the tiles' order.
+#pragma once
+
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "core/bound.h"
+#include "core/neighbors.h"
+#include "core/screen.h"
+
+namespace pyhue {
+
+constexpr int64_t kPassQueries = 1008;  // bounds the scratch memory
+
+template <class Vector>
+auto& at(Vector& vector, int64_t i) {
+  return vector[static_cast<size_t>(i)];
+}
+
+template <class Collector, class Selection>
+class Pass {
+ public:
+  // Queries first .. first + count - 1. `queries` and `executor` must outlive it.
+  Pass(int dim, const Layout& layout, const Queries& queries, int64_t first, int64_t count, Collector collector,
+       Selection selection, const Executor& executor)
+      : dim_(dim),
+        layout_(layout),
+        queries_(queries),
+        collector_(std::move(collector)),
+        selection_(selection),
+        executor_(executor),
+        kernels_(kernels()),
+        tiles_(queries, first, count, layout_, kernels_, executor),
+        screen_(layout_, tiles_),
+        shared_(static_cast<size_t>(count)),
+        workers_(static_cast<size_t>(executor.workers)) {
+    const StandardArithmetic standard;
+    for (auto& distance : shared_) distance.store(collector_.limit(), std::memory_order_relaxed);
+    for (Worker& worker : workers_) {
+      worker.survivors.resize(static_cast<size_t>(Screen::most(kernels_)));
+      worker.bounds = tiles_.bounds();
+      worker.distances.assign(static_cast<size_t>(count), kUnlimited);
+    }
+  }
+
+  // Goes through some pieces. Returns false when interrupted: then the pass is not to be used any more.
+  bool search(std::span<const Piece> pieces) {
+    if (!tiles_.complete()) return false;
+    begin(pieces);
+    return visit_clusters(pieces) && visit_all(pieces);
+  }
+
+  const Collector& collected() const { return collector_; }
+  // The query at each place.
+  const std::vector<int64_t>& order() const { return tiles_.order(); }
+
+ private:
+  static constexpr float kUnlimited = std::numeric_limits<float>::infinity();
+  static constexpr int64_t kChunkBytes = 384 * 1024;  // of packed memory: stays in the second-level cache
+  static constexpr int64_t kItemsPerWorker = 8;       // enough work items that nobody waits long at the end
+
+  struct Worker {
+    std::vector<Survivor> survivors;
+    std::vector<QueryBound> bounds;
+    std::vector<float> distances;  // what bounds[place].threshold stands for
+  };
+
+  // Blocks of one piece that are gone through together.
+  struct Chunk {
+    const Piece* piece;
+    int64_t begin, end;
+    int64_t offset;  // of the piece's blocks among those of all pieces
+  };
+
+  void begin(std::span<const Piece> pieces) {
+    blocks_ = 0;
+    bool clusters = false;
+    for (const Piece& piece : pieces) {
+      blocks_ += piece.blocks();
+      clusters = clusters || piece.cluster_starts;
+    }
+    visited_.assign(clusters && queries_.clusters_per_query > 0 ? static_cast<size_t>(tiles_.size()) : 0, {});
+  }
+
+  // Each tile against the clusters nearest to its queries.
+  bool visit_clusters(std::span<const Piece> pieces) {
+    return for_each_chunk(executor_, static_cast<int64_t>(visited_.size()), [&](int64_t t, int w) {
+      std::vector<char>& visited = at(visited_, t);
+      visited.resize(static_cast<size_t>(blocks_));
+      tighten(at(workers_, w), tiles_[t]);
+      int64_t offset = 0;
+      for (const Piece& piece : pieces) {
+        if (piece.cluster_starts) visit_nearest(w, t, piece, visited.data() + offset);
+        offset += piece.blocks();
+      }
+      publish(at(workers_, w), tiles_[t]);
+    });
+  }
+
+  void visit_nearest(int w, int64_t t, const Piece& piece, char* visited) {
+    for (int rank = 0; rank < queries_.clusters_per_query; ++rank) {
+      for (int64_t place = tiles_[t].start; place < tiles_[t].start + tiles_[t].size; ++place) {
+        const int32_t cluster = queries_.clusters[at(tiles_.order(), place) * queries_.clusters_per_query + rank];
+        const int64_t begin = piece.cluster_starts[cluster], end = piece.cluster_starts[cluster + 1];
+        for (int64_t block = begin / kBlock; block * kBlock < end; ++block) {
+          if (visited[block]) continue;
+          visited[block] = 1;
+          visit(w, tiles_[t], piece, block);
+        }
+      }
+    }
+  }
+
+  bool visit_all(std::span<const Piece> pieces) {
+    const int64_t wanted = executor_.workers * kItemsPerWorker;
+    const std::vector<Chunk> chunks = chunks_of(pieces, wanted);
+    // With many tiles and a small memory the queries are shared out instead: each then has one worker, whose
+    // threshold falls twice as fast.
+    const int64_t count = std::max<int64_t>(1, static_cast<int64_t>(chunks.size()));
+    const int64_t groups = std::clamp<int64_t>((wanted + count - 1) / count, 1, std::max<int64_t>(1, tiles_.size()));
+    return for_each_chunk(executor_, static_cast<int64_t>(chunks.size()) * groups, [&](int64_t item, int w) {
+      Worker& worker = at(workers_, w);
+      const Chunk& chunk = at(chunks, item / groups);
+      const int64_t group = item % groups;
+      for (int64_t t = tiles_.size() * group / groups; t < tiles_.size() * (group + 1) / groups; ++t) {
+        tighten(worker, tiles_[t]);
+        const char* visited = visited_.empty() ? nullptr : at(visited_, t).data() + chunk.offset;
+        for (int64_t block = chunk.begin; block < chunk.end; ++block) {
+          if (!visited || !visited[block]) visit(w, tiles_[t], *chunk.piece, block);
+        }
+        publish(worker, tiles_[t]);
+      }
+    });
+  }
+
+  std::vector<Chunk> chunks_of(std::span<const Piece> pieces, int64_t wanted) const {
+    std::vector<Chunk> chunks;
+    int64_t offset = 0;
+    for (const Piece& piece : pieces) {
+      const int64_t bytes = piece.packed ? screen_.block_bytes() : kBlock * dim_ * (piece.bfloat16 ? 2 : 4);
+      const int64_t fitting = std::max<int64_t>(1, kChunkBytes / bytes), blocks = piece.blocks();
+      const int64_t size =
+          tiles_.size() >= wanted ? std::min(blocks, fitting) : std::clamp<int64_t>(blocks_ / wanted, 1, fitting);
+      for (int64_t begin = 0; begin < blocks; begin += size) {
+        chunks.push_back({&piece, begin, std::min(blocks, begin + size), offset});
+      }
+      offset += blocks;
+    }
+    return chunks;
+  }
+
+  void visit(int w, const Tile& tile, const Piece& piece, int64_t block) {
+    const int64_t* order = piece.order + block * kBlock;
+    if (!piece.packed) return visit_unpacked(w, tile, piece, order, piece.lanes(block));
+    Worker& worker = at(workers_, w);
+    Survivor* survivors = worker.survivors.data();
+    const int found = screen_.blocks(piece, block, tile, worker.bounds.data(), survivors);
+    if (found == 0) return;
+    const int kept = screen_.rows(piece, block, tile, worker.bounds.data(), survivors, found);
+    if (at(worker.distances, tile.start) == kUnlimited) best_first(survivors, kept, tile.size);
+    for (int i = 0; i < kept; ++i) prefetch(piece, order[survivors[i].lane]);
+    for (int i = 0; i < kept; ++i) {
+      const int64_t place = tile.start + survivors[i].query;
+      // The refines before may have raised the threshold.
+      if (!(survivors[i].bound < at(worker.bounds, place).threshold)) {
+        refine(w, place, piece, order[survivors[i].lane]);
+      }
+    }
+  }
+
+  void visit_unpacked(int w, const Tile& tile, const Piece& piece, const int64_t* order, int64_t lanes) {
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      for (int64_t place = tile.start; place < tile.start + tile.size; ++place) refine(w, place, piece, order[lane]);
+    }
+  }
+
+  // While every vector survives for want of a threshold: the likeliest neighbours come first, and the threshold
+  // that they give excludes most of the others.
+  void best_first(Survivor* survivors, int count, int queries) const {
+    const int64_t likely = std::min<int64_t>(count, collector_.enough() * queries);
+    const auto rank = [](const Survivor& survivor) { return std::isnan(survivor.bound) ? kUnlimited : survivor.bound; };
+    std::nth_element(survivors, survivors + likely, survivors + count,
+                     [&](const Survivor& a, const Survivor& b) { return rank(a) > rank(b); });
+  }
+
+  const char* vector(const Piece& piece, int64_t row) const {
+    return static_cast<const char*>(piece.vectors) + row * dim_ * (piece.bfloat16 ? 2 : 4);
+  }
+
+  void prefetch(const Piece& piece, int64_t row) const {
+    for (int byte = 0; byte < std::min(512, dim_ * 2); byte += 64) __builtin_prefetch(vector(piece, row) + byte);
+  }
+
+  void refine(int w, int64_t place, const Piece& piece, int64_t row) {
+    const int64_t query = at(tiles_.order(), place), index = piece.first + row;
+    if (!selection_(query, index)) return;
+    const SquaredDistance distance_to = piece.bfloat16 ? kernels_.squared_distance_bfloat16 : kernels_.squared_distance;
+    const float distance = distance_to(queries_.vectors + query * dim_, vector(piece, row), dim_);
+    lower(at(workers_, w), place, collector_.offer(w, place, {distance, index}));
+  }
+
+  // Tells the other workers the thresholds that this one reached.
+  void publish(const Worker& worker, const Tile& tile) {
+    for (int64_t place = tile.start; place < tile.start + tile.size; ++place) {
+      const float distance = at(worker.distances, place);
+      std::atomic<float>& shared = at(shared_, place);
+      float known = shared.load(std::memory_order_relaxed);
+      while (distance < known && !shared.compare_exchange_weak(known, distance, std::memory_order_relaxed)) {
+      }
+    }
+  }
+
+  // Takes over the thresholds that other workers reached.
+  void tighten(Worker& worker, const Tile& tile) {
+    for (int64_t place = tile.start; place < tile.start + tile.size; ++place) {
+      lower(worker, place, at(shared_, place).load(std::memory_order_relaxed));
+    }
+  }
+
+  void lower(Worker& worker, int64_t place, float distance) {
+    if (!(distance < at(worker.distances, place))) return;
+    at(worker.distances, place) = distance;
+    const double squared_norm = queries_.coordinates.squared_norms[at(tiles_.order(), place)];
+    at(worker.bounds, place).threshold = screening_threshold(squared_norm, distance, dim_);
+  }
+
+  int dim_;
+  Layout layout_;
+  const Queries& queries_;
+  Collector collector_;
+  Selection selection_;
+  const Executor& executor_;
+  const Kernels& kernels_;
+  Tiles tiles_;
+  Screen screen_;
+  int64_t blocks_ = 0;                      // of the pieces of a call
+  std::vector<std::atomic<float>> shared_;  // each query's limit so far, the best of all workers
+  std::vector<Worker> workers_;
+  std::vector<std::vector<char>> visited_;  // of each tile: the blocks seen with its clusters
+};
+
+}  // namespace pyhue

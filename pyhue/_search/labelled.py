@@ -1,0 +1,68 @@
+"""Stored vectors, and of which image, place and class each of them is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyhue._search.stored import Stored
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Labelled(Stored):
+    """A memory's vectors and their labels at one moment."""
+
+    labels: NDArray[np.int64]  #: (n,)
+    images: NDArray[np.int64]  #: (n,)
+    pixels: NDArray[np.int64]  #: (n,)
+    classes: NDArray[np.int64]  #: labels that occur, ascending
+    class_counts: NDArray[np.int64]  #: findable vectors of each class
+    num_images: int
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """Images."""
+        return self.images
+
+    def columns(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Places in `classes` of the vectors in these rows; -1 for -1."""
+        labels = self.labels[indices]
+        counted = len(self.classes) == 0 or (
+            self.classes[0] == 0 and self.classes[-1] == len(self.classes) - 1
+        )
+        return np.where(indices >= 0, labels if counted else np.searchsorted(self.classes, labels), -1)
+
+
+def labelled(
+    stored: Stored, columns: Sequence[NDArray[np.int64]], num_images: int, before: Labelled | None = None
+) -> Labelled:
+    """Vectors with their labels, images and pixels; of the first, which are `before`, classes are counted."""
+    labels, images, pixels = map(_read_only, columns)
+    begin, seen = (len(before), len(before.hidden)) if before else (0, 0)
+    classes, counts = np.unique(labels[begin:], return_counts=True)
+    counts -= np.bincount(np.searchsorted(classes, labels[stored.hidden[seen:]]), minlength=len(classes))
+    if before:
+        added, added_counts = classes, counts
+        classes = np.union1d(before.classes, added)
+        counts = np.zeros(len(classes), np.int64)
+        counts[np.searchsorted(classes, before.classes)] = before.class_counts
+        counts[np.searchsorted(classes, added)] += added_counts
+    return Labelled(
+        stored.array,
+        stored.hidden,
+        labels=labels,
+        images=images,
+        pixels=pixels,
+        classes=_read_only(classes),
+        class_counts=_read_only(counts),
+        num_images=num_images,
+    )
+
+
+def _read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
+    view = array.view()
+    view.flags.writeable = False
+    return view

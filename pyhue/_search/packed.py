@@ -1,0 +1,89 @@
+"""Rows of a memory as the filters read them: arrays, checked where they enter C++."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pyhue import _core
+from pyhue._search.plan import FloatArray, Plan
+from pyhue._search.stored import Stored
+
+_ROWS = 2048  # vectors packed at once
+_ALIGNMENT = 64  # bytes: a register, and a line of the caches
+
+
+class PackedPiece:
+    """Rows begin .. end - 1 of a memory, those that can be found, packed; never changed.
+
+    Attributes:
+        layout: block_dims, row_dims and steps of the plan.
+        arrays: order, blocks, bounds, rows, row_bounds and cluster_starts, as `csrc/core/pack.h` and
+            `memory.h` have them; None where there are no rows or clusters.
+        core: the same for `_core.search`.
+
+    Raises:
+        ValueError: an array does not have the shape and dtype that the layout asks for.
+    """
+
+    def __init__(self, begin: int, end: int, layout: tuple[Any, ...], arrays: tuple[Any, ...]):
+        self.begin, self.end, self.layout, self.arrays = begin, end, layout, arrays
+        self.core = _core.Packed(_core.Layout(*layout), *arrays)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PackedPiece, (self.begin, self.end, self.layout, self.arrays)
+
+    def __len__(self) -> int:
+        """How many rows it covers."""
+        return self.end - self.begin
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(int(part.nbytes) for part in self.arrays if part is not None)
+
+    @property
+    def clustered(self) -> bool:
+        """Whether its rows are in the order of clusters."""
+        return self.arrays[-1] is not None
+
+
+def packed(
+    stored: Stored,
+    plan: Plan,
+    orthogonality_error: float,
+    rows: range,
+    order: NDArray[np.int64],
+    starts: NDArray[np.int64] | None = None,
+) -> PackedPiece:
+    """Packs the vectors `order`, those of `rows` that can be found; `starts`: of their clusters."""
+    n, layout = len(order), _core.Layout(*plan.layout)
+    count = -(-n // _core.block)
+    blocks = _aligned((count, *layout.block_shape), np.uint16 if plan.steps is None else np.uint8)
+    bounds = _aligned((count, _core.bound_terms, _core.block), np.float32)
+    blocks[-1:] = bounds[-1:] = 0  # where the last block has no vectors
+    second: tuple[Any, ...] = (None, None)
+    if plan.row_dims:
+        shape = (n, _core.row_parts, _core.row_terms)
+        second = _aligned((n, layout.padded_row_dims), np.uint16), _aligned(shape, np.float32)
+    arrays = (order, blocks, bounds, *second, starts)
+    piece = PackedPiece(rows.start, rows.stop, plan.layout, arrays)
+    for start in range(0, n, _ROWS):
+        vectors = stored.rows(order[start : start + _ROWS])
+        values, squared_norms = plan.coordinates(vectors, _blas)
+        _core.pack(piece.core, _core.Coordinates(values, squared_norms, orthogonality_error), start)
+    return piece
+
+
+def _aligned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """An array, not initialised, that begins where loads of whole registers split no line."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    room = np.empty(size + _ALIGNMENT, np.uint8)
+    skip = -room.ctypes.data % _ALIGNMENT
+    return room[skip : skip + size].view(dtype).reshape(shape)
+
+
+def _blas(vectors: FloatArray, rows: FloatArray) -> FloatArray:
+    return vectors @ rows.T

@@ -1,0 +1,189 @@
+"""What enters C++ is checked there: a wrong array is a ValueError that names it, never a wild read."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from pyhue import _core
+from pyhue._search.index import Index
+from pyhue._search.packed import PackedPiece
+from pyhue._search.plan import Plan
+from pyhue._search.stored import Stored
+
+N, DIM, BLOCK_DIMS, ROW_DIMS, QUERIES, CLUSTERS = 130, 50, 9, 41, 5, 3
+ARRAYS = ("order", "blocks", "bounds", "rows", "row_bounds", "cluster_starts")
+
+
+def _piece():
+    vectors = np.random.default_rng(0).random((N, DIM), np.float32)
+    plan = Plan("principal", np.zeros(DIM), np.eye(DIM), BLOCK_DIMS, ROW_DIMS)
+    piece = Index(Stored(vectors), plan)._pieces[0]
+    starts = np.array([0, 64, 64, N])
+    return vectors, PackedPiece(0, N, piece.layout, (*piece.arrays[:-1], starts))
+
+
+def _misaligned(array):
+    room = np.empty(array.nbytes + 1, np.uint8)[1:]
+    room[:] = array.view(np.uint8).reshape(-1)
+    return room.view(array.dtype).reshape(array.shape)
+
+
+#: What may be wrong with an array: of its bytes only, so that each holds for every array.
+WRONG = {
+    "shorter": lambda a: a[:-1],
+    "longer": lambda a: np.concatenate((a, a[-1:])),
+    "another dtype": lambda a: a.astype(np.float64 if a.dtype == np.float32 else np.int16),
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "another rank": lambda a: a[None],
+    "not contiguous": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "not aligned": _misaligned,
+    "one value": lambda a: a.reshape(-1)[:1],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    # A last cluster without vectors is right.
+    [pair for pair in itertools.product(ARRAYS, WRONG) if pair != ("cluster_starts", "longer")],
+)
+def test_packed_arrays(name, wrong):
+    _, piece = _piece()
+    arrays = list(piece.arrays)
+    arrays[ARRAYS.index(name)] = WRONG[wrong](arrays[ARRAYS.index(name)])
+    # Whether there are as many rows as the others say, those others tell.
+    names = "(order|blocks|rows|cluster_starts)" if name == "order" else name
+    with pytest.raises(ValueError, match=f"^{names}: expected"):
+        _core.Packed(_core.Layout(*piece.layout), *arrays)
+
+
+def test_every_packed_array_is_checked():
+    assert len(_piece()[1].arrays) == len(ARRAYS)
+
+
+@pytest.mark.parametrize("layout", [(BLOCK_DIMS + 2, ROW_DIMS), (BLOCK_DIMS, ROW_DIMS + 32), (BLOCK_DIMS, 0)])
+def test_another_layout(layout):
+    _, piece = _piece()
+    with pytest.raises(ValueError, match=r"^(blocks|rows)"):
+        _core.Packed(_core.Layout(*layout), *piece.arrays)
+
+
+@pytest.mark.parametrize("layout", [(0, 0), (-2, 0), (4097, 0), (4, -1), (4, 5000)])
+def test_impossible_layouts(layout):
+    with pytest.raises(ValueError, match=r"^(block_dims|row_dims)"):
+        _core.Layout(*layout)
+
+
+@pytest.mark.parametrize("starts", [[], [1, N], [0, N - 1], [0, 70, 60, N], [0, 2 * N, N]])
+def test_clusters_that_are_none(starts):
+    _, piece = _piece()
+    with pytest.raises(ValueError, match=r"^cluster_starts"):
+        _core.Packed(_core.Layout(*piece.layout), *piece.arrays[:-1], np.array(starts, np.int64))
+
+
+@pytest.mark.parametrize("row", [-1, N, 2**62])
+@pytest.mark.parametrize("packed", [True, False])
+def test_rows_that_are_not_there(row, packed):
+    vectors, piece = _piece()
+    order = np.arange(N)
+    order[7] = row
+
+    def make():
+        made = _core.Packed(_core.Layout(*piece.layout), order, *piece.arrays[1:]) if packed else order
+        return _core.Piece(vectors, made)
+
+    with pytest.raises(ValueError, match=r"^order"):
+        make()
+
+
+@pytest.mark.parametrize("wrong", sorted(set(WRONG) - {"shorter", "longer"}))
+def test_vectors(wrong):
+    vectors, piece = _piece()
+    with pytest.raises(ValueError, match=r"^vectors"):
+        _core.Piece(WRONG[wrong](vectors), piece.core)
+
+
+QUERY_ARRAYS = ("vectors", "values", "squared_norms", "clusters")
+
+
+def _queries(changed=None, change=None, dims=BLOCK_DIMS + ROW_DIMS, dim=DIM, clusters=CLUSTERS):
+    rng = np.random.default_rng(1)
+    arrays = {
+        "vectors": rng.random((QUERIES, dim), np.float32),
+        "values": rng.random((QUERIES, dims)),
+        "squared_norms": rng.random(QUERIES),
+        "clusters": rng.integers(0, clusters, (QUERIES, 2)).astype(np.int32),
+    }
+    if changed:
+        arrays[changed] = change(arrays[changed])
+    coordinates = _core.Coordinates(arrays["values"], arrays["squared_norms"], 0.0)
+    return _core.Queries(arrays["vectors"], coordinates, arrays["clusters"], 0.0)
+
+
+def _search(queries, k=2):
+    vectors, piece = _piece()
+    return _core.search([_core.Piece(vectors, piece.core)], _core.Layout(*piece.layout), queries, k)
+
+
+def test_the_right_arrays_pass():
+    distances, indices = _search(_queries())
+    assert distances.shape == indices.shape == (QUERIES, 2)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("name", QUERY_ARRAYS)
+def test_query_arrays(name, wrong):
+    with pytest.raises(ValueError, match=r"^(vectors|values|squared_norms|clusters): expected"):
+        _queries(name, WRONG[wrong])
+
+
+def test_queries_of_another_memory():
+    with pytest.raises(ValueError, match=r"^values"):
+        _search(_queries(dims=DIM - 1))
+    with pytest.raises(ValueError, match=r"^vectors"):
+        _search(_queries(dim=DIM + 1))
+    for change in (lambda c: c + CLUSTERS, lambda c: c - CLUSTERS):
+        with pytest.raises(ValueError, match=r"^clusters"):
+            _search(_queries("clusters", change))
+    with pytest.raises(ValueError, match=r"^k"):
+        _search(_queries(), 0)
+
+
+def test_pieces_of_different_layouts():
+    vectors, piece = _piece()
+    other = Index(Stored(vectors), Plan("plain", np.zeros(DIM), None, DIM))._pieces[0]
+    pieces = [_core.Piece(vectors, piece.core), _core.Piece(vectors, other.core)]
+    with pytest.raises(ValueError, match=r"^pieces"):
+        _core.search(pieces, _core.Layout(*piece.layout), _queries(), 1)
+
+
+def test_packing_beyond_the_end_or_into_what_is_read_only():
+    _, piece = _piece()
+    coordinates = _core.Coordinates(np.zeros((3, DIM)), np.zeros(3), 0.0)
+    for first in (-1, N - 2, 2**62):
+        with pytest.raises(ValueError, match=r"^first"):
+            _core.pack(piece.core, coordinates, first)
+    with pytest.raises(ValueError, match=r"^values"):
+        _core.pack(piece.core, _core.Coordinates(np.zeros((3, DIM - 1)), np.zeros(3), 0.0), 0)
+    for array in piece.arrays[1:]:
+        array.flags.writeable = False
+    with pytest.raises(ValueError, match=r"^packed"):
+        _core.pack(piece.core, coordinates, 0)
+
+
+def test_distances_of_an_audit():
+    vectors, piece = _piece()
+    with pytest.raises(ValueError, match=r"^distances"):
+        _core.audit(_core.Piece(vectors, piece.core), _queries(), np.zeros(QUERIES + 1, np.float32))
+
+
+def test_read_only_arrays_are_searched():
+    """As they come from joblib, from a mapped file, or out of a pickle's buffers."""
+    vectors, piece = _piece()
+    expected = _search(_queries())
+    for array in (vectors, *piece.arrays):
+        array.flags.writeable = False
+    packed = _core.Packed(_core.Layout(*piece.layout), *piece.arrays)
+    found = _core.search([_core.Piece(vectors, packed)], _core.Layout(*piece.layout), _queries(), 2)
+    for result, wanted in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(result, wanted)
