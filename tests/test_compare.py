@@ -28,8 +28,10 @@ def write_run(folder, accuracies, config=None, **changes):
         place = folder / f"seed-{seed}" / f"fold-{fold}"
         place.mkdir(parents=True)
         own = {"seed": seed, "fold": fold, "accuracy": accuracy, "fingerprint": f"{seed}-{fold}"} | changes
-        (place / "result.json").write_text(RESULT._replace(**own).to_json())
-        write_csv(place / "metrics.csv", Epoch._fields, [Epoch(1, 1e-3, 1.0, 0.5, None, None)])
+        result = RESULT._replace(**own)
+        (place / "result.json").write_text(result.to_json())
+        epochs = [Epoch(number + 1, 1e-3, 1.0, 0.5, None, None) for number in range(result.epochs)]
+        write_csv(place / "metrics.csv", Epoch._fields, epochs)
     return folder
 
 

@@ -188,7 +188,7 @@ def plot_votes(images: Sequence[NDArray[Any]], shares: NDArray[np.float64], titl
             panel.set_xticks([])
             panel.set_yticks([])
         axes[0, column].imshow(image, cmap="gray")
-        axes[0, column].set_title(title, fontsize=9)
+        axes[0, column].set_title(for_plot(title), fontsize=9)
         axes[1, column].imshow(image if image.ndim == 2 else image.mean(axis=2), cmap="gray")
         heat = axes[1, column].imshow(
             share, cmap="inferno", vmin=0, vmax=np.nanmax(relative, initial=1), alpha=0.65,
