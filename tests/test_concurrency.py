@@ -402,6 +402,32 @@ def test_adding_while_others_search(kind, monkeypatch):
     _add_while_others_search(kind(24, normalize=False), optimizing=3)
 
 
+@pytest.mark.parametrize("kind", [pyhue.VectorMemory, pyhue.PixelMemory])
+def test_several_writers(kind):
+    """Nothing is lost, and vectors, rows and labels stay together."""
+    memory = kind(4096, normalize=False)  # so that copying takes a while, without the GIL
+    rows = {}
+
+    def write(number):
+        for i in range(25):
+            vectors = np.full((9, 4096), 100 * number + i, np.float32)
+            if kind is pyhue.VectorMemory:
+                rows[number, i] = memory.add(vectors)
+            else:
+                memory.add(vectors[:, None], np.full(9, 100 * number + i))
+
+    _in_threads([lambda number=number: write(number) for number in range(4)])
+    assert len(memory) == 4 * 25 * 9
+    values = memory.vectors[:, 0]
+    assert (memory.vectors == values[:, None]).all()
+    for (number, i), some in rows.items():
+        assert (values[some] == 100 * number + i).all()
+    if kind is pyhue.PixelMemory:
+        np.testing.assert_array_equal(memory.labels, values)
+        np.testing.assert_array_equal(memory.images, np.arange(900))
+        assert memory.class_counts.tolist() == [9] * 100
+
+
 def test_adding_while_others_search_on_a_gpu(gpu):
     _add_while_others_search(moved(pyhue.VectorMemory(24, normalize=False), gpu), optimizing=0)
 

@@ -154,6 +154,19 @@ def test_k_and_eps_are_looked_at_before_anything_is_copied(memories):
     assert memory.explain() == {}
 
 
+def test_rows_of_a_moment_that_is_past(memories):
+    """Another thread may have gone on since: what the GPU holds is never cut back."""
+    memory = memories[1]
+    before = memory._newest()
+    memory.add(torch.rand(5, 9, 40), torch.arange(5))
+    memory.search(torch.rand(3, 40))
+    rows = torch.tensor([0, 200, 269])
+    pieces, places = memory._memory._on_gpu.pieces(before, rows)
+    found = torch.cat(pieces)[places.to(pieces[0].device)].float().cpu()
+    np.testing.assert_array_equal(found, memory.vectors[rows])
+    assert memory.explain()["vectors"] == 315
+
+
 def test_optimize_and_explain_say_what_they_describe(memories, gpu):
     memory = memories[1]
     with pytest.raises(RuntimeError, match=f"memory: optimize packs .* searched on {memory.device}"):

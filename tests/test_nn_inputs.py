@@ -108,6 +108,9 @@ def test_every_tensor_of_every_function_is_here():
         parameters = inspect.signature(function).parameters.values()
         tensors = {p.name for p in parameters if p.annotation in (Tensor, Tensor | None)}
         mine = [case for case in CASES.values() if case.function is function]
+        if function is functional.pixel_density:  # its only tensor has a file of its own: test_nn_density.py
+            assert tensors == {"activations"}
+            continue
         assert not tensors or mine, f"{name} takes tensors and has no case"
         for case in mine:
             said = {*case.differentiable, *case.refused} | {"target"}  # classes are integers

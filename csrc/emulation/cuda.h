@@ -207,11 +207,12 @@ inline void multiply_matrices(float (&d)[4], const uint32_t (&a)[4], uint32_t b0
   std::copy_n(multiply.d, 4, d);
 }
 
+inline std::mutex one_at_a_time;  // of all kernels: they share the fibers and the dynamic memory
+
 // kernel<<<grid, block, dynamic_bytes, stream>>>(arguments...).
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_bytes, cudaStream_t,
             const Arguments&... arguments) {
-  static std::mutex one_at_a_time;
   const std::lock_guard<std::mutex> guard(one_at_a_time);
   struct Call {
     void (*kernel)(Parameters...);

@@ -125,11 +125,11 @@ class DeviceSearch:
         return rows
 
     def _ready_index(self, stored: Stored) -> DeviceIndex:
-        """The index, holding every findable vector."""
+        """The index, holding every findable vector, and maybe some that came later."""
         index = self._index
         if index is None:
             index = DeviceIndex(stored.dim, self.device, self.ops, self._max_bytes)
-        if len(index) != len(stored):
+        if len(index) < len(stored):
             require_no_capture(self.device)
             self._index = None  # what fails half-way is begun anew
             index.update(stored)

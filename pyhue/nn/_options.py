@@ -29,7 +29,8 @@ def finite_number(name: str, value: Any, least: float = -math.inf) -> None:
     bound = "" if least == -math.inf else f" of at least {least}"
     if not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number{bound}, got {value!r}")
-    if not (float(value) >= least and math.isfinite(value)):
+    number: Any = value  # compared, not asked by math.isfinite, which torch.compile cannot trace
+    if not (number >= least and -math.inf < number < math.inf):
         raise ValueError(f"{name}: expected a finite number{bound}, got {value}")
 
 
