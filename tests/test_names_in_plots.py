@@ -28,7 +28,8 @@ from pyhue.training.compare_rows import row_of
 from pyhue.training.report_plot import curves_png
 
 NAMES = [
-    "$a$ or $b$", "$\\frac$", "$$", "$5", "a$b$c$", "\\$x$", "\\", "a_b^{c", "%#&", "日本", "b\udce9e", "a\nb", "\x1b[0m", "",
+    "$a$ or $b$", "$\\frac$", "$$", "$5",
+    "a$b$c$", "\\$x$", "\\", "a_b^{c", "%#&", "日本", "b\udce9e", "a\nb", "\x1b[0m", "",
 ]  # fmt: skip
 MAPS = np.random.default_rng(0).random((2 * len(NAMES), 4, 3, 3), np.float32)
 LABELS = np.repeat(np.arange(len(NAMES)), 2)
