@@ -9,6 +9,10 @@ block: int
 bound_terms: int
 row_parts: int
 row_terms: int
+cuda_slab: int
+cuda_terms: int
+reductions: dict[str, int]
+hue_outputs: tuple[int, int, int]
 
 def isa() -> str: ...
 def available_isas() -> list[str]: ...

@@ -8,7 +8,7 @@ import pytest
 from gpu import moved
 
 import pyhue
-from pyhue._cuda.pieces import Place, packed_bytes, places, stream_vectors
+from pyhue._cuda.pieces import Place, pack, packed_bytes, places, stream_vectors
 from pyhue._cuda.stream import wait_for
 
 torch = pytest.importorskip("torch")
@@ -177,3 +177,17 @@ def test_streamed_pieces_on_several_streams(monkeypatch):
         memory.add(activations[:added], torch.zeros(added, dtype=torch.int64))
         with pytest.raises(RuntimeError, match=message), torch.cuda.graph(torch.cuda.CUDAGraph()):
             memory.search(queries)
+
+
+def test_packed_arrays_of_others_are_refused(gpu):
+    """Blocks and terms are checked where they enter C++."""
+    vectors = torch.zeros(130, 70, device=gpu.device)
+    center = torch.zeros(70, dtype=torch.float64, device=gpu.device)
+    blocks, terms = pack(vectors, center, gpu.ops)
+    for wrong in ((blocks[:-1], terms), (blocks, terms[:-1]), (blocks[:, :1], terms), (blocks, terms[:, :2])):
+        with pytest.raises(RuntimeError, match="expected those of the vectors"):
+            gpu.ops.pack_vectors(vectors, center, *(part.contiguous() for part in wrong))
+    with pytest.raises(RuntimeError, match="blocks"):
+        gpu.ops.pack_vectors(vectors, center, blocks.float(), terms)
+    with pytest.raises(RuntimeError, match="terms"):
+        gpu.ops.pack_vectors(vectors, center, blocks, terms.double())

@@ -4,10 +4,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <map>
+#include <string>
+
 #include "bindings/interruption.h"
 #include "bindings/python_search.h"
 #include "bindings/thread_pool.h"
 #include "core/density.h"
+#include "core/hue_cross_entropy.h"
 #include "core/isa.h"
 #include "core/project.h"
 #include "core/rows.h"
@@ -79,6 +83,10 @@ extern "C" __attribute__((visibility("default"))) int pyhue_num_threads() { retu
 
 PYBIND11_MODULE(_core, m) {
   set_isa_from_environment();
+  m.attr("reductions") = std::map<std::string, int>{{"none", static_cast<int>(Reduction::kNone)},
+                                                    {"mean", static_cast<int>(Reduction::kMean)},
+                                                    {"sum", static_cast<int>(Reduction::kSum)}};
+  m.attr("hue_outputs") = py::make_tuple(+kGradients, +kLabelGradient, +kTargetGradient);
   m.def("isa", &isa);
   m.def("available_isas", &available_isas);
   m.def("set_isa", &set_isa);

@@ -13,6 +13,8 @@
 #include "bindings/interruption.h"
 #include "core/audit.h"
 #include "core/search.h"
+#include "cuda/packed.h"
+#include "cuda/search.h"
 
 namespace py = pybind11;
 
@@ -264,6 +266,8 @@ void bind_search(py::module_& m) {
   m.attr("bound_terms") = static_cast<int>(kBoundTerms);
   m.attr("row_parts") = kRowParts;
   m.attr("row_terms") = kRowTerms;
+  m.attr("cuda_slab") = cuda::kSlab;
+  m.attr("cuda_terms") = static_cast<int>(cuda::kPackedTerms);
   py::class_<LayoutArrays>(m, "Layout")
       .def(py::init<int, int, const std::optional<py::array>&>(), py::arg("block_dims"), py::arg("row_dims"),
            py::arg("steps") = std::nullopt)

@@ -1,6 +1,7 @@
 // The operators of a memory on the GPU. Tensors come checked and contiguous from Python, on one device; only the
 // vectors of a piece may also lie in page-locked memory of the host.
 #include <tuple>
+#include <vector>
 
 #include "bindings/torch_cuda.h"
 #include "cuda/packed.h"
@@ -33,9 +34,26 @@ Search search_of(const Tensor& queries, const Tensor& center, int64_t k, const T
           scratch.mutable_data_ptr()};
 }
 
+// Whether blocks and terms are those of n vectors, or longer.
+void require_packed(int64_t n, int64_t dim, const Tensor& blocks, const Tensor& terms) {
+  const auto is = [&](const Tensor& tensor, ScalarType type, const std::vector<int64_t>& sizes) {
+    bool fits = tensor.scalar_type() == type && tensor.is_contiguous() &&
+                tensor.dim() == static_cast<int64_t>(sizes.size()) && tensor.size(0) >= sizes[0];
+    for (size_t axis = 1; fits && axis < sizes.size(); ++axis) {
+      fits = tensor.size(static_cast<int64_t>(axis)) == sizes[axis];
+    }
+    return fits;
+  };
+  const int64_t count = (n + kBlock - 1) / kBlock;
+  STD_TORCH_CHECK(is(blocks, ScalarType::BFloat16, {count, slabs_of(static_cast<int>(dim)), kBlock, kSlab}),
+                  "blocks: expected those of the vectors");
+  STD_TORCH_CHECK(is(terms, ScalarType::Float, {count, kPackedTerms, kBlock}), "terms: expected those of the vectors");
+}
+
 // vectors (n, dim) float32 or bfloat16, center (dim,) float64; writes blocks (ceil(n / kBlock), slabs, kBlock, kSlab)
 // bfloat16, terms (ceil(n / kBlock), kPackedTerms, kBlock) float32.
 void torch_pack_vectors(Tensor vectors, Tensor center, Tensor blocks, Tensor terms) {
+  require_packed(vectors.size(0), vectors.size(1), blocks, terms);
   const OnDevice device(vectors);
   pack(piece_of(vectors, 0), static_cast<int>(vectors.size(1)), values<double>(center),
        mutable_values<uint16_t>(blocks), mutable_values<float>(terms), device.stream());
@@ -56,6 +74,7 @@ Tensor torch_begin_search(Tensor queries, Tensor center, int64_t k) {
 // `first`: row of the memory of the first vector; `searched`: how many vectors the calls before had.
 void torch_search_piece(Tensor scratch, Tensor queries, Tensor center, int64_t k, Tensor vectors, int64_t first,
                         Tensor blocks, Tensor terms, int64_t searched) {
+  require_packed(vectors.size(0), vectors.size(1), blocks, terms);
   const OnDevice device(queries);
   Piece piece = piece_of(vectors, first);
   piece.blocks = values<uint16_t>(blocks);

@@ -20,9 +20,6 @@ constexpr const char* kHueCrossEntropyInPlaceSchema =
     "Tensor? row_weight, float hue_weight, float hue_scale, int ignore_index, float label_smoothing) "
     "-> (Tensor, Tensor)";
 
-// Bits of `outputs`: what follows the loss, in this order.
-enum Outputs : int64_t { kGradients = 1, kLabelGradient = 2, kTargetGradient = 4 };  // the first: of input and of hue
-
 inline ElementType element_type(ScalarType type) {
   switch (type) {
     case ScalarType::Float: return kFloat32;

@@ -16,6 +16,9 @@ namespace pyhue {
 
 enum class Reduction { kNone, kMean, kSum };
 
+// Bits: what an operator gives after the loss, in this order. The first: of input and of hue.
+enum Outputs : int64_t { kGradients = 1, kLabelGradient = 2, kTargetGradient = 4 };
+
 struct HueCrossEntropy {
   ElementType type;
   int64_t rows;

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from pyhue import _core
 from pyhue._search.stored import Stored
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_BLOCK, _SLAB = 64, 64  # vectors and dimensions of a packed tile
-_TERMS = 3  # float32, of a packed vector
+_BLOCK, _SLAB = _core.block, _core.cuda_slab  # vectors and dimensions of a packed tile
+_TERMS = _core.cuda_terms  # float32, of a packed vector
 _COPIED_BYTES = 64 << 20  # of vectors that are copied to be packed
 _STREAM_BYTES = 256 << 20  # of a piece that is copied for each search
 _STEP = 256  # such pieces have a multiple of so many vectors

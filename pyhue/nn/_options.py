@@ -4,12 +4,12 @@ import math
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
-REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
+from pyhue import _core
 
-# Bits of `outputs`: what the operator computes besides the loss, in this order.
-GRADIENTS = 1  # of input and of hue
-LABEL_GRADIENT = 2
-TARGET_GRADIENT = 4
+REDUCTIONS = _core.reductions
+# Bits of `outputs`: what the operator computes besides the loss, in this order: gradients of input and of hue,
+# of the labels, of probabilities.
+GRADIENTS, LABEL_GRADIENT, TARGET_GRADIENT = _core.hue_outputs
 
 
 class Options(NamedTuple):
