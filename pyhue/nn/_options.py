@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from pyhue import _core
 
 REDUCTIONS = _core.reductions
-# Bits of `outputs`: what the operator computes besides the loss, in this order: gradients of input and hue, of
-# the labels, of probabilities.
+# Bits of `outputs`: what the operator gives after the loss, in this order: gradients of input and hue, of
+# labels, of probabilities.
 GRADIENTS, LABEL_GRADIENT, TARGET_GRADIENT = _core.hue_outputs
 
 
