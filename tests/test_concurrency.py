@@ -15,6 +15,7 @@ from gpu import moved
 from reference import assert_exact, assert_same, exact_search, memory_of
 
 import pyhue
+from pyhue._cuda import search as device_search
 from pyhue._search import host
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -463,6 +464,32 @@ def test_votes_while_classes_are_added_on_a_gpu(gpu):
     _vote_while_classes_are_added(moved(pyhue.PixelMemory(64), gpu))
 
 
+def _vote_while_a_class_is_added(memory, monkeypatch, where):
+    """It comes after the vote has begun, before the search."""
+    axes = np.eye(8)[:, None]
+    memory.add(axes[:3], [5, 7, 9])
+    real = where.query_rows
+
+    def slow(*arguments):
+        monkeypatch.undo()
+        memory.add(axes[3:4], [3])
+        return real(*arguments)
+
+    monkeypatch.setattr(where, "query_rows", slow)
+    assert memory.predict(axes[:4], k=1).tolist() == [5, 7, 9, 3]
+    monkeypatch.setattr(where, "query_rows", slow)
+    assert memory.search(axes[:4, 0], 2).indices[:, 0].tolist() == [0, 1, 2, 3]
+    assert len(memory) == 5
+
+
+def test_a_class_that_is_added_while_a_vote_begins(monkeypatch):
+    _vote_while_a_class_is_added(pyhue.PixelMemory(8), monkeypatch, host)
+
+
+def test_a_class_that_is_added_while_a_vote_begins_on_a_gpu(gpu, monkeypatch):
+    _vote_while_a_class_is_added(moved(pyhue.PixelMemory(8), gpu), monkeypatch, device_search)
+
+
 def test_optimizing_one_memory_does_not_stall_another(monkeypatch):
     """Nor searches of the same one: they go on with the form that there is."""
     vectors, queries = draw("relu60", 300, 16), draw("relu60", 4, 16, 1)
@@ -530,6 +557,7 @@ def test_a_lock_that_is_held_is_open_in_a_forked_process(run_python):
         FORK
         + """
 import threading
+from pyhue._cuda import search as device_search
 from pyhue._search import host
 begun, end = threading.Event(), threading.Event()
 
