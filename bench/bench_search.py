@@ -69,13 +69,15 @@ def brute_force_searches(vectors, queries):
 
 def compare(memory, queries, turns, report, peak, name, more_rivals=False, rounds=7):
     vectors = np.asarray(memory.vectors)
+    rows = np.flatnonzero(vectors.any(axis=1))  # what can be found: rivals store nothing else
+    queries = queries[queries.any(axis=1)]
     unit = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-30)
-    rivals = faiss_searches(vectors, unit)
+    rivals = faiss_searches(vectors[rows], unit)
     if more_rivals:
-        rivals |= brute_force_searches(vectors, unit)
+        rivals |= brute_force_searches(vectors[rows], unit)
     found = memory.search(queries, K).indices
     for search in rivals.values():
-        require_same_neighbors(vectors, unit, found, search())
+        require_same_neighbors(vectors, unit, found, rows[search()])
     times = turns(lambda: memory.search(queries, K), rivals, rounds, warm=True)
     ours, best = times["pyhue"], min(t for rival, t in times.items() if rival.startswith("faiss"))
     rate = 2e-9 * vectors.size * len(queries) / ours
@@ -169,10 +171,11 @@ def test_predictions_of_brute_force(real_memory, benchmark):
     """The class of every query image is the one that FAISS's neighbours give."""
     memory, images = real_memory("int8")
     index = faiss.IndexFlatL2(1280)
-    index.add(memory.vectors)
+    rows = np.flatnonzero(memory.vectors.any(axis=1))
+    index.add(memory.vectors[rows])
     queries = images.reshape(-1, 1280)
     distances, indices = index.search(queries / np.linalg.norm(queries, axis=1, keepdims=True), K)
-    shape = (len(images), 49, K)
+    shape, indices = (len(images), 49, K), rows[indices]
     votes = pyhue.density(
         distances.reshape(shape), memory.labels[indices].reshape(shape), memory.class_counts
     )
@@ -192,9 +195,10 @@ def test_hnsw(real_memory, turns, report):
     exact = memory.search(queries, K).indices
     unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
     index = hnswlib.Index("l2", 1280)
-    index.init_index(len(memory), ef_construction=100, M=24)
+    rows = np.flatnonzero(memory.vectors.any(axis=1))
+    index.init_index(len(rows), ef_construction=100, M=24)
     index.set_num_threads(pyhue.get_num_threads())
-    index.add_items(memory.vectors)
+    index.add_items(memory.vectors[rows], rows)
     for ef in (20, 40, 80, 120, 160, 240, 320, 480, 640, 960):
         index.set_ef(ef)
         found = index.knn_query(unit, K)[0]
