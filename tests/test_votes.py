@@ -73,6 +73,7 @@ def test_a_picture(tmp_path):
     ],
 )
 def test_examples_run(name, arguments, expected, tmp_path):
+    pytest.importorskip("torch")
     pytest.importorskip("pyhue.nn")
     command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
