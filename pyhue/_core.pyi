@@ -12,7 +12,7 @@ row_terms: int
 cuda_slab: int
 cuda_terms: int
 reductions: dict[str, int]
-hue_outputs: tuple[int, int, int]
+hue_outputs: tuple[int, int, int, int, int]
 
 def isa() -> str: ...
 def available_isas() -> list[str]: ...

@@ -30,6 +30,8 @@ def reference_linear(
 ):
     logits = nn.functional.linear(input, linear_weight, linear_bias)
     hue = nn.functional.linear(input, hue_linear_weight, hue_linear_bias)
+    if len(hue_linear_weight) > 2:
+        hue = hue.unflatten(1, (-1, 2))
     return reference_hue_cross_entropy(logits, hue, *others, **options)
 
 
@@ -77,8 +79,29 @@ CASES = {
         ("labels", "weight"),
         ("mean", "sum"),
     ),
+    "linear, a hue of every class": Case(
+        linear_hue_cross_entropy,
+        reference_linear,
+        {
+            "input": drawn(4, 3),
+            "linear_weight": drawn(5, 3),
+            "linear_bias": drawn(5),
+            "hue_linear_weight": drawn(10, 3),
+            "hue_linear_bias": drawn(10),
+        }
+        | COMMON,
+        ("input", "linear_weight", "linear_bias", "hue_linear_weight", "hue_linear_bias"),
+        ("labels", "weight"),
+        ("mean", "sum"),
+    ),
 }
-OPTIONS = {"hue_scale": 2.0, "hue_weight": 3.0, "label_smoothing": 0.2}
+OPTIONS = {
+    "hue_scale": 2.0,
+    "hue_weight": 3.0,
+    "label_smoothing": 0.2,
+    "lse_square_scale": 0.3,
+    "softcap": 2.0,
+}
 DIFFERENTIABLE = [(case, name) for case, made in CASES.items() for name in made.differentiable]
 REFUSED = [(case, name) for case, made in CASES.items() for name in made.refused]
 every_differentiable = pytest.mark.parametrize(("case", "name"), DIFFERENTIABLE)
@@ -105,6 +128,8 @@ def test_every_tensor_of_every_function_is_here():
     """A new function, or a new tensor of an old one, has to say what becomes of its gradient."""
     for name in functional.__all__:
         function = getattr(functional, name)
+        if inspect.isclass(function):
+            continue
         parameters = inspect.signature(function).parameters.values()
         tensors = {p.name for p in parameters if p.annotation in (Tensor, Tensor | None)}
         mine = [case for case in CASES.values() if case.function is function]
@@ -320,6 +345,11 @@ BAD = [
     ({"hue_scale": "a"}, TypeError, "hue_scale: expected a number of at least 0, got 'a'"),
     ({"label_smoothing": None}, TypeError, "label_smoothing: expected a number, got None"),
     ({"ignore_index": 1.5}, TypeError, "ignore_index: expected an integer, got 1.5"),
+    ({"lse_square_scale": "a"}, TypeError, "lse_square_scale: expected a number of at least 0, got 'a'"),
+    ({"lse_square_scale": -1.0}, ValueError, "lse_square_scale: expected a finite number of at least 0"),
+    ({"softcap": "a"}, TypeError, "softcap: expected a number of at least 0, got 'a'"),
+    ({"softcap": 0.0}, ValueError, "softcap: expected a number above 0, or None, got 0.0"),
+    ({"softcap": float("inf")}, ValueError, "softcap: expected a finite number"),
     ({"reduction": None}, ValueError, "None is not a valid value for reduction"),
     ({"weight": torch.ones(4)}, ValueError, "weight tensor should be defined either for all 5 classes"),
     ({"weight": [1, 2]}, TypeError, "weight: expected a tensor, got list"),

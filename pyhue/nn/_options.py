@@ -8,8 +8,8 @@ from pyhue import _core
 
 REDUCTIONS = _core.reductions
 # Bits of `outputs`: what the operator gives after the loss, in this order: gradients of input and hue, of
-# labels, of probabilities.
-GRADIENTS, LABEL_GRADIENT, TARGET_GRADIENT = _core.hue_outputs
+# labels, of probabilities; of each row its log-sum-exp, and whether its largest logit is the target's.
+GRADIENTS, LABEL_GRADIENT, TARGET_GRADIENT, LSE, CORRECT = _core.hue_outputs
 
 
 class Options(NamedTuple):
@@ -20,6 +20,8 @@ class Options(NamedTuple):
     ignore_index: int
     reduction: int
     label_smoothing: float
+    lse_square_scale: float
+    softcap: float  # 0: none
     outputs: int
 
 
@@ -49,6 +51,8 @@ def checked_options(
     ignore_index: int,
     reduction: str,
     label_smoothing: float,
+    lse_square_scale: float,
+    softcap: float | None,
     outputs: int,
 ) -> Options:
     """Make the options of so many classes.
@@ -68,4 +72,20 @@ def checked_options(
         hue_scale = 1 / (2 * classes)
     else:
         finite_number("hue_scale", hue_scale, least=0)
-    return Options(hue_weight, hue_scale, ignore_index, REDUCTIONS[reduction], label_smoothing, outputs)
+    finite_number("lse_square_scale", lse_square_scale, least=0)
+    if softcap is None:
+        softcap = 0.0
+    else:
+        finite_number("softcap", softcap, least=0)
+        if not softcap > 0:
+            raise ValueError(f"softcap: expected a number above 0, or None, got {softcap}")
+    return Options(
+        hue_weight,
+        hue_scale,
+        ignore_index,
+        REDUCTIONS[reduction],
+        label_smoothing,
+        lse_square_scale,
+        softcap,
+        outputs,
+    )
