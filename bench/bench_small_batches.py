@@ -1,9 +1,9 @@
 """A step of the hue loss, forward and backward, for few rows.
 
-Against cross-entropy alone, and against what torch takes for an autograd function in Python that does nothing.
+Against cross-entropy alone, and against an autograd function in Python that does nothing.
 
-Run: make bench, or: python -m pytest bench/bench_small_batches.py --benchmark-only -o python_files='bench_*.py'
-Rivals take turns of a few steps in one process, five runs; medians, with the least and largest of the five.
+Run: make bench, or: python -m pytest bench/bench_small_batches.py --benchmark-only -s
+Rivals take turns in one process; medians of five runs, with the least and the largest.
 """
 
 import statistics

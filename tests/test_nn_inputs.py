@@ -10,7 +10,7 @@ from hue_reference import reference_hue_cross_entropy
 from torch import Tensor, nn
 
 import pyhue.nn as hue_nn
-from pyhue.nn import functional
+from pyhue.nn import _kinds, functional
 from pyhue.nn.functional import hue_cross_entropy, hue_labels, linear_hue_cross_entropy
 
 
@@ -369,6 +369,49 @@ def test_bad_options_of_functions_and_modules(bad, error, message):
         hue_nn.HueCrossEntropyLoss(5, **bad)
     with pytest.raises(error, match=message):
         hue_nn.HueClassifier(nn.Identity(), 6, 5, **bad)
+
+
+@pytest.mark.parametrize(("bad", "error", "message"), BAD)
+def test_a_call_like_an_earlier_one_is_checked_all_the_same(bad, error, message):
+    arguments = CASES["classes"].arguments
+    for _ in range(2):
+        hue_cross_entropy(**arguments)
+        with pytest.raises(error, match=message):
+            hue_cross_entropy(**arguments | bad)
+
+
+def test_a_call_like_an_earlier_one_has_its_own_gradients():
+    """Whatever requires one, in whatever order; strides and values are no part of its kind."""
+    for _ in range(2):
+        for names in itertools.chain.from_iterable(itertools.combinations(DIFFERENT, n) for n in range(4)):
+            found = []
+            for function in (hue_cross_entropy, reference_hue_cross_entropy):
+                made = {name: drawn_again(tensor, name in names) for name, tensor in LOGITS.items()}
+                loss = function(*list(made.values())[:4], weight=made["weight"])
+                assert loss.requires_grad == bool(names)
+                found.append((loss, *torch.autograd.grad(loss, [made[n] for n in names]) if names else ()))
+            torch.testing.assert_close(*found)
+            with torch.no_grad():
+                assert not hue_cross_entropy(*list(made.values())[:4], weight=made["weight"]).requires_grad
+            with pytest.raises(ValueError, match="weight: expected a tensor without gradient"):
+                hue_cross_entropy(**made | {"weight": made["weight"].clone().requires_grad_()})
+    with pytest.raises(IndexError, match="Target 5 is out of bounds"):
+        hue_cross_entropy(**LOGITS | {"target": torch.tensor([1, 0, 5, 2])})
+
+
+DIFFERENT = ("input", "hue", "labels")
+
+
+def drawn_again(tensor, requires_grad):
+    """Of the same kind, transposed in memory."""
+    transposed = tensor.T.contiguous().T if tensor.dim() == 2 else tensor.clone()
+    return transposed.requires_grad_(requires_grad) if requires_grad else transposed
+
+
+def test_kinds_of_calls_are_forgotten():
+    for i in range(_kinds.MOST + 10):
+        hue_cross_entropy(**LOGITS, hue_weight=1.0 + i)
+    assert len(_kinds._seen) <= _kinds.MOST
 
 
 @pytest.mark.parametrize(

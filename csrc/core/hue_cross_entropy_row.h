@@ -25,6 +25,7 @@ struct HueCrossEntropyRow {
         given(static_cast<Real>(1 - rows.label_smoothing)),
         smooth(static_cast<Real>(rows.label_smoothing / static_cast<double>(rows.classes))),
         softcap(splat(static_cast<Real>(rows.softcap))),
+        inverse_softcap(splat(static_cast<Real>(1 / rows.softcap))),
         scale(static_cast<Real>(rows.row_scale)) {
     if (rows.row_weight) scale *= static_cast<const Real*>(rows.row_weight)[row];
     if (rows.probabilities) {
@@ -45,10 +46,10 @@ struct HueCrossEntropyRow {
     return keep(q, part, Vector<Real>{});
   }
 
-  Vector<Real> capped(Vector<Real> x) const { return softcap * tanh(x / softcap); }
+  Vector<Real> capped(Vector<Real> x) const { return softcap * tanh(x * inverse_softcap); }
   // What a unit of x adds to the capped logit y.
   Vector<Real> slope(Vector<Real> y) const {
-    const Vector<Real> share = y / softcap;
+    const Vector<Real> share = y * inverse_softcap;
     return 1 - share * share;
   }
 
@@ -73,7 +74,7 @@ struct HueCrossEntropyRow {
   const Real* weight;
   const Real* probabilities = nullptr;
   Real given, smooth;
-  Vector<Real> softcap;
+  Vector<Real> softcap, inverse_softcap;
   Real scale;  // of the row's gradients
   int64_t target = 0;
   Real hard = 0;    // the one-hot part of q, at `target`

@@ -161,8 +161,10 @@ inline V tanh(V x) {
     b = a;
     a = next;
   }
-  const V size = x < 0 ? -x : x, e = exp(-2 * size), far = (1 - e) / (1 + e);
-  return size > 0.5f ? (x < 0 ? -far : far) : x * b / a;
+  const V size = x < 0 ? -x : x, e = exp(-2 * size);
+  const V top = size > 0.5f ? 1 - e : size * b, bottom = size > 0.5f ? 1 + e : a;
+  const V value = top / bottom;
+  return x < 0 ? -value : value;
 }
 
 // Sum, and maximum, over the lanes, by halves.

@@ -49,10 +49,9 @@ def refuse_double_backward(of_rows: int, *grad_others: Tensor | None) -> None:
     if torch.compiler.is_compiling() and not transforming:
         return
     once_more = torch.is_grad_enabled() and not transforming
-    given = [gradient is not None for gradient in grad_others]
-    if of_rows and any(given[-of_rows:]):
+    if of_rows and any(gradient is not None for gradient in grad_others[-of_rows:]):
         raise RuntimeError("lse has no gradient: lse_square_scale adds its square to the loss")
-    if once_more or any(given):
+    if once_more or any(gradient is not None for gradient in grad_others):
         raise RuntimeError("there is no double backward: gradients of pyhue.nn cannot be differentiated")
 
 

@@ -77,16 +77,17 @@ def _save(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Non
     """Keep what the backward scales, or the tensors that it calls the kernel with."""
     ctx.set_materialize_grads(False)
     ctx.options = options = inputs[-1]
+    ctx.of_rows = count_of(options.outputs)
     ctx.overwrite = may_overwrite_saved()
     if options.reduction == REDUCTIONS["none"]:
         ctx.save_for_backward(*inputs[:5])
     else:
-        ctx.save_for_backward(*outputs[1 : len(outputs) - count_of(options.outputs)])
+        ctx.save_for_backward(*outputs[1 : len(outputs) - ctx.of_rows])
 
 
 def _backward(ctx: Any, grad_loss: Tensor | None, *grad_others: Tensor | None) -> tuple[Tensor | None, ...]:
     """Gradients of the arguments of the functions below."""
-    refuse_double_backward(count_of(ctx.options.outputs), *grad_others)
+    refuse_double_backward(ctx.of_rows, *grad_others)
     if grad_loss is None:
         return (None,) * 7
     options, saved = ctx.options, ctx.saved_tensors
@@ -135,11 +136,11 @@ class _DirectFunction(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Tensor | tuple[Tensor, ...]:
         outputs = _call(*arguments)
         _save(ctx, arguments, outputs)
-        of_rows = count_of(arguments[-1].outputs)
-        if not of_rows:
+        if not ctx.of_rows:
             return outputs[0]
-        ctx.mark_non_differentiable(*outputs[-of_rows:])
-        return outputs[0], *outputs[-of_rows:]
+        of_rows = outputs[-ctx.of_rows :]
+        ctx.mark_non_differentiable(*of_rows)
+        return outputs[0], *of_rows
 
     backward = staticmethod(_backward)
 
@@ -154,8 +155,9 @@ def hue_cross_entropy_loss(transforming: bool, *arguments: Any) -> tuple[Tensor,
     Returns:
         The loss, and what the options ask for of rows.
     """
-    found = _transformable(*arguments) if transforming else _direct(*arguments)
-    if isinstance(found, Tensor):
-        return found, ()
     of_rows = count_of(arguments[-1].outputs)
-    return found[0], found[len(found) - of_rows :]
+    if transforming:
+        outputs = _transformable(*arguments)
+        return outputs[0], outputs[len(outputs) - of_rows :]
+    found: Any = _direct(*arguments)
+    return (found[0], found[1:]) if of_rows else (found, ())

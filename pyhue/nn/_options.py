@@ -28,12 +28,15 @@ class Options(NamedTuple):
 def finite_number(name: str, value: Any, least: float = -math.inf) -> None:
     """Raise TypeError or ValueError unless it is a finite number of at least `least`."""
     # A tensor is none, which could require a gradient.
-    bound = "" if least == -math.inf else f" of at least {least}"
-    if not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number{bound}, got {value!r}")
+    if type(value) is not float and not isinstance(value, Real):  # the first is 5 times as fast
+        raise TypeError(f"{name}: expected a number{_bound(least)}, got {value!r}")
     number: Any = value  # compared, not asked by math.isfinite, which torch.compile cannot trace
     if not (number >= least and -math.inf < number < math.inf):
-        raise ValueError(f"{name}: expected a finite number{bound}, got {value}")
+        raise ValueError(f"{name}: expected a finite number{_bound(least)}, got {value}")
+
+
+def _bound(least: float) -> str:
+    return "" if least == -math.inf else f" of at least {least}"
 
 
 def positive_integer(name: str, value: Any) -> None:
@@ -62,7 +65,7 @@ def checked_options(
     """
     finite_number("hue_weight", hue_weight)
     finite_number("label_smoothing", label_smoothing)
-    if not isinstance(ignore_index, Integral):
+    if type(ignore_index) is not int and not isinstance(ignore_index, Integral):
         raise TypeError(f"ignore_index: expected an integer, got {ignore_index!r}")
     if reduction not in REDUCTIONS:
         raise ValueError(f"{reduction} is not a valid value for reduction: expected 'none', 'mean' or 'sum'")

@@ -11,6 +11,7 @@ from pyhue.nn import _density
 from pyhue.nn._autograd import float32_under_autocast, transforms_active
 from pyhue.nn._check import check_hue_cross_entropy, check_linear_hue_cross_entropy
 from pyhue.nn._hue_cross_entropy import hue_cross_entropy_loss
+from pyhue.nn._kinds import kind_of, options_of, remember
 from pyhue.nn._linear import linear_hue_cross_entropy_loss
 from pyhue.nn._memories import handle_of
 from pyhue.nn._options import (
@@ -149,7 +150,21 @@ def hue_cross_entropy(
         >>> hue_cross_entropy(input, torch.tensor([[1.0, 0.0]]), torch.tensor([0]), labels)
         tensor(1.1552)
     """
+    # fmt: off
+    kind = kind_of(
+        input, hue, target, labels, weight,
+        (hue_weight, hue_scale, ignore_index, reduction, label_smoothing, lse_square_scale, softcap,
+         return_lse, return_accuracy),
+    )
+    # fmt: on
+    seen = options_of(kind)
+    if seen is not None:
+        weight = None if weight is None else weight.contiguous()
+        tensors = input.contiguous(), hue.contiguous(), target.contiguous(), labels.contiguous()
+        loss, of_rows = hue_cross_entropy_loss(False, *tensors, weight, None, seen)
+        return output_of(loss, of_rows, seen.outputs, target, ignore_index) if of_rows else loss
     check_hue_cross_entropy(input, hue, target, labels, weight, ignore_index)
+    arguments = input, hue, target, labels, weight
     input = float32_under_autocast(input)
     dims, per_class = input.dim(), hue.dim() > input.dim()
     probabilities = target.dim() == dims
@@ -182,6 +197,7 @@ def hue_cross_entropy(
         softcap,
         outputs + wanted,
     )
+    remember(kind, options, *arguments)
     loss, of_rows = hue_cross_entropy_loss(
         transforming,
         input.contiguous(),
