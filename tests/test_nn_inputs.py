@@ -389,7 +389,8 @@ def test_a_call_like_an_earlier_one_has_its_own_gradients():
                 made = {name: drawn_again(tensor, name in names) for name, tensor in LOGITS.items()}
                 loss = function(*list(made.values())[:4], weight=made["weight"])
                 assert loss.requires_grad == bool(names)
-                found.append((loss, *torch.autograd.grad(loss, [made[n] for n in names]) if names else ()))
+                wanted = [made[name] for name in names]
+                found.append((loss, *(torch.autograd.grad(loss, wanted) if wanted else ())))
             torch.testing.assert_close(*found)
             with torch.no_grad():
                 assert not hue_cross_entropy(*list(made.values())[:4], weight=made["weight"]).requires_grad
