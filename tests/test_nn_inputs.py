@@ -336,6 +336,7 @@ def test_made_on_the_meta_device_and_reset():
 
 BAD = [
     ({"hue_weight": "a"}, TypeError, "hue_weight: expected a number, got 'a'"),
+    ({"hue_weight": [1.0]}, TypeError, "hue_weight: expected a number, got "),
     ({"hue_weight": float("nan")}, ValueError, "hue_weight: expected a finite number, got nan"),
     (
         {"hue_weight": torch.ones((), requires_grad=True)},
@@ -387,13 +388,13 @@ def test_a_call_like_an_earlier_one_has_its_own_gradients():
             found = []
             for function in (hue_cross_entropy, reference_hue_cross_entropy):
                 made = {name: drawn_again(tensor, name in names) for name, tensor in LOGITS.items()}
+                with torch.no_grad():
+                    assert not hue_cross_entropy(**made).requires_grad
                 loss = function(*list(made.values())[:4], weight=made["weight"])
                 assert loss.requires_grad == bool(names)
                 wanted = [made[name] for name in names]
                 found.append((loss, *(torch.autograd.grad(loss, wanted) if wanted else ())))
             torch.testing.assert_close(*found)
-            with torch.no_grad():
-                assert not hue_cross_entropy(*list(made.values())[:4], weight=made["weight"]).requires_grad
             with pytest.raises(ValueError, match="weight: expected a tensor without gradient"):
                 hue_cross_entropy(**made | {"weight": made["weight"].clone().requires_grad_()})
     with pytest.raises(IndexError, match="Target 5 is out of bounds"):
