@@ -7,25 +7,46 @@ namespace pyhue {
 namespace PYHUE_LEVEL {
 namespace {
 
+// Adds the products of coordinates begin .. end - 1 to the sums of a group, which are in registers only here: the tests
+// between stages need the registers too.
+template <int Q>
+__attribute__((noinline)) void add_stage(const BlockScreen& s, int lane, int begin, int end,
+                                         Ints (&sums)[Q][kTileRegisters]) {
+  Ints added[Q][kTileRegisters];
+#pragma GCC unroll 7
+  for (int q = 0; q < Q; ++q) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kTileRegisters; ++r) added[q][r] = sums[q][r];
+  }
+  const uint8_t* from = s.block + 4 * lane + int64_t{begin} * kBlock;
+  const int8_t* values = s.queries;
+  for (int k = begin; k < end; k += 4, from += 4 * kBlock) {
+    Ints x[kTileRegisters];
+#pragma GCC unroll 4
+    for (int r = 0; r < kTileRegisters; ++r) x[r] = load<Ints>(from + 4 * r * kWidth);
+#pragma GCC unroll 7
+    for (int q = 0; q < Q; ++q) {
+      int32_t four;
+      __builtin_memcpy(&four, values + q * s.stride + k, 4);
+      const Ints y = Ints{} + four;
+#pragma GCC unroll 4
+      for (int r = 0; r < kTileRegisters; ++r) added[q][r] = add_products(added[q][r], x[r], y);
+    }
+  }
+#pragma GCC unroll 7
+  for (int q = 0; q < Q; ++q) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kTileRegisters; ++r) sums[q][r] = added[q][r];
+  }
+}
+
 // One group: kTileLanes lanes from `lane` on.
 template <int Q>
 int screen_lanes(const BlockScreen& s, int lane, Survivor* survivors, int* ended) {
   Ints sums[Q][kTileRegisters] = {};
-  const uint8_t* from = s.block + 4 * lane;
-  for (int stage = s.first, k = 0;; ++stage) {
-    for (; k < s.ends[stage]; k += 4, from += 4 * kBlock) {
-      Ints x[kTileRegisters];
-#pragma GCC unroll 4
-      for (int r = 0; r < kTileRegisters; ++r) x[r] = load<Ints>(from + 4 * r * kWidth);
-#pragma GCC unroll 7
-      for (int q = 0; q < Q; ++q) {
-        int32_t four;
-        __builtin_memcpy(&four, s.queries + q * s.stride + k, 4);
-        const Ints y = Ints{} + four;
-#pragma GCC unroll 4
-        for (int r = 0; r < kTileRegisters; ++r) sums[q][r] = add_products(sums[q][r], x[r], y);
-      }
-    }
+  for (int stage = s.first, read = 0;; ++stage) {
+    add_stage<Q>(s, lane, read, s.ends[stage], sums);
+    read = s.ends[stage];
     uint32_t masks[kTileRegisters][Q];
     int found = 0;
 #pragma GCC unroll 4
