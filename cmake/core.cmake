@@ -18,11 +18,12 @@ endif()
 set(pyhue_levels generic)
 set(pyhue_flags_generic "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  list(APPEND pyhue_levels avx2 avx512 avx512bf16)
+  list(APPEND pyhue_levels avx2 avxvnni avx512 avx512vnni)
   set(pyhue_flags_avx2 -march=x86-64-v3)
+  set(pyhue_flags_avxvnni ${pyhue_flags_avx2} -mavxvnni)
   # GCC 12 takes the undefined registers inside its own AVX-512 intrinsics for a mistake of ours (PR 105593).
   set(pyhue_flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512 -Wno-uninitialized -Wno-maybe-uninitialized)
-  set(pyhue_flags_avx512bf16 ${pyhue_flags_avx512} -mavx512bf16 -mavx512vnni)
+  set(pyhue_flags_avx512vnni ${pyhue_flags_avx512} -mavx512vnni)
 endif()
 
 add_library(pyhue_core STATIC

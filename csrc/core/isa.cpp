@@ -1,5 +1,9 @@
 #include "core/isa.h"
 
+#if defined(PYHUE_HAS_AVX2)
+#include <cpuid.h>
+#endif
+
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
@@ -18,22 +22,26 @@ struct Level {
 #if defined(PYHUE_HAS_AVX2)
 #define PYHUE_X86(pointer) pointer
 bool runs_avx2() { return __builtin_cpu_supports("x86-64-v3"); }
-bool runs_avx512() { return __builtin_cpu_supports("x86-64-v4"); }
-bool runs_avx512bf16() {
-  return runs_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+bool runs_avxvnni() {
+  unsigned a, b, c, d;
+  return runs_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVXVNNI);
 }
+bool runs_avx512() { return __builtin_cpu_supports("x86-64-v4"); }
+bool runs_avx512vnni() { return runs_avx512() && __builtin_cpu_supports("avx512vnni"); }
 #else
 #define PYHUE_X86(pointer) nullptr
 bool runs_avx2() { return false; }
+bool runs_avxvnni() { return false; }
 bool runs_avx512() { return false; }
-bool runs_avx512bf16() { return false; }
+bool runs_avx512vnni() { return false; }
 #endif
 
 const Level kLevels[] = {
     {"generic", &generic::table, [] { return true; }},
     {"avx2", PYHUE_X86(&avx2::table), runs_avx2},
+    {"avxvnni", PYHUE_X86(&avxvnni::table), runs_avxvnni},
     {"avx512", PYHUE_X86(&avx512::table), runs_avx512},
-    {"avx512bf16", PYHUE_X86(&avx512bf16::table), runs_avx512bf16},
+    {"avx512vnni", PYHUE_X86(&avx512vnni::table), runs_avx512vnni},
 };
 
 const Level* highest() {
@@ -72,7 +80,9 @@ void set_isa(const std::string& name) {
     current().store(&level);
     return;
   }
-  throw std::invalid_argument("PYHUE_ISA=" + name + " is not one of generic, avx2, avx512, avx512bf16");
+  std::string names;
+  for (const Level& level : kLevels) names += (names.empty() ? "" : ", ") + std::string(level.name);
+  throw std::invalid_argument("PYHUE_ISA=" + name + " is not one of " + names);
 }
 
 void set_isa_from_environment() {

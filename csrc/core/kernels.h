@@ -13,10 +13,8 @@ struct Kernels {
   ProjectTile project_tile;  // see project_kernel_types.h
   // Search: see screen_kernel_types.h and distance_kernel_types.h.
   int tile_queries;
-  int panel_element_size;
-  ScreenTile screen_tile;
-  int int8_limit;
-  ScreenBytes screen_bytes;
+  int int8_limit;  // of a query's coordinates
+  ScreenBlock screen_block;
   ScreenRows screen_rows;
   SquaredDistance squared_distance;
   SquaredDistance squared_distance_bfloat16;
@@ -34,10 +32,13 @@ extern const Kernels table;
 namespace avx2 {
 extern const Kernels table;
 }
+namespace avxvnni {
+extern const Kernels table;
+}
 namespace avx512 {
 extern const Kernels table;
 }
-namespace avx512bf16 {
+namespace avx512vnni {
 extern const Kernels table;
 }
 

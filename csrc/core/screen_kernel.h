@@ -1,259 +1,51 @@
 // The filters of one level; contracts in screen_kernel_types.h.
 #pragma once
 
-#include "core/screen_kernel_types.h"
-#include "core/simd.h"
+#include "core/screen_registers.h"
 
 namespace pyhue {
 namespace PYHUE_LEVEL {
 namespace {
 
-// Register tile: queries x registers of vectors, sized so that the accumulators and one row of vectors
-// fill the register file (32 registers with AVX-512, else 16); the queries come as broadcasts from memory.
-#if defined(__AVX512F__)
-constexpr int kTileQueries = 7;
-constexpr int kTileRegisters = 4;
-#else
-constexpr int kTileQueries = 6;
-constexpr int kTileRegisters = 2;
-#endif
-constexpr int kTileLanes = kTileRegisters * kWidth;
-
-#if defined(__AVX512BF16__)
-// vdpbf16ps adds the two products of a pair of dimensions.
-constexpr int kPanelElementSize = 2;
-
-// Chosen dimensions are no stride that hardware foresees: rows are fetched some iterations ahead.
-inline void prefetch(const uint16_t* row) {
-  __builtin_prefetch(row);
-  __builtin_prefetch(row + kBlock / 2);
-}
-
-// Interleaving two rows of a block pairs their values, but shuffles the vectors between two registers:
-// register 0 gets vectors 0-3, 8-11, ..., register 1 the others. This undoes it, once for each sum.
-inline void unshuffle(Floats& low, Floats& high) {
-  const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-  const __m512i second = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
-  const Floats natural = _mm512_permutex2var_ps(low, first, high);
-  high = _mm512_permutex2var_ps(low, second, high);
-  low = natural;
-}
-
-template <int Q>
-inline void dot_products(const uint16_t* block, const int32_t* dims, int count, const void* panel,
-                         Floats (&dot)[Q][kTileRegisters]) {
-  const uint32_t* pairs = static_cast<const uint32_t*>(panel);
-  for (int k = 0; k < count; k += 2, pairs += Q) {
-    const uint16_t* even = block + dims[k] * kBlock;
-    const uint16_t* odd = block + dims[k + 1] * kBlock;
-    prefetch(block + dims[k + kDimsAhead] * kBlock);
-    prefetch(block + dims[k + kDimsAhead + 1] * kBlock);
-    __m512bh x[kTileRegisters];
-#pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half) {
-      const __m512i a = load<__m512i>(even + half * 32), b = load<__m512i>(odd + half * 32);
-      x[2 * half] = (__m512bh)_mm512_unpacklo_epi16(a, b);
-      x[2 * half + 1] = (__m512bh)_mm512_unpackhi_epi16(a, b);
-    }
-#pragma GCC unroll 7
-    for (int q = 0; q < Q; ++q) {
-      const __m512bh y = (__m512bh)_mm512_set1_epi32(static_cast<int>(pairs[q]));
-#pragma GCC unroll 4
-      for (int r = 0; r < kTileRegisters; ++r) dot[q][r] = _mm512_dpbf16_ps(dot[q][r], x[r], y);
-    }
+// The sum of products of bytes and int8; count a multiple of 4, `a` and `b` readable up to kStageDims.
+inline int32_t row_sum(const uint8_t* a, const int8_t* b, int count) {
+  Ints even = {}, odd = {};
+  for (int i = 0; i < count; i += 8 * kWidth) {
+    even = add_products(even, load<Ints>(a + i), load<Ints>(b + i));
+    if (i + 4 * kWidth < count) odd = add_products(odd, load<Ints>(a + i + 4 * kWidth), load<Ints>(b + i + 4 * kWidth));
   }
-#pragma GCC unroll 7
-  for (int q = 0; q < Q; ++q) {
-    unshuffle(dot[q][0], dot[q][1]);
-    unshuffle(dot[q][2], dot[q][3]);
-  }
-}
-#else
-constexpr int kPanelElementSize = 4;
-
-template <int Q>
-inline void dot_products(const uint16_t* block, const int32_t* dims, int count, const void* panel,
-                         Floats (&dot)[Q][kTileRegisters]) {
-  const float* values = static_cast<const float*>(panel);
-  for (int k = 0; k < count; ++k, values += Q) {
-    Floats x[kTileRegisters];
-#pragma GCC unroll 4
-    for (int r = 0; r < kTileRegisters; ++r) x[r] = widen(block + dims[k] * kBlock + r * kWidth);
-#pragma GCC unroll 7
-    for (int q = 0; q < Q; ++q) {
-#pragma GCC unroll 4
-      for (int r = 0; r < kTileRegisters; ++r) dot[q][r] = multiply_add(x[r], broadcast(values[q]), dot[q][r]);
-    }
-  }
-}
-#endif
-
-// Tests the bound of one query and a register of vectors from `lane` on; returns how many survivors there are then.
-inline int test(int q, int lane, Floats dot, const float* bounds, const QueryBound& query, Survivor* survivors,
-                int count) {
-  const float* terms = bounds + lane;
-  Floats bound = multiply_add(load<Floats>(terms + kNorm * kBlock), broadcast(query.norm_factor), dot);
-  bound = multiply_add(load<Floats>(terms + kError * kBlock), broadcast(query.error_factor), bound);
-  bound = multiply_add(load<Floats>(terms + kTail * kBlock), broadcast(query.tail_factor), bound);
-  bound -= load<Floats>(terms + kHalfNorm * kBlock);
-  uint32_t mask = not_less(bound, broadcast(query.threshold));
-  if (__builtin_expect(mask != 0, 0)) {
-    float dots[kWidth], bound_of[kWidth];
-    store(dots, dot);
-    store(bound_of, bound);
-    for (; mask; mask &= mask - 1) {
-      const int bit = __builtin_ctz(mask);
-      survivors[count++] = {q, lane + bit, dots[bit], bound_of[bit]};
-    }
-  }
-  return count;
+  even += odd;
+  int32_t total = 0;
+  for (int lane = 0; lane < kWidth; ++lane) total += even[lane];
+  return total;
 }
 
-template <int Q>
-int screen(const uint16_t* block, const float* bounds, const int32_t* dims, int dim_count, const void* panel,
-           const QueryBound* query_bounds, Survivor* survivors) {
-  int count = 0;
-  for (int lane = 0; lane < kBlock; lane += kTileLanes) {
-    Floats dot[Q][kTileRegisters] = {};
-    dot_products<Q>(block + lane, dims, dim_count, panel, dot);
-#pragma GCC unroll 7
-    for (int q = 0; q < Q; ++q) {
-#pragma GCC unroll 4
-      for (int r = 0; r < kTileRegisters; ++r) {
-        count = test(q, lane + r * kWidth, dot[q][r], bounds, query_bounds[q], survivors, count);
-      }
-    }
-  }
-  return count;
-}
-
-int screen_tile(const uint16_t* block, const float* bounds, const int32_t* dims, int count, const void* panel,
-                const QueryBound* query_bounds, int queries, Survivor* survivors) {
-  switch (queries) {
-    case 1: return screen<1>(block, bounds, dims, count, panel, query_bounds, survivors);
-    case 2: return screen<2>(block, bounds, dims, count, panel, query_bounds, survivors);
-    case 3: return screen<3>(block, bounds, dims, count, panel, query_bounds, survivors);
-    case 4: return screen<4>(block, bounds, dims, count, panel, query_bounds, survivors);
-    case 5: return screen<5>(block, bounds, dims, count, panel, query_bounds, survivors);
-    case 6: return screen<6>(block, bounds, dims, count, panel, query_bounds, survivors);
-    default: return screen<kTileQueries>(block, bounds, dims, count, panel, query_bounds, survivors);
-  }
-}
-
-// Lanes of 4 unsigned times 4 signed bytes, added to sums. Without VNNI pairs go through 16 bits, which they fit
-// because 2 x 255 x kInt8Limit does.
-#if defined(__AVX512VNNI__)
-constexpr int kInt8Limit = 127;
-inline Ints add_products(Ints sums, Ints x, Ints y) {
-  return (Ints)_mm512_dpbusd_epi32((__m512i)sums, (__m512i)x, (__m512i)y);
-}
-#else
-constexpr int kInt8Limit = 63;
-#if defined(__AVX512BW__)
-inline Ints add_products(Ints sums, Ints x, Ints y) {
-  const __m512i pairs = _mm512_maddubs_epi16((__m512i)x, (__m512i)y);
-  return sums + (Ints)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
-}
-#elif defined(__AVX2__)
-inline Ints add_products(Ints sums, Ints x, Ints y) {
-  const __m256i pairs = _mm256_maddubs_epi16((__m256i)x, (__m256i)y);
-  return sums + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-}
-#else
-inline Ints add_products(Ints sums, Ints x, Ints y) {
-  for (int byte = 0; byte < 4; ++byte) {  // shifts bring a byte to the top, and down with or without its sign
-    sums += (Ints)((Words)x << (24 - 8 * byte) >> 24) * ((Ints)((Words)y << (24 - 8 * byte)) >> 24);
-  }
-  return sums;
-}
-#endif
-#endif
-
-template <int Q>
-int screen_quads(const uint8_t* block, const float* bounds, int quads, const int8_t* panel, const ByteQuery* queries,
-                 const QueryBound* query_bounds, Survivor* survivors) {
-  int count = 0;
-  for (int lane = 0; lane < kBlock; lane += kTileLanes) {
-    Ints sums[Q][kTileRegisters];
-    for (int q = 0; q < Q; ++q) {
-      for (int r = 0; r < kTileRegisters; ++r) sums[q][r] = Ints{} - queries[q].offset;
-    }
-    const uint8_t* from = block + 4 * lane;
-    const int8_t* values = panel;
-    for (int quad = 0; quad < quads; ++quad, from += 4 * kBlock, values += 4 * Q) {
-      Ints x[kTileRegisters];
-#pragma GCC unroll 4
-      for (int r = 0; r < kTileRegisters; ++r) x[r] = load<Ints>(from + 4 * r * kWidth);
-#pragma GCC unroll 7
-      for (int q = 0; q < Q; ++q) {
-        int32_t four;
-        __builtin_memcpy(&four, values + 4 * q, 4);
-        const Ints y = Ints{} + four;
-#pragma GCC unroll 4
-        for (int r = 0; r < kTileRegisters; ++r) sums[q][r] = add_products(sums[q][r], x[r], y);
-      }
-    }
-#pragma GCC unroll 7
-    for (int q = 0; q < Q; ++q) {
-#pragma GCC unroll 4
-      for (int r = 0; r < kTileRegisters; ++r) {
-        const Floats dot = __builtin_convertvector(sums[q][r], Floats) * broadcast(queries[q].scale);
-        count = test(q, lane + r * kWidth, dot, bounds, query_bounds[q], survivors, count);
-      }
-    }
-  }
-  return count;
-}
-
-int screen_bytes(const uint8_t* block, const float* bounds, int quads, const int8_t* panel, const ByteQuery* sums,
-                 const QueryBound* query_bounds, int queries, Survivor* survivors) {
-  switch (queries) {
-    case 1: return screen_quads<1>(block, bounds, quads, panel, sums, query_bounds, survivors);
-    case 2: return screen_quads<2>(block, bounds, quads, panel, sums, query_bounds, survivors);
-    case 3: return screen_quads<3>(block, bounds, quads, panel, sums, query_bounds, survivors);
-    case 4: return screen_quads<4>(block, bounds, quads, panel, sums, query_bounds, survivors);
-    case 5: return screen_quads<5>(block, bounds, quads, panel, sums, query_bounds, survivors);
-    case 6: return screen_quads<6>(block, bounds, quads, panel, sums, query_bounds, survivors);
-    default: return screen_quads<kTileQueries>(block, bounds, quads, panel, sums, query_bounds, survivors);
-  }
-}
-
-// sum a_i b_i over bfloat16 values, in float32; count a multiple of 32.
-inline float row_dot(const uint16_t* a, const uint16_t* b, int count) {
-#if defined(__AVX512BF16__)
-  Floats even = {}, odd = {};
-  int i = 0;
-  for (; i + 64 <= count; i += 64) {
-    even = _mm512_dpbf16_ps(even, (__m512bh)load<__m512i>(a + i), (__m512bh)load<__m512i>(b + i));
-    odd = _mm512_dpbf16_ps(odd, (__m512bh)load<__m512i>(a + i + 32), (__m512bh)load<__m512i>(b + i + 32));
-  }
-  if (i < count) even = _mm512_dpbf16_ps(even, (__m512bh)load<__m512i>(a + i), (__m512bh)load<__m512i>(b + i));
-  return sum(even + odd);
-#else
-  Floats even = {}, odd = {};
-  for (int i = 0; i < count; i += 2 * kWidth) {
-    even = multiply_add(widen(a + i), widen(b + i), even);
-    odd = multiply_add(widen(a + i + kWidth), widen(b + i + kWidth), odd);
-  }
-  return sum(even + odd);
-#endif
-}
-
-int screen_rows(const RowPart& part, Survivor* survivors, int count) {
+int screen_rows(const RowScreen& s, Survivor* survivors, int count) {
   constexpr int kAhead = 4;  // survivors whose rows are fetched before their turn
   int kept = 0;
   for (int i = 0; i < count; ++i) {
-    const uint16_t* next = part.rows + survivors[i + kAhead < count ? i + kAhead : i].lane * part.stride;
-    for (int k = 0; k < part.count; k += 32) __builtin_prefetch(next + k);
-    const Survivor& s = survivors[i];
-    const float dot =
-        s.dot + row_dot(part.rows + s.lane * part.stride, part.queries + s.query * part.stride, part.count);
-    const QueryBound& query = part.row_queries[s.query * part.row_query_stride];
-    const float* x = part.row_bounds + s.lane * part.row_bound_stride;
-    const float bound = dot + query.norm_factor * part.bounds[kNorm * kBlock + s.lane] + query.error_factor * x[0] +
-                        query.tail_factor * x[1] - part.bounds[kHalfNorm * kBlock + s.lane];
-    survivors[kept] = {s.query, s.lane, dot, bound};
-    kept += !(bound < part.query_bounds[s.query].threshold);
+    const Survivor& next = survivors[i + kAhead < count ? i + kAhead : i];
+    const uint8_t* fetched = s.rows + next.lane * s.stride - s.begin;
+    const int until = s.ends[s.stages > 1 && s.ends[0] <= next.end];
+    for (int k = next.end; k < until; k += 64) __builtin_prefetch(fetched + k);
+    Survivor survivor = survivors[i];
+    const uint8_t* row = s.rows + survivor.lane * s.stride - s.begin;
+    const int8_t* values = s.queries + survivor.query * s.query_stride;
+    const QueryBound& query = s.query_bounds[survivor.query];
+    bool survives = true;
+    for (int stage = 0; survives && stage < s.stages; ++stage) {
+      if (s.ends[stage] <= survivor.end) continue;
+      survivor.sum += row_sum(row + survivor.end, values + survivor.end, s.ends[stage] - survivor.end);
+      survivor.end = s.ends[stage];
+      const float* x = s.bounds + survivor.lane * s.bound_stride + stage * kStageTerms;
+      const StageFactors& factors = s.factors[stage * s.factor_stride + survivor.query];
+      const float dot = static_cast<float>(survivor.sum - factors.offset) * query.scale;
+      survivor.bound = dot + x[kNorm] * factors.norm + x[kError] * factors.error + x[kTail] * factors.tail -
+                       s.half_norms[survivor.lane];
+      survives = !(survivor.bound < query.threshold);
+    }
+    survivors[kept] = survivor;
+    kept += survives;
   }
   return kept;
 }
