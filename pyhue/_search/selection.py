@@ -14,7 +14,7 @@ from pyhue._arrays import integers, to_numpy
 from pyhue._search.labelled import Labelled
 from pyhue._search.stored import Stored
 
-_FEW = 8  # one of so many vectors, at most: measured, see docs/search.md
+_FEW = 32  # one of so many vectors, at most: about where comparing each costs what filters cost; measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,3 +133,15 @@ def selection(where: Any, exclude: Any, groups: int, labels: Any = None) -> Sele
     if mask is None and allowed is None and excluded is None:
         return EVERYTHING
     return Selection(mask, allowed, excluded)
+
+
+def numbers_below(value: Any, name: str, end: int) -> NDArray[np.int64]:
+    """Integers of any shape, one after the other.
+
+    Raises:
+        TypeError, ValueError: there are none but integers from 0 to `end` - 1.
+    """
+    numbers = integers(value, name).ravel()
+    if numbers.size and not 0 <= numbers.min() <= numbers.max() < end:
+        raise ValueError(f"{name}: expected 0 to {end - 1}, got {numbers.min()} to {numbers.max()}")
+    return numbers
