@@ -18,7 +18,7 @@ from pyhue._search.labelled import Labelled, labelled
 from pyhue._search.selection import Selection, numbers_below, selection
 from pyhue.density import density
 from pyhue.pixel_vectors import image_vectors
-from pyhue.vector_memory import SearchResult, VectorMemory
+from pyhue.vector_memory import SearchResult, VectorMemory, WithinResult
 
 _COLUMNS = ("labels", "images", "pixels")
 
@@ -272,6 +272,18 @@ class PixelMemory:
                 out of range, or `where` or `exclude` does not fit.
         """
         return self._memory._search(queries, k, self._selection(where, labels, exclude))
+
+    def within(
+        self,
+        queries: Any,
+        radius: float,
+        *,
+        where: Any = None,
+        labels: Any = None,
+        exclude: Any = None,
+    ) -> WithinResult:
+        """`VectorMemory.within`; `where`, `labels` and `exclude` as for `search`."""
+        return self._memory._within(queries, radius, self._selection(where, labels, exclude))
 
     def log_likelihood(
         self,

@@ -20,7 +20,7 @@ from pyhue._saved.plan import to_arrays, to_index
 from pyhue._search.growing import GrowingArray
 from pyhue._search.host import HostSearch
 from pyhue._search.index import Index
-from pyhue._search.selection import Selection, numbers_below, selection
+from pyhue._search.selection import Selection, largest_radius, numbers_below, selection
 from pyhue._search.stored import Stored
 
 MAX_DIM = 4096
@@ -31,6 +31,14 @@ class SearchResult(NamedTuple):
 
     distances: Any  #: float32, squared Euclidean, ascending; +inf where there is no neighbour
     indices: Any  #: int64, row of the memory; -1 where there is no neighbour
+
+
+class WithinResult(NamedTuple):
+    """What `within` returns: query i found places limits[i] to limits[i + 1] - 1, as of FAISS's range_search."""
+
+    limits: Any  #: int64 (n + 1,)
+    distances: Any  #: float32, squared Euclidean, ascending within a query
+    indices: Any  #: int64, row of the memory; ascending where distances are equal
 
 
 class VectorMemory:
@@ -231,6 +239,25 @@ class VectorMemory:
         """
         return self._search(queries, k, selection(where, exclude, len(self)))
 
+    def within(self, queries: Any, radius: float, *, where: Any = None, exclude: Any = None) -> WithinResult:
+        """All stored vectors at a squared distance of at most `radius` from each query.
+
+        Args:
+            queries: (n, dim).
+            radius: the largest squared Euclidean distance, itself included, at least 0. The float32 distance
+                that `search` gives is compared with it.
+            where, exclude: as for `search`.
+
+        Returns:
+            `WithinResult`; each result takes 12 bytes: ask for fewer queries at a time where many are near.
+
+        Raises:
+            TypeError: a dtype is wrong.
+            ValueError: as `search`, or `radius` is negative or NaN.
+            RuntimeError: the memory is searched on a GPU, which has no such search.
+        """
+        return self._within(queries, radius, selection(where, exclude, len(self)))
+
     def optimize(self) -> None:
         """Packs the memory in the form that makes search on the CPU fastest for vectors like these.
 
@@ -303,6 +330,13 @@ class VectorMemory:
 
     def _search(self, queries: Any, k: int, chosen: Selection) -> SearchResult:
         return SearchResult(*(self._on_gpu or self._on_cpu).search(self._newest, queries, k, chosen))
+
+    def _within(self, queries: Any, radius: float, chosen: Selection) -> WithinResult:
+        if self._on_gpu:
+            raise RuntimeError(
+                f"memory: within searches on the CPU, and this memory is searched on {self.device}"
+            )
+        return WithinResult(*self._on_cpu.within(self._newest, queries, largest_radius(radius), chosen))
 
     def _newest(self) -> Any:
         return self._stored

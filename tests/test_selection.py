@@ -47,7 +47,9 @@ def test_every_plan(isa, threads, share):
         index = Index(Stored(vectors[:200]), plan, clusters).extended(Stored(vectors[:300]))
         stored = Stored(vectors)
         _assert_same(index.search(stored, queries, 6, Selection(where=mask)), expected)
-        _assert_same(index.search(stored, queries, 6, Selection(where=mask, exclude=exclude)), expected_others)
+        _assert_same(
+            index.search(stored, queries, 6, Selection(where=mask, exclude=exclude)), expected_others
+        )
 
 
 @given(
@@ -99,10 +101,14 @@ def test_leaving_one_out_is_a_memory_without_it():
         without = _memory(activations[others], labels[others])
         np.testing.assert_array_equal(likelihood[image], without.log_likelihood(activations[[image]], 4)[0])
         assert predicted[image] == without.predict(activations[[image]], 4)[0]
-        np.testing.assert_array_equal(nearest.distances[image], without.search(activations[image], 4).distances)
+        np.testing.assert_array_equal(
+            nearest.distances[image], without.search(activations[image], 4).distances
+        )
     some = memory.log_likelihood(activations, 4, exclude=np.where(exclude == 2, 2, -1))
     np.testing.assert_array_equal(some[2], likelihood[2])
-    np.testing.assert_array_equal(np.delete(some, 2, 0), np.delete(memory.log_likelihood(activations, 4), 2, 0))
+    np.testing.assert_array_equal(
+        np.delete(some, 2, 0), np.delete(memory.log_likelihood(activations, 4), 2, 0)
+    )
 
 
 @pytest.mark.parametrize("left", [[0, 2], [1]])

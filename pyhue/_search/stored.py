@@ -67,9 +67,7 @@ class Stored:
         """These rows alone, ascending, with new numbers; nothing is removed of them."""
         hidden = np.flatnonzero(np.isin(rows, self.hidden, assume_unique=True))
         array = self.array[rows]
-        return replace(
-            self, array=array, hidden=hidden, removed=np.empty(0, np.uint8), epoch=self.epoch + 1
-        )
+        return replace(self, array=array, hidden=hidden, removed=np.empty(0, np.uint8), epoch=self.epoch + 1)
 
     def is_removed(self) -> NDArray[np.bool_]:
         """(n,) which rows were removed."""
