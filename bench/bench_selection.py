@@ -54,6 +54,7 @@ def test_where(memory, turns, report, share, count, kind):
     times = turns(lambda: memory.search(queries, K, where=mask), rivals, 5, warm=True)
     ours, whole, look = times["pyhue"], times["all"], times["none"]
     report(
-        f"{count:>4} queries, {kind:<14} {mask.mean():6.2%} of {len(memory)}: {ours * 1e3:7.2f} ms, "
+        f"{count:>4} queries, {kind:<14} {mask.mean():6.2%} of {len(memory)}: "
+        f"{ours * 1e3:7.2f} ms, "
         f"{(ours - look) / whole:6.1%} of a full search ({whole * 1e3:.2f} ms) and the mask ({look * 1e3:.2f} ms)"
     )

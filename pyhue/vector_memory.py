@@ -62,8 +62,8 @@ class VectorMemory:
     strides, after `to("cuda")` also CUDA tensors; results are of the same kind. Wrong input raises TypeError
     or ValueError naming the argument, and leaves the memory as it was.
 
-    Any number of threads may search while others add or remove: a search sees the memory as it was at one moment
-    between its begin and its end. A pickle, or a copy for another process, takes the vectors and the packed
+    Any number of threads may search while others add or remove: a search sees the memory as it was at one
+    moment between its begin and its end. A pickle, or a copy for another process, takes the vectors and the packed
     form; both may be read-only there, as joblib's memory maps are.
 
     Example:

@@ -19,7 +19,7 @@ def _expected(queries, vectors, radius, left):
     limits, distances, rows = [0], [np.empty(0, np.float32)], [np.empty(0, np.int64)]
     for query, may in zip(queries, left, strict=True):
         every = distances32(query, vectors)
-        found = np.flatnonzero(may & (every <= radius))
+        found = np.flatnonzero(may & (every.astype(np.float64) <= radius))
         found = found[np.argsort(every[found], kind="stable")]
         limits.append(limits[-1] + len(found))
         distances.append(every[found])

@@ -35,9 +35,7 @@ class Selection:
             return self
         given, size = self.exclude.shape, tuple(shape)
         if not given or given != size[: len(given)]:
-            raise ValueError(
-                f"exclude: expected shape {size}, as the queries have, or its begin, got {given}"
-            )
+            raise ValueError(f"exclude: expected shape {size} of the queries, or its begin, got {given}")
         each = int(np.prod(size[len(given) :]))
         return replace(self, exclude=np.repeat(self.exclude.ravel(), each))
 
