@@ -56,5 +56,5 @@ def test_where(memory, turns, report, share, count, kind):
     report(
         f"{count:>4} queries, {kind:<14} {mask.mean():6.2%} of {len(memory)}: "
         f"{ours * 1e3:7.2f} ms, "
-        f"{(ours - look) / whole:6.1%} of a full search ({whole * 1e3:.2f} ms) and the mask ({look * 1e3:.2f} ms)"
+        f"{(ours - look) / whole:6.1%} of all ({whole * 1e3:.2f} ms) and the mask ({look * 1e3:.2f} ms)"
     )

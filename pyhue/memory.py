@@ -398,16 +398,16 @@ class PixelMemory:
         eps = positive_number(eps, "eps")
         voting = self._on_gpu()
         if voting is not None:
-            search = voting.search
+            place = voting.search
             found = voting.log_likelihood(self._newest, activations, k, eps, chosen)
-            return search.like(found[0], activations), search.like(found[1], activations)
+            return place.like(found[0], activations), place.like(found[1], activations)
         vectors = floating(image_vectors(floating(activations, "activations"), self.dim), "activations")
         images, pixels, dim = vectors.shape
         flat = vectors.reshape(images * pixels, dim)
         chosen = chosen.of_queries((images,))
         of_pixels = chosen.of_pixels(pixels)
-        found = self._memory._on_cpu.neighbors(self._newest, flat, "activations", k, of_pixels)
-        stored, distances, indices = found
+        search = self._memory._on_cpu.neighbors
+        stored, distances, indices = search(self._newest, flat, "activations", k, of_pixels)
         shape = (images, pixels, distances.shape[1])
         distances, columns = distances.reshape(shape), stored.columns(indices).reshape(shape)
         counts = chosen.class_counts(stored)

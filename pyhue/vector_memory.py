@@ -34,7 +34,7 @@ class SearchResult(NamedTuple):
 
 
 class WithinResult(NamedTuple):
-    """What `within` returns: query i found places limits[i] to limits[i + 1] - 1, as of FAISS's range_search."""
+    """What `within` returns, as FAISS's range_search: query i found places limits[i] to limits[i + 1] - 1."""
 
     limits: Any  #: int64 (n + 1,)
     distances: Any  #: float32, squared Euclidean, ascending within a query
@@ -63,8 +63,8 @@ class VectorMemory:
     or ValueError naming the argument, and leaves the memory as it was.
 
     Any number of threads may search while others add or remove: a search sees the memory as it was at one
-    moment between its begin and its end. A pickle, or a copy for another process, takes the vectors and the packed
-    form; both may be read-only there, as joblib's memory maps are.
+    moment between its begin and its end. A pickle, or a copy for another process, takes the vectors and the
+    packed form; both may be read-only there, as joblib's memory maps are.
 
     Example:
         >>> vectors = np.random.default_rng(0).random((1000, 32), dtype=np.float32)

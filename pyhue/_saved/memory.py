@@ -104,7 +104,7 @@ def _check_layout(path: str, kind: Format, file: TensorFile, numbers: dict[str, 
         got_dtype, got_shape = file.layout[name]
         if (got_dtype, list(got_shape)) != (dtype, shape):
             raise ValueError(f"{path}: expected {name} of {dtype} {shape}, got {got_dtype} {list(got_shape)}")
-    got_dtype, got_shape = file.layout.get(_REMOVED, ("U8", [0]))
+    got_dtype, got_shape = file.layout.get(_REMOVED, ("U8", (0,)))
     if got_dtype != "U8" or len(got_shape) != 1 or got_shape[0] > -(-n // 8):
         raise ValueError(
             f"{path}: expected {_REMOVED} of U8 [{-(-n // 8)}], got {got_dtype} {list(got_shape)}"
