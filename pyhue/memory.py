@@ -15,9 +15,10 @@ from pyhue._rows import sliceable
 from pyhue._saved import memory as memory_file
 from pyhue._search.growing import GrowingArray
 from pyhue._search.labelled import Labelled, labelled
+from pyhue._search.selection import Selection, numbers_below, selection
 from pyhue.density import density
 from pyhue.pixel_vectors import image_vectors
-from pyhue.vector_memory import SearchResult, VectorMemory
+from pyhue.vector_memory import SearchResult, VectorMemory, WithinResult
 
 _COLUMNS = ("labels", "images", "pixels")
 
@@ -161,6 +162,60 @@ class PixelMemory:
             ]
             self._memory._stored = labelled(stored, columns, before.num_images + images, before)
 
+    def remove(self, rows: Any = None, *, images: Any = None, labels: Any = None) -> int:
+        """Leaves vectors out of every search and vote that begins from now on, and out of `class_counts`.
+
+        Rows, images and classes keep their numbers, and the vectors their memory, until `compact`; `classes`
+        stay, too. Costs what is removed, a copy of one bit for each row, and of `images` and `labels` a look
+        at those of every row.
+
+        Args:
+            rows: integers, rows of the memory, in any order; those removed already may be among them.
+            images: integers, images whose vectors are removed.
+            labels: integers, classes whose vectors are removed; one that no vector has removes none.
+
+        Returns:
+            How many vectors were removed now.
+
+        Raises:
+            TypeError: an argument is not of integers, or none was given.
+            ValueError: a row or image is not there; nothing was removed then.
+        """
+        if rows is None and images is None and labels is None:
+            raise TypeError("rows, images, labels: expected one of them at least")
+        wanted = None if labels is None else integers(labels, "labels").ravel()
+        with self._memory._adding.held():
+            stored = self._newest()
+            found = [np.empty(0, np.int64)]
+            if rows is not None:
+                found.append(numbers_below(rows, "rows", len(stored)))
+            if images is not None:
+                some = numbers_below(images, "images", stored.num_images)
+                found.append(np.flatnonzero(np.isin(stored.images, some)))
+            if wanted is not None:
+                found.append(np.flatnonzero(np.isin(stored.labels, wanted)))
+            self._memory._stored, gone = stored.without(np.concatenate(found))
+        return len(gone)
+
+    @property
+    def removed(self) -> NDArray[np.bool_]:
+        """Which rows were removed, (len,); a copy."""
+        return self._memory.removed
+
+    def compact(self) -> NDArray[np.int64]:
+        """Drops what was removed and numbers the other rows anew, in their order; images keep their numbers.
+
+        Searches under way end with the old numbers. The next one packs the memory again. A class of which
+        nothing is left goes from `classes`.
+
+        Returns:
+            int64 (len,), the new row of each old one; -1 for those that were removed.
+        """
+        with self._memory._adding.held():
+            numbers = self._memory._compacted()
+            self._columns = tuple(GrowingArray.of(getattr(self._newest(), name)) for name in _COLUMNS)
+        return numbers
+
     @property
     def device(self) -> str:
         """Where searches run: "cpu", or a GPU as torch names it."""
@@ -182,13 +237,30 @@ class PixelMemory:
         self._memory.to(device, max_bytes)
         return self
 
-    def search(self, queries: Any, k: int = 10) -> SearchResult:
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        where: Any = None,
+        labels: Any = None,
+        exclude: Any = None,
+    ) -> SearchResult:
         """The k stored vectors nearest to each query.
+
+        With `where`, `labels` or `exclude` the answer is, bit for bit, that of a memory of the vectors that
+        are left, with the row numbers of this one.
 
         Args:
             queries: (..., dim).
             k: neighbours of each, at least 1. Where fewer can be found, the rest has index -1 and distance
                 +inf; at most 65,536, or as many as are stored. Default 10.
+            where: booleans (n,), which rows may be found; those from n on are not. A search costs what is
+                left, and a look at the mask. Default None: all.
+            labels: integers, the classes whose vectors may be found; with `where`, both hold. Default None:
+                all.
+            exclude: integers, an image whose vectors each query does not find, -1 for none, of the queries'
+                shape (...) or the begin of that: (images,) for queries (images, pixels, dim). Default None.
 
         Returns:
             `SearchResult`: distances float32 (..., k), squared Euclidean, ascending, and indices int64
@@ -196,18 +268,46 @@ class PixelMemory:
 
         Raises:
             TypeError: a dtype is wrong.
-            ValueError: the memory is empty, the last dimension is not `dim`, a value is not finite, or `k` is
-                out of range.
+            ValueError: the memory is empty, the last dimension is not `dim`, a value is not finite, `k` is
+                out of range, or `where` or `exclude` does not fit.
         """
-        return self._memory.search(queries, k)
+        return self._memory._search(queries, k, self._selection(where, labels, exclude))
 
-    def log_likelihood(self, activations: Any, k: int = 10, eps: float = 1e-8) -> Any:
+    def within(
+        self,
+        queries: Any,
+        radius: float,
+        *,
+        where: Any = None,
+        labels: Any = None,
+        exclude: Any = None,
+    ) -> WithinResult:
+        """`VectorMemory.within`; `where`, `labels` and `exclude` as for `search`."""
+        return self._memory._within(queries, radius, self._selection(where, labels, exclude))
+
+    def log_likelihood(
+        self,
+        activations: Any,
+        k: int = 10,
+        eps: float = 1e-8,
+        *,
+        where: Any = None,
+        labels: Any = None,
+        exclude: Any = None,
+    ) -> Any:
         """Log-likelihood of each image under each class, by `pyhue.density` over k neighbours a pixel.
+
+        Vectors that `where`, `labels` and `exclude` leave out do not count in a class either: with
+        `exclude=range(len(activations))` for the images that the memory was filled with, this is the
+        leave-one-out estimate.
 
         Args:
             activations: (images, pixels, dim), or feature maps (images, dim, H, W).
             k: neighbours of each pixel vector, at least 1. Default 10.
             eps: added to the squared bandwidth, positive. Default 1e-8.
+            where, labels: as for `search`.
+            exclude: integers (images,), the stored image that each image does not find, -1 for none. Default
+                None.
 
         Returns:
             float64 (images, num_classes), a column for each of `classes`; -inf for one without a neighbour.
@@ -215,14 +315,23 @@ class PixelMemory:
         Raises:
             TypeError, ValueError: as `search`.
         """
-        return self._vote(activations, k, eps)[0]
+        return self._vote(activations, k, eps, self._selection(where, labels, exclude))[0]
 
-    def predict(self, activations: Any, k: int = 10, eps: float = 1e-8) -> Any:
+    def predict(
+        self,
+        activations: Any,
+        k: int = 10,
+        eps: float = 1e-8,
+        *,
+        where: Any = None,
+        labels: Any = None,
+        exclude: Any = None,
+    ) -> Any:
         """The most likely class of each image, int64 (images,); arguments as for `log_likelihood`.
 
         Where no pixel finds a neighbour, as in an image that is all zero, it is the first of `classes`.
         """
-        found, classes = self._vote(activations, k, eps)
+        found, classes = self._vote(activations, k, eps, self._selection(where, labels, exclude))
         return classes[found.argmax(1)]
 
     def optimize(self) -> None:
@@ -281,22 +390,34 @@ class PixelMemory:
             self._voting = DeviceDensity(search)
         return self._voting
 
-    def _vote(self, activations: Any, k: int, eps: float) -> tuple[Any, Any]:
+    def _selection(self, where: Any, labels: Any, exclude: Any) -> Selection:
+        return selection(where, exclude, self._newest().num_images, labels)
+
+    def _vote(self, activations: Any, k: int, eps: float, chosen: Selection) -> tuple[Any, Any]:
         """Log-likelihoods (images, classes) and the classes, as and where the activations are."""
         eps = positive_number(eps, "eps")
         voting = self._on_gpu()
         if voting is not None:
-            search = voting.search
-            found = voting.log_likelihood(self._newest, activations, k, eps)
-            return search.like(found[0], activations), search.like(found[1], activations)
+            place = voting.search
+            found = voting.log_likelihood(self._newest, activations, k, eps, chosen)
+            return place.like(found[0], activations), place.like(found[1], activations)
         vectors = floating(image_vectors(floating(activations, "activations"), self.dim), "activations")
         images, pixels, dim = vectors.shape
         flat = vectors.reshape(images * pixels, dim)
-        stored, distances, indices = self._memory._on_cpu.neighbors(self._newest, flat, "activations", k)
+        chosen = chosen.of_queries((images,))
+        of_pixels = chosen.of_pixels(pixels)
+        search = self._memory._on_cpu.neighbors
+        stored, distances, indices = search(self._newest, flat, "activations", k, of_pixels)
         shape = (images, pixels, distances.shape[1])
-        result: NDArray[np.float64] = density(
-            distances.reshape(shape), stored.columns(indices).reshape(shape), stored.class_counts, eps
-        )
+        distances, columns = distances.reshape(shape), stored.columns(indices).reshape(shape)
+        counts = chosen.class_counts(stored)
+        result: NDArray[np.float64]
+        if chosen.exclude is None:
+            result = density(distances, columns, counts, eps)
+        else:
+            result = np.empty(counts.shape)
+            for image, own in enumerate(counts):
+                result[image] = density(distances[image], columns[image], own, eps)
         return like(result, activations), like(stored.classes.copy(), activations)
 
 

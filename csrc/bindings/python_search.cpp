@@ -13,6 +13,7 @@
 #include "bindings/interruption.h"
 #include "core/audit.h"
 #include "core/search.h"
+#include "core/within.h"
 #include "cuda/packed.h"
 #include "cuda/search.h"
 
@@ -215,15 +216,74 @@ struct QueryArrays {
   }
 };
 
-py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
-                        const QueryArrays& queries, int64_t k) {
-  require(k >= 1, "k", "at least 1");
+struct ChosenArrays {
+  std::optional<py::array_t<uint8_t>> left_out;
+  std::optional<py::array_t<int64_t>> groups, excluded;
+
+  ChosenArrays(const std::optional<py::array>& bits, const std::optional<py::array>& group_of_row,
+               const std::optional<py::array>& excluded_groups) {
+    if (bits) left_out = checked<uint8_t>(*bits, "left_out", {-1});
+    require(group_of_row.has_value() == excluded_groups.has_value(), "groups", "an array where groups are excluded");
+    if (group_of_row) groups = checked<int64_t>(*group_of_row, "groups", {-1});
+    if (excluded_groups) excluded = checked<int64_t>(*excluded_groups, "excluded", {-1});
+  }
+  Chosen view() const {
+    return {left_out ? left_out->data() : nullptr, left_out ? 8 * left_out->size() : 0,
+            groups ? groups->data() : nullptr, excluded ? excluded->data() : nullptr};
+  }
+  void require_fit(const std::vector<SearchedPiece>& pieces, const QueryArrays& queries) const {
+    if (!groups) return;
+    require(excluded->size() == queries.vectors.shape(0), "excluded", "a group for each query");
+    for (const SearchedPiece& piece : pieces) {
+      require(piece.view().first + piece.rows() <= groups->size(), "groups", "a group for each row");
+    }
+  }
+};
+
+// The pieces, after a look whether all of it fits together.
+std::vector<Piece> fitting_pieces(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
+                                  const QueryArrays& queries, const std::optional<ChosenArrays>& selection) {
   require(queries.coordinates.values.shape(1) == layout.view().dims(), "values", "the coordinates of the layout");
   std::vector<Piece> pieces;
   for (const SearchedPiece& piece : arrays) {
     queries.require_fit(piece, layout);
     pieces.push_back(piece.view());
   }
+  if (selection) selection->require_fit(arrays, queries);
+  return pieces;
+}
+
+// An array of the vector's values, which it takes over.
+template <class T>
+py::array_t<T> taken(std::vector<T>& values) {
+  auto* owned = new std::vector<T>(std::move(values));
+  const py::capsule owner(owned, [](void* vector) { delete static_cast<std::vector<T>*>(vector); });
+  return py::array_t<T>(static_cast<py::ssize_t>(owned->size()), owned->data(), owner);
+}
+
+py::tuple within_arrays(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
+                        const QueryArrays& queries, float radius, const std::optional<ChosenArrays>& selection) {
+  require(radius >= 0, "radius", "at least 0");
+  const std::vector<Piece> pieces = fitting_pieces(arrays, layout, queries, selection);
+  const int64_t n = queries.vectors.shape(0);
+  const int dim = static_cast<int>(queries.vectors.shape(1));
+  const Queries view = queries.view();
+  const Chosen chosen = selection ? selection->view() : Chosen{};
+  Found found;
+  Interruption interruption;
+  bool finished;
+  {
+    py::gil_scoped_release release;
+    finished = within(pieces, dim, layout.view(), view, n, radius, chosen, found, interruption.executor());
+  }
+  interruption.raise_if(!finished);
+  return py::make_tuple(taken(found.limits), taken(found.distances), taken(found.indices));
+}
+
+py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
+                        const QueryArrays& queries, int64_t k, const std::optional<ChosenArrays>& selection) {
+  require(k >= 1, "k", "at least 1");
+  const std::vector<Piece> pieces = fitting_pieces(arrays, layout, queries, selection);
   const int64_t n = queries.vectors.shape(0);
   py::array_t<float> distances({n, k});
   py::array_t<int64_t> indices({n, k});
@@ -231,11 +291,15 @@ py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutAr
   float* distance_data = distances.mutable_data();
   int64_t* index_data = indices.mutable_data();
   const int dim = static_cast<int>(queries.vectors.shape(1));
+  const Chosen chosen = selection ? selection->view() : Chosen{};
   Interruption interruption;
   bool finished;
   {
     py::gil_scoped_release release;
-    finished = search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, interruption.executor());
+    const Executor executor = interruption.executor();
+    finished = selection
+                   ? search_chosen(pieces, dim, layout.view(), view, n, k, chosen, distance_data, index_data, executor)
+                   : search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, executor);
   }
   interruption.raise_if(!finished);
   return py::make_tuple(distances, indices);
@@ -301,7 +365,14 @@ void bind_search(py::module_& m) {
   py::class_<QueryArrays>(m, "Queries")
       .def(py::init<const py::array&, const CoordinateArrays&, const py::array&>());
   m.def("pack", &pack_arrays);
-  m.def("search", &search_arrays);
+  py::class_<ChosenArrays>(m, "Chosen")
+      .def(
+          py::init<const std::optional<py::array>&, const std::optional<py::array>&, const std::optional<py::array>&>(),
+          py::arg("left_out"), py::arg("groups"), py::arg("excluded"));
+  m.def("search", &search_arrays, py::arg("pieces"), py::arg("layout"), py::arg("queries"), py::arg("k"),
+        py::arg("chosen") = std::nullopt);
+  m.def("within", &within_arrays, py::arg("pieces"), py::arg("layout"), py::arg("queries"), py::arg("radius"),
+        py::arg("chosen") = std::nullopt);
   m.def("audit", &audit_arrays);
 }
 
