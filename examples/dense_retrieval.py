@@ -52,7 +52,8 @@ def of_file(path):
 def predicted(memory, labels, queries, num_classes):
     """Labels (images, H x W) of queries (images, H x W, channels)."""
     distances, indices = memory.search(queries, K)
-    weights = np.where(indices < 0, 0, np.exp(-(distances - distances[..., :1]) / 2 / TEMPERATURE))
+    cosines = 1 - np.minimum(distances, 4) / 2  # an all-zero patch finds nothing, at infinity
+    weights = np.where(indices < 0, 0, np.exp((cosines - cosines[..., :1]) / TEMPERATURE))
     votes = np.zeros((*queries.shape[:2], num_classes), np.float32)
     for column in range(K):  # one neighbour of each patch at a time
         voted = labels[indices[..., column], None]

@@ -5,7 +5,7 @@
 
 Half of the classes are known; of these every second image is stored. The score of an image is its distance
 to the k-th nearest stored one, of average-pooled activations of unit length (Sun et al.,
-"Out-of-distribution detection with deep nearest neighbors", 2022; k = 50 in OpenOOD). Beside it the same of
+"Out-of-distribution detection with deep nearest neighbors", 2022). Beside it the same of
 pixel vectors, where an image's score is the mean over its pixels.
 """
 
@@ -50,7 +50,7 @@ def main():
     """Prints both scores."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("features", help="a file of `pyhue features`")
-    parser.add_argument("-k", type=int, default=50, help="which neighbour; OpenOOD: 50")
+    parser.add_argument("-k", type=int, default=5, help="which neighbour; fewer than a class has stored")
     parser.add_argument("--seed", type=int, default=0, help="which classes are known")
     options = parser.parse_args()
     features = load_features(options.features)
