@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +161,25 @@ def test_dense_votes_and_scores():
 )
 def test_they_are_short(name):
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 120
+
+
+def test_the_anomalib_memory(monkeypatch):
+    """What docs/evaluations.md shows, on a stand-in for anomalib's class: its searches by brute force."""
+    module = types.ModuleType("anomalib.models.image.patchcore.torch_model")
+    module.PatchcoreModel = torch.nn.Module
+    for name in ("anomalib", "anomalib.models", "anomalib.models.image", "anomalib.models.image.patchcore"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    page = (EXAMPLES.parent / "docs" / "evaluations.md").read_text()
+    names = {}
+    exec(page.split("<!-- needs: anomalib -->\n```python\n")[1].split("```")[0], names)
+    model, embedding = names["ExactPatchcore"](), torch.rand(40, 6)
+    model.subsample_embedding(embedding, 0.1)
+    queries = torch.rand(7, 6)
+    expected = torch.cdist(queries, embedding).topk(3, largest=False)
+    scores, rows = model.nearest_neighbors(queries, 3)
+    torch.testing.assert_close(scores, expected.values)
+    torch.testing.assert_close(rows, expected.indices)
+    scores, rows = model.nearest_neighbors(queries, 1)
+    torch.testing.assert_close(scores, expected.values[:, 0])
+    torch.testing.assert_close(rows, expected.indices[:, 0])

@@ -81,7 +81,7 @@ class _Neighbors(BaseEstimator):
             mode: "connectivity", ones, or "distance", Euclidean; those of 0 are stored.
 
         Returns:
-            float64 (queries, n_samples_fit_) in CSR form, n_neighbors values in each row, nearest first.
+            float64 (queries, fitted vectors) in CSR form, n_neighbors values in each row, nearest first.
         """
         _require_mode(mode)
         distances, indices = self.kneighbors(X, n_neighbors)
@@ -172,7 +172,7 @@ class ExactNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         return self
 
     def transform(self, X: Any) -> csr_matrix:
-        """The graph of the fitted neighbours of X (queries, features): float64 (queries, n_samples_fit_)."""
+        """The graph of the fitted neighbours of X (queries, features): float64 (queries, fitted)."""
         check_is_fitted(self)
         count = positive_integer(self.n_neighbors, "n_neighbors") + (self.mode == "distance")
         return self.kneighbors_graph(X, count, self.mode)
