@@ -61,8 +61,14 @@ def test_json(features, rival, capsys):
 def test_faiss_s_settings_are_put_back(features):
     faiss = pytest.importorskip("faiss")
     before = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
-    assert _cli.main(["bench", str(features)]) == 0
-    assert (faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold) == before
+    faiss.omp_set_num_threads(3)
+    faiss.cvar.distance_compute_blas_threshold = 7
+    try:
+        assert _cli.main(["bench", str(features)]) == 0
+        assert (faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold) == (3, 7)
+    finally:
+        faiss.omp_set_num_threads(before[0])
+        faiss.cvar.distance_compute_blas_threshold = before[1]
 
 
 def test_other_neighbours_are_an_error(features, monkeypatch):

@@ -125,6 +125,10 @@ def test_out_of_distribution_scores(capsys):
     )
     expected = np.sort(cdist(queries, unit), axis=1)[:, 4].reshape(4, 4).mean(axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+    asked[:, :, 0, 0] = 0  # finds nothing: as far as can be
+    found = module.scores(module.pixel_vectors, stored, asked, 5)
+    expected = np.sort(cdist(queries, unit), axis=1)[:, 4].reshape(4, 4)[:, 1:].sum(axis=1)
+    np.testing.assert_allclose(found, (expected + 2) / 4, rtol=1e-5)
     module.report("name", np.repeat([False, True], 20), np.arange(40.0)[::-1])
     assert capsys.readouterr().out.split()[1:] == ["AUROC", "0.00", "FPR@95", "100.00"]
 
@@ -151,6 +155,7 @@ def test_dense_votes_and_scores():
     votes = np.stack([np.where(labels[nearest] == label, weights, 0).sum(axis=2) for label in range(3)], 2)
     found = module.predicted(memory, labels, queries, 3)
     np.testing.assert_array_equal(found, votes.argmax(axis=2))
+    assert (module.predicted(memory, labels, np.zeros((1, 2, 4)), 3) == 0).all()  # they find nothing
     truth = rng.integers(0, 3, (2, 6))
     expected = jaccard_score(truth.ravel(), found.ravel(), average="macro")
     assert module.mean_iou(found, truth, 3) == pytest.approx(expected)
