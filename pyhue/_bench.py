@@ -115,7 +115,7 @@ def _rival(memory: VectorMemory, k: int) -> Iterator[tuple[str, list[_Search]]]:
         return
     import faiss
 
-    index = faiss.IndexFlatL2(memory.dim)
+    index = faiss.IndexFlatIP(memory.dim)  # which ranks alike at unit length, and is faster than IndexFlatL2
     index.add(vectors)
 
     def search(threshold: int) -> _Search:
@@ -128,7 +128,7 @@ def _rival(memory: VectorMemory, k: int) -> Iterator[tuple[str, list[_Search]]]:
     before = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
     faiss.omp_set_num_threads(get_num_threads())
     try:
-        yield f"FAISS {faiss.__version__} IndexFlatL2", [search(threshold) for threshold in _BLAS_THRESHOLDS]
+        yield f"FAISS {faiss.__version__} IndexFlatIP", [search(threshold) for threshold in _BLAS_THRESHOLDS]
     finally:
         faiss.omp_set_num_threads(before[0])
         faiss.cvar.distance_compute_blas_threshold = before[1]
