@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from pyhue.estimators import ExactNeighbors, ExactNeighborsTransformer, PixelDensityClassifier
+from pyhue.estimators import ExactNeighbors, ExactNeighborsTransformer, PixelDensityClassifier, _radius
 
 DATA = ("digits", "iris", "wine", "breast_cancer")
 ESTIMATORS = [
@@ -94,6 +94,43 @@ def test_graphs(mode):
     assert (transformed != ours.kneighbors_graph(queries, count // len(queries), mode)).nnz == 0
 
 
+@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("first", [2, 64])
+def test_radius_neighbors_are_brute_force_s(name, first, monkeypatch):
+    monkeypatch.setattr(_radius, "_FIRST", first)
+    monkeypatch.setattr(_radius, "_AT_ONCE", 1000)
+    X = load(name).astype(np.float32)
+    fitted, queries = X[::2], X[1::2]
+    exact = cdist(fitted, fitted)
+    radius = float(np.quantile(exact, 0.03)) + 1e-3  # between two distances
+    ours = ExactNeighbors(radius=radius).fit(fitted)
+    theirs = NearestNeighbors(radius=radius, algorithm="brute").fit(fitted)
+    for asked in (queries, None):
+        distances, indices = ours.radius_neighbors(asked)
+        expected = theirs.radius_neighbors(asked, sort_results=True)
+        assert (distances.dtype, indices.dtype, len(indices)) == (object, object, len(expected[1]))
+        for row in range(len(indices)):
+            np.testing.assert_allclose(distances[row], expected[0][row], rtol=1e-5, atol=1e-4)
+            assert set(indices[row]) == set(expected[1][row])
+            assert (np.diff(distances[row]) >= 0).all()
+        np.testing.assert_array_equal(
+            np.concatenate(ours.radius_neighbors(asked, return_distance=False)), np.concatenate(indices)
+        )
+        for mode in ("connectivity", "distance"):
+            graphs = [of.radius_neighbors_graph(asked, mode=mode).toarray() for of in (ours, theirs)]
+            np.testing.assert_allclose(*graphs, rtol=1e-5, atol=1e-4)
+
+
+def test_what_lies_at_the_radius_is_within():
+    fitted = ExactNeighbors().fit([[0.0], [3.0], [3.0], [4.0]])
+    distances, indices = fitted.radius_neighbors([[0.0], [-9.0]], radius=3)
+    assert [part.tolist() for part in indices] == [[0, 1, 2], []]
+    assert [part.tolist() for part in distances] == [[0, 3, 3], []]
+    assert [part.tolist() for part in fitted.radius_neighbors(radius=0)[1]] == [[], [2], [1], []]
+    assert fitted.radius_neighbors_graph(radius=np.inf).nnz == 12
+    assert fitted.radius_neighbors_graph([[99.0]]).nnz == 0
+
+
 def test_pipelines():
     X, y = datasets.load_digits(return_X_y=True)
     classifier = KNeighborsClassifier(n_neighbors=5, metric="precomputed")
@@ -108,7 +145,10 @@ def test_t_sne_and_dbscan_take_the_graph():
     embedded = TSNE(perplexity=10, metric="precomputed", init="random", max_iter=250).fit_transform(graph)
     assert embedded.shape == (120, 2)
     labels = DBSCAN(eps=3.0, metric="precomputed").fit_predict(graph)
-    np.testing.assert_array_equal(labels, DBSCAN(eps=3.0).fit_predict(X))
+    expected = DBSCAN(eps=3.0).fit_predict(X)
+    np.testing.assert_array_equal(labels, expected)
+    graph = ExactNeighbors(radius=3.0).fit(X).radius_neighbors_graph(X, mode="distance")
+    np.testing.assert_array_equal(DBSCAN(eps=3.0, metric="precomputed").fit_predict(graph), expected)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +158,14 @@ def test_t_sne_and_dbscan_take_the_graph():
         (lambda X: ExactNeighbors().fit(X).kneighbors(None, 30), "n_neighbors: expected at most 29"),
         (lambda X: ExactNeighbors(n_neighbors=0).fit(X).kneighbors(X), "n_neighbors: expected at least 1"),
         (lambda X: ExactNeighbors().fit(X).kneighbors_graph(X, mode="near"), "mode: expected"),
+        (lambda X: ExactNeighbors().fit(X).radius_neighbors_graph(X, mode="near"), "mode: expected"),
         (lambda X: ExactNeighborsTransformer(mode="near").fit(X), "mode: expected"),
+        (
+            lambda X: ExactNeighbors().fit(X).radius_neighbors(X, -1.0),
+            "radius: expected a number of at least 0",
+        ),
+        (lambda X: ExactNeighbors(radius="1").fit(X).radius_neighbors(X), "radius: expected a number"),
+        (lambda X: ExactNeighbors().fit(X).radius_neighbors(X, float("nan")), "radius: expected a number"),
         (lambda X: ExactNeighbors(dtype="int8").fit(X), "dtype: expected"),
         (lambda X: ExactNeighbors().fit(1e300 * X), "too large for dtype"),
         (lambda X: ExactNeighbors().fit(np.ones((3, 4097))), "dim: expected at most 4096"),

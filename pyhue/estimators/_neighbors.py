@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pyhue._arrays import positive_integer
+from pyhue.estimators._radius import within
 from pyhue.vector_memory import VectorMemory
 
 Mode = Literal["connectivity", "distance"]
@@ -104,6 +105,7 @@ class ExactNeighbors(_Neighbors):
 
     Args:
         n_neighbors: neighbours of each query. Default 5.
+        radius: Euclidean, how far the neighbours of `radius_neighbors` may be. Default 1.
         dtype: how vectors are stored, "float32" or "bfloat16", which takes half the memory and rounds them.
             Default "float32".
 
@@ -122,9 +124,58 @@ class ExactNeighbors(_Neighbors):
         (array([[0., 5.]]), array([[0, 1]]))
     """
 
-    def __init__(self, *, n_neighbors: int = 5, dtype: Dtype = "float32"):
+    def __init__(self, *, n_neighbors: int = 5, radius: float = 1.0, dtype: Dtype = "float32"):
         self.n_neighbors = n_neighbors
+        self.radius = radius
         self.dtype = dtype
+
+    def radius_neighbors(
+        self, X: Any = None, radius: float | None = None, return_distance: bool = True
+    ) -> Any:
+        """All fitted vectors within a radius, it included, nearest first, ties to the lower index.
+
+        Args:
+            X: as for `kneighbors`.
+            radius: Euclidean, at least 0; default the estimator's.
+            return_distance: default True.
+
+        Returns:
+            Euclidean distances, unless `return_distance` is False, and indices: each an array (queries,) of
+            arrays, float64 and int64.
+        """
+        limits, distances, indices = self._within(X, radius)
+        if not return_distance:
+            return _parts(indices, limits)
+        return _parts(distances, limits), _parts(indices, limits)
+
+    def radius_neighbors_graph(
+        self, X: Any = None, radius: float | None = None, mode: Mode = "connectivity"
+    ) -> csr_matrix:
+        """All within a radius as a sparse matrix: what DBSCAN(metric="precomputed") takes.
+
+        Args:
+            X: as for `kneighbors`.
+            radius: as for `radius_neighbors`.
+            mode: as for `kneighbors_graph`.
+
+        Returns:
+            float64 (queries, n_samples_fit) in CSR form, nearest first in each row.
+        """
+        _require_mode(mode)
+        return self._graph(*self._within(X, radius), mode)
+
+    def _within(
+        self, X: Any, radius: float | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+        check_is_fitted(self)
+        largest = self.radius if radius is None else radius
+        if not isinstance(largest, (int, float, np.integer, np.floating)) or not largest >= 0:
+            raise ValueError(f"radius: expected a number of at least 0, got {largest!r}")
+        if X is not None:
+            return within(self.memory_, self._queries(X), float(largest))
+        limits, distances, indices = within(self.memory_, self.memory_.vectors, float(largest))
+        others = indices != np.repeat(np.arange(len(limits) - 1), np.diff(limits))
+        return limits - np.arange(len(limits)), distances[others], indices[others]  # each lacks itself
 
 
 class ExactNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Neighbors):
@@ -181,6 +232,13 @@ class ExactNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 def _require_mode(mode: Any) -> None:
     if mode not in ("connectivity", "distance"):
         raise ValueError(f"mode: expected 'connectivity' or 'distance', got {mode!r}")
+
+
+def _parts(values: NDArray[Any], limits: NDArray[np.int64]) -> NDArray[np.object_]:
+    """(queries,) of arrays, whatever their lengths."""
+    parts = np.empty(len(limits) - 1, object)
+    parts[:] = np.split(values, limits[1:-1])
+    return parts
 
 
 def _without_themselves(distances: NDArray[Any], indices: NDArray[np.int64]) -> tuple[NDArray[Any], Any]:
