@@ -17,6 +17,12 @@ def test_info_prints_the_configuration(capsys):
     assert any(line.startswith("instruction set") for line in lines)
 
 
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        _cli.main(["--version"])
+    assert (stopped.value.code, capsys.readouterr().out) == (0, f"pyhue {pyhue.__version__}\n")
+
+
 def test_info_as_json(capsys):
     assert _cli.main(["info", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == config()
