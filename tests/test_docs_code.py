@@ -1,7 +1,7 @@
 """Code in the documents: a page's Python is run, block after block; shell lines are read by the parser.
 
 A page may prepare a block by `<!-- setup:` lines of Python `-->`, and say by `<!-- needs: module -->` what
-the next one cannot run without; what is no module, such as a file of real activations, no test has.
+the next one cannot run without: "a GPU", or a module.
 """
 
 import importlib.util
@@ -58,7 +58,7 @@ def missing(needs):
     if needs == "a GPU":
         torch = pytest.importorskip("torch")
         return not torch.cuda.is_available()
-    return not needs.isidentifier() or importlib.util.find_spec(needs) is None
+    return importlib.util.find_spec(needs) is None
 
 
 def by_path(path):
