@@ -72,8 +72,16 @@ def store_rows(
 ) -> int: ...
 def project(vectors: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]: ...
 def pack(packed: Packed, coordinates: Coordinates, first: int) -> None: ...
+class Chosen:
+    def __init__(
+        self,
+        left_out: NDArray[np.uint8] | None,
+        groups: NDArray[np.int64] | None,
+        excluded: NDArray[np.int64] | None,
+    ) -> None: ...
+
 def search(
-    pieces: Sequence[Piece], layout: Layout, queries: Queries, k: int
+    pieces: Sequence[Piece], layout: Layout, queries: Queries, k: int, chosen: Chosen | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 def audit(
     piece: Piece, queries: Queries, distances: NDArray[np.float32]

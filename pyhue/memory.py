@@ -15,6 +15,7 @@ from pyhue._rows import sliceable
 from pyhue._saved import memory as memory_file
 from pyhue._search.growing import GrowingArray
 from pyhue._search.labelled import Labelled, labelled
+from pyhue._search.selection import Selection, selection
 from pyhue.density import density
 from pyhue.pixel_vectors import image_vectors
 from pyhue.vector_memory import SearchResult, VectorMemory
@@ -182,13 +183,30 @@ class PixelMemory:
         self._memory.to(device, max_bytes)
         return self
 
-    def search(self, queries: Any, k: int = 10) -> SearchResult:
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        where: Any = None,
+        labels: Any = None,
+        exclude: Any = None,
+    ) -> SearchResult:
         """The k stored vectors nearest to each query.
+
+        With `where`, `labels` or `exclude` the answer is, bit for bit, that of a memory of the vectors that
+        are left, with the row numbers of this one.
 
         Args:
             queries: (..., dim).
             k: neighbours of each, at least 1. Where fewer can be found, the rest has index -1 and distance
                 +inf; at most 65,536, or as many as are stored. Default 10.
+            where: booleans (n,), which rows may be found; those from n on are not. A search costs what is
+                left, and a look at the mask. Default None: all.
+            labels: integers, the classes whose vectors may be found; with `where`, both hold. Default None:
+                all.
+            exclude: integers, an image whose vectors each query does not find, -1 for none, of the queries'
+                shape (...) or the begin of that: (images,) for queries (images, pixels, dim). Default None.
 
         Returns:
             `SearchResult`: distances float32 (..., k), squared Euclidean, ascending, and indices int64
@@ -196,18 +214,34 @@ class PixelMemory:
 
         Raises:
             TypeError: a dtype is wrong.
-            ValueError: the memory is empty, the last dimension is not `dim`, a value is not finite, or `k` is
-                out of range.
+            ValueError: the memory is empty, the last dimension is not `dim`, a value is not finite, `k` is
+                out of range, or `where` or `exclude` does not fit.
         """
-        return self._memory.search(queries, k)
+        return self._memory._search(queries, k, self._selection(where, labels, exclude))
 
-    def log_likelihood(self, activations: Any, k: int = 10, eps: float = 1e-8) -> Any:
+    def log_likelihood(
+        self,
+        activations: Any,
+        k: int = 10,
+        eps: float = 1e-8,
+        *,
+        where: Any = None,
+        labels: Any = None,
+        exclude: Any = None,
+    ) -> Any:
         """Log-likelihood of each image under each class, by `pyhue.density` over k neighbours a pixel.
+
+        Vectors that `where`, `labels` and `exclude` leave out do not count in a class either: with
+        `exclude=range(len(activations))` for the images that the memory was filled with, this is the
+        leave-one-out estimate.
 
         Args:
             activations: (images, pixels, dim), or feature maps (images, dim, H, W).
             k: neighbours of each pixel vector, at least 1. Default 10.
             eps: added to the squared bandwidth, positive. Default 1e-8.
+            where, labels: as for `search`.
+            exclude: integers (images,), the stored image that each image does not find, -1 for none. Default
+                None.
 
         Returns:
             float64 (images, num_classes), a column for each of `classes`; -inf for one without a neighbour.
@@ -215,14 +249,23 @@ class PixelMemory:
         Raises:
             TypeError, ValueError: as `search`.
         """
-        return self._vote(activations, k, eps)[0]
+        return self._vote(activations, k, eps, self._selection(where, labels, exclude))[0]
 
-    def predict(self, activations: Any, k: int = 10, eps: float = 1e-8) -> Any:
+    def predict(
+        self,
+        activations: Any,
+        k: int = 10,
+        eps: float = 1e-8,
+        *,
+        where: Any = None,
+        labels: Any = None,
+        exclude: Any = None,
+    ) -> Any:
         """The most likely class of each image, int64 (images,); arguments as for `log_likelihood`.
 
         Where no pixel finds a neighbour, as in an image that is all zero, it is the first of `classes`.
         """
-        found, classes = self._vote(activations, k, eps)
+        found, classes = self._vote(activations, k, eps, self._selection(where, labels, exclude))
         return classes[found.argmax(1)]
 
     def optimize(self) -> None:
@@ -281,22 +324,34 @@ class PixelMemory:
             self._voting = DeviceDensity(search)
         return self._voting
 
-    def _vote(self, activations: Any, k: int, eps: float) -> tuple[Any, Any]:
+    def _selection(self, where: Any, labels: Any, exclude: Any) -> Selection:
+        return selection(where, exclude, self._newest().num_images, labels)
+
+    def _vote(self, activations: Any, k: int, eps: float, chosen: Selection) -> tuple[Any, Any]:
         """Log-likelihoods (images, classes) and the classes, as and where the activations are."""
         eps = positive_number(eps, "eps")
         voting = self._on_gpu()
         if voting is not None:
             search = voting.search
-            found = voting.log_likelihood(self._newest, activations, k, eps)
+            found = voting.log_likelihood(self._newest, activations, k, eps, chosen)
             return search.like(found[0], activations), search.like(found[1], activations)
         vectors = floating(image_vectors(floating(activations, "activations"), self.dim), "activations")
         images, pixels, dim = vectors.shape
         flat = vectors.reshape(images * pixels, dim)
-        stored, distances, indices = self._memory._on_cpu.neighbors(self._newest, flat, "activations", k)
+        chosen = chosen.of_queries((images,))
+        of_pixels = chosen.of_pixels(pixels)
+        found = self._memory._on_cpu.neighbors(self._newest, flat, "activations", k, of_pixels)
+        stored, distances, indices = found
         shape = (images, pixels, distances.shape[1])
-        result: NDArray[np.float64] = density(
-            distances.reshape(shape), stored.columns(indices).reshape(shape), stored.class_counts, eps
-        )
+        distances, columns = distances.reshape(shape), stored.columns(indices).reshape(shape)
+        counts = chosen.class_counts(stored)
+        result: NDArray[np.float64]
+        if chosen.exclude is None:
+            result = density(distances, columns, counts, eps)
+        else:
+            result = np.empty(counts.shape)
+            for image, own in enumerate(counts):
+                result[image] = density(distances[image], columns[image], own, eps)
         return like(result, activations), like(stored.classes.copy(), activations)
 
 

@@ -20,6 +20,7 @@ from pyhue._saved.plan import to_arrays, to_index
 from pyhue._search.growing import GrowingArray
 from pyhue._search.host import HostSearch
 from pyhue._search.index import Index
+from pyhue._search.selection import Selection, selection
 from pyhue._search.stored import Stored
 
 MAX_DIM = 4096
@@ -168,13 +169,20 @@ class VectorMemory:
         self._on_gpu = device_search(device, self.normalize, max_bytes)
         return self
 
-    def search(self, queries: Any, k: int = 10) -> SearchResult:
+    def search(self, queries: Any, k: int = 10, *, where: Any = None, exclude: Any = None) -> SearchResult:
         """The k stored vectors nearest to each query.
+
+        With `where` or `exclude` the answer is, bit for bit, that of a memory of the vectors that are left,
+        with the row numbers of this one.
 
         Args:
             queries: (..., dim).
             k: neighbours of each, at least 1. Where fewer can be found, the rest has index -1 and distance
                 +inf; at most 65,536, or as many as are stored. Default 10.
+            where: booleans (n,), which rows may be found; those from n on are not. A search costs what is
+                left, and a look at the mask. Default None: all.
+            exclude: integers, a row that each query does not find, -1 for none, of the queries' shape (...)
+                or the begin of that. Default None.
 
         Returns:
             `SearchResult`: distances float32 (..., k), squared Euclidean, ascending, and indices int64
@@ -182,10 +190,10 @@ class VectorMemory:
 
         Raises:
             TypeError: a dtype is wrong.
-            ValueError: the memory is empty, the last dimension is not `dim`, a value is not finite, or `k` is
-                out of range.
+            ValueError: the memory is empty, the last dimension is not `dim`, a value is not finite, `k` is
+                out of range, or `where` or `exclude` does not fit.
         """
-        return SearchResult(*(self._on_gpu or self._on_cpu).search(self._newest, queries, k))
+        return self._search(queries, k, selection(where, exclude, len(self)))
 
     def optimize(self) -> None:
         """Packs the memory in the form that makes search on the CPU fastest for vectors like these.
@@ -257,17 +265,21 @@ class VectorMemory:
 
     # ---- for PixelMemory, too ----
 
+    def _search(self, queries: Any, k: int, chosen: Selection) -> SearchResult:
+        return SearchResult(*(self._on_gpu or self._on_cpu).search(self._newest, queries, k, chosen))
+
     def _newest(self) -> Any:
         return self._stored
 
     def _extended(self, given: Any, name: str) -> Stored:
         """What is stored, and `given` (n, dim) or (n, m, dim) behind it, unpublished; under `_adding`."""
-        hidden, begin = self._stored.hidden, len(self)
+        before = self._stored
+        hidden, begin = before.hidden, len(before)
         end = begin + math.prod(given.shape[:-1])
         zero = store_rows(given, name, self.normalize, self._vectors.room(begin, end))
         if self.normalize and zero.any():
             hidden = self._hidden.appended(len(hidden), begin + np.flatnonzero(zero))
-        return Stored(self._vectors.first(end), hidden)
+        return Stored(self._vectors.first(end), hidden, before.removed, before.epoch)
 
     def _begin_with(self, stored: Stored, index: Index | None) -> None:
         """Takes over vectors where they lie, which may be read-only, and their packed form."""

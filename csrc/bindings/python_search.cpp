@@ -202,8 +202,32 @@ struct QueryArrays {
   }
 };
 
+struct ChosenArrays {
+  std::optional<py::array_t<uint8_t>> left_out;
+  std::optional<py::array_t<int64_t>> groups, excluded;
+
+  ChosenArrays(const std::optional<py::array>& bits, const std::optional<py::array>& group_of_row,
+               const std::optional<py::array>& excluded_groups) {
+    if (bits) left_out = checked<uint8_t>(*bits, "left_out", {-1});
+    require(group_of_row.has_value() == excluded_groups.has_value(), "groups", "an array where groups are excluded");
+    if (group_of_row) groups = checked<int64_t>(*group_of_row, "groups", {-1});
+    if (excluded_groups) excluded = checked<int64_t>(*excluded_groups, "excluded", {-1});
+  }
+  Chosen view() const {
+    return {left_out ? left_out->data() : nullptr, left_out ? 8 * left_out->size() : 0,
+            groups ? groups->data() : nullptr, excluded ? excluded->data() : nullptr};
+  }
+  void require_fit(const std::vector<SearchedPiece>& pieces, const QueryArrays& queries) const {
+    if (!groups) return;
+    require(excluded->size() == queries.vectors.shape(0), "excluded", "a group for each query");
+    for (const SearchedPiece& piece : pieces) {
+      require(piece.view().first + piece.rows() <= groups->size(), "groups", "a group for each row");
+    }
+  }
+};
+
 py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
-                        const QueryArrays& queries, int64_t k) {
+                        const QueryArrays& queries, int64_t k, const std::optional<ChosenArrays>& selection) {
   require(k >= 1, "k", "at least 1");
   require(queries.coordinates.values.shape(1) == layout.view().dims(), "values", "block_dims + row_dims coordinates");
   std::vector<Piece> pieces;
@@ -211,6 +235,7 @@ py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutAr
     queries.require_fit(piece, layout);
     pieces.push_back(piece.view());
   }
+  if (selection) selection->require_fit(arrays, queries);
   const int64_t n = queries.vectors.shape(0);
   py::array_t<float> distances({n, k});
   py::array_t<int64_t> indices({n, k});
@@ -218,11 +243,14 @@ py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutAr
   float* distance_data = distances.mutable_data();
   int64_t* index_data = indices.mutable_data();
   const int dim = static_cast<int>(queries.vectors.shape(1));
+  const Chosen chosen = selection ? selection->view() : Chosen{};
   Interruption interruption;
   bool finished;
   {
     py::gil_scoped_release release;
-    finished = search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, interruption.executor());
+    const Executor executor = interruption.executor();
+    finished = selection ? search_chosen(pieces, dim, layout.view(), view, n, k, chosen, distance_data, index_data, executor)
+                         : search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, executor);
   }
   interruption.raise_if(!finished);
   return py::make_tuple(distances, indices);
@@ -287,7 +315,11 @@ void bind_search(py::module_& m) {
   py::class_<QueryArrays>(m, "Queries")
       .def(py::init<const py::array&, const CoordinateArrays&, const py::array&, double>());
   m.def("pack", &pack_arrays);
-  m.def("search", &search_arrays);
+  py::class_<ChosenArrays>(m, "Chosen")
+      .def(py::init<const std::optional<py::array>&, const std::optional<py::array>&, const std::optional<py::array>&>(),
+           py::arg("left_out"), py::arg("groups"), py::arg("excluded"));
+  m.def("search", &search_arrays, py::arg("pieces"), py::arg("layout"), py::arg("queries"), py::arg("k"),
+        py::arg("chosen") = std::nullopt);
   m.def("audit", &audit_arrays);
 }
 

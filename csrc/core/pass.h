@@ -3,7 +3,7 @@
 // only.
 //
 //     Collector  what is wanted of the vectors: the k nearest (k_best.h)
-//     Selection  which vectors may be found: all (selection.h)
+//     Selection  which vectors may be found: all, or those of a mask and of other groups (selection.h)
 //
 // Both are parameters, so that another kind of search is another collector, and a filter another selection. Queries go
 // by their place in the tiles' order.
@@ -165,7 +165,8 @@ class Pass {
     if (!piece.packed) return visit_unpacked(w, tile, piece, order, piece.lanes(block));
     Worker& worker = at(workers_, w);
     Survivor* survivors = worker.survivors.data();
-    const int found = screen_.blocks(piece, block, tile, worker.bounds.data(), survivors);
+    const int found = selected(tile, piece, order, survivors,
+                               screen_.blocks(piece, block, tile, worker.bounds.data(), survivors));
     if (found == 0) return;
     const int kept = screen_.rows(piece, block, tile, worker.bounds.data(), survivors, found);
     if (at(worker.distances, tile.start) == kUnlimited) best_first(survivors, kept, tile.size);
@@ -179,9 +180,22 @@ class Pass {
     }
   }
 
+  // Drops survivors that are not to be found; returns how many stay.
+  int selected(const Tile& tile, const Piece& piece, const int64_t* order, Survivor* survivors, int count) const {
+    if constexpr (Selection::kEvery) return count;
+    return static_cast<int>(std::remove_if(survivors, survivors + count,
+                                           [&](const Survivor& survivor) {
+                                             return !selection_(at(tiles_.order(), tile.start + survivor.query),
+                                                                piece.first + order[survivor.lane]);
+                                           }) -
+                            survivors);
+  }
+
   void visit_unpacked(int w, const Tile& tile, const Piece& piece, const int64_t* order, int64_t lanes) {
     for (int64_t lane = 0; lane < lanes; ++lane) {
-      for (int64_t place = tile.start; place < tile.start + tile.size; ++place) refine(w, place, piece, order[lane]);
+      for (int64_t place = tile.start; place < tile.start + tile.size; ++place) {
+        if (selection_(at(tiles_.order(), place), piece.first + order[lane])) refine(w, place, piece, order[lane]);
+      }
     }
   }
 
@@ -204,7 +218,6 @@ class Pass {
 
   void refine(int w, int64_t place, const Piece& piece, int64_t row) {
     const int64_t query = at(tiles_.order(), place), index = piece.first + row;
-    if (!selection_(query, index)) return;
     const SquaredDistance distance_to = piece.bfloat16 ? kernels_.squared_distance_bfloat16 : kernels_.squared_distance;
     const float distance = distance_to(queries_.vectors + query * dim_, vector(piece, row), dim_);
     lower(at(workers_, w), place, collector_.offer(w, place, {distance, index}));

@@ -5,25 +5,39 @@
 
 #include "core/k_best.h"
 #include "core/pass.h"
-#include "core/selection.h"
 
 namespace pyhue {
+namespace {
 
-bool search(std::span<const Piece> pieces, int dim, const Layout& layout, const Queries& queries, int64_t count,
-            int64_t k, float* distances, int64_t* indices, const Executor& executor) {
+template <class Selection>
+bool search_in_passes(std::span<const Piece> pieces, int dim, const Layout& layout, const Queries& queries,
+                      int64_t count, int64_t k, const Selection& selection, float* distances, int64_t* indices,
+                      const Executor& executor) {
   std::fill(distances, distances + count * k, std::numeric_limits<float>::infinity());
   std::fill(indices, indices + count * k, int64_t{-1});
   int64_t vectors = 0;
   for (const Piece& piece : pieces) vectors += piece.n;
   for (int64_t first = 0; first < count && vectors > 0; first += kPassQueries) {
     const int64_t size = std::min(kPassQueries, count - first);
-    Pass<KBest, All> pass(dim, layout, queries, first, size, KBest(size, std::min(k, vectors), executor.workers), All{},
-                          executor);
+    Pass<KBest, Selection> pass(dim, layout, queries, first, size,
+                                KBest(size, std::min(k, vectors), executor.workers), selection, executor);
     if (!pass.search(pieces)) return false;
     const StandardArithmetic standard;
     pass.collected().write(pass.order(), distances, indices, k);
   }
   return true;
+}
+
+}  // namespace
+
+bool search(std::span<const Piece> pieces, int dim, const Layout& layout, const Queries& queries, int64_t count,
+            int64_t k, float* distances, int64_t* indices, const Executor& executor) {
+  return search_in_passes(pieces, dim, layout, queries, count, k, All{}, distances, indices, executor);
+}
+
+bool search_chosen(std::span<const Piece> pieces, int dim, const Layout& layout, const Queries& queries, int64_t count,
+                   int64_t k, const Chosen& chosen, float* distances, int64_t* indices, const Executor& executor) {
+  return search_in_passes(pieces, dim, layout, queries, count, k, chosen, distances, indices, executor);
 }
 
 }  // namespace pyhue

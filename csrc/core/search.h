@@ -16,6 +16,7 @@
 
 #include "core/executor.h"
 #include "core/memory.h"
+#include "core/selection.h"
 #include "core/tiles.h"
 
 namespace pyhue {
@@ -27,5 +28,11 @@ namespace pyhue {
 // coordinates in bfloat16 and n / 64 bytes for each tile of 7; independent of n x queries otherwise.
 bool search(std::span<const Piece> pieces, int dim, const Layout& layout, const Queries& queries, int64_t count,
             int64_t k, float* distances, int64_t* indices, const Executor& executor);
+
+// The same among the vectors that `chosen` has: what a memory of these alone would answer, with their numbers here.
+// Each is asked for when it has survived the first filter, so this costs a whole search: for few vectors, pass these as
+// a piece that is not packed.
+bool search_chosen(std::span<const Piece> pieces, int dim, const Layout& layout, const Queries& queries, int64_t count,
+                   int64_t k, const Chosen& chosen, float* distances, int64_t* indices, const Executor& executor);
 
 }  // namespace pyhue

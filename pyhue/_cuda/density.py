@@ -11,6 +11,7 @@ from pyhue._cuda.search import DeviceSearch, require_no_capture
 from pyhue._cuda.stream import wait_for
 from pyhue._locks import Lock
 from pyhue._search.labelled import Labelled
+from pyhue._search.selection import EVERYTHING, Selection
 from pyhue.pixel_vectors import image_vectors
 
 if TYPE_CHECKING:
@@ -43,13 +44,18 @@ class DeviceDensity:
         return DeviceDensity, (self.search,)
 
     def log_likelihood(
-        self, latest: Callable[[], Labelled], activations: Any, k: int, eps: float
+        self,
+        latest: Callable[[], Labelled],
+        activations: Any,
+        k: int,
+        eps: float,
+        selection: Selection = EVERYTHING,
     ) -> tuple[Tensor, Tensor]:
         """Float64 (images, classes) and the classes (classes,), both on the GPU."""
         vectors = image_vectors(self.search.accepted(activations, "activations"), latest().dim)
         images, pixels, dim = vectors.shape
         flat = vectors.reshape(images * pixels, dim)
-        stored, distances, indices = self.search.neighbors(latest, flat, "activations", k)
+        stored, distances, indices = self.search.neighbors(latest, flat, "activations", k, selection)
         shape = (images, pixels, k)
         found = self.vote(stored, distances.reshape(shape), indices.reshape(shape), eps)
         return found.log_likelihood, found.classes

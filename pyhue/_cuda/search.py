@@ -11,6 +11,7 @@ from pyhue._cuda.index import MAX_K, DeviceIndex
 from pyhue._cuda.operators import operators
 from pyhue._locks import Lock
 from pyhue._rows import query_rows
+from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored, require_queries, require_vectors
 
 if TYPE_CHECKING:
@@ -60,22 +61,32 @@ class DeviceSearch:
         """A copy makes its own tensors, when it searches."""
         return device_search, (str(self.device), self._normalize, self._max_bytes)
 
-    def search(self, latest: Callable[[], Stored], queries: Any, k: int) -> tuple[Any, Any]:
+    def search(
+        self, latest: Callable[[], Stored], queries: Any, k: int, selection: Selection = EVERYTHING
+    ) -> tuple[Any, Any]:
         """Distances and indices (..., k) of queries (..., dim), as and where these are."""
         given = self.accepted(queries, "queries")
         dim = require_queries(given, latest().dim)
-        found = self.neighbors(latest, given.reshape(-1, dim), "queries", k)[1:]
+        chosen = selection.of_queries(given.shape[:-1])
+        found = self.neighbors(latest, given.reshape(-1, dim), "queries", k, chosen)[1:]
         shape = (*given.shape[:-1], k)
         distances, indices = (self.like(result.reshape(shape), queries) for result in found)
         return distances, indices
 
     def neighbors(
-        self, latest: Callable[[], Vectors], queries: Any, name: str, k: int
+        self,
+        latest: Callable[[], Vectors],
+        queries: Any,
+        name: str,
+        k: int,
+        selection: Selection = EVERYTHING,
     ) -> tuple[Vectors, Tensor, Tensor]:
         """The vectors that were searched; distances and rows (n, k), on the GPU, of queries (n, dim)."""
         require_vectors(latest())
         if neighbor_count(k, len(latest())) > MAX_K:
             raise ValueError(f"k: expected at most {MAX_K} on a GPU, got {k}")
+        if selection is not EVERYTHING:
+            raise NotImplementedError("where, labels, exclude: searched on the CPU only")
         rows = self._rows(queries, name)
         with self._launching.held():
             stored = latest()

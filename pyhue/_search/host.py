@@ -13,6 +13,7 @@ from pyhue._locks import Lock
 from pyhue._rows import query_rows
 from pyhue._search.index import Index
 from pyhue._search.optimize import extended, optimized, unoptimized
+from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored, require_queries, require_vectors
 
 _OPTIMIZE_FROM = 20_000  # vectors: the first search of a memory of at least so many optimises it
@@ -37,25 +38,32 @@ class HostSearch:
         self._packing = Lock()
         self._compared = 0  # pairs of a query and a vector that is not packed; counted roughly
 
-    def search(self, latest: Callable[[], Stored], queries: Any, k: int) -> tuple[Any, Any]:
+    def search(
+        self, latest: Callable[[], Stored], queries: Any, k: int, selection: Selection = EVERYTHING
+    ) -> tuple[Any, Any]:
         """Distances and indices (..., k) of queries (..., dim), as the kind of array that these are."""
         given = floating(queries, "queries")
         dim = require_queries(given, latest().dim)
-        found = self.neighbors(latest, given.reshape(-1, dim), "queries", k)[1:]
+        chosen = selection.of_queries(given.shape[:-1])
+        found = self.neighbors(latest, given.reshape(-1, dim), "queries", k, chosen)[1:]
         shape = (*given.shape[:-1], found[0].shape[1])
         distances, indices = (like(result.reshape(shape), queries) for result in found)
         return distances, indices
 
     def neighbors(
-        self, latest: Callable[[], Vectors], queries: NDArray[np.floating[Any]], name: str, k: int
+        self,
+        latest: Callable[[], Vectors],
+        queries: NDArray[np.floating[Any]],
+        name: str,
+        k: int,
+        selection: Selection = EVERYTHING,
     ) -> tuple[Vectors, NDArray[np.float32], NDArray[np.int64]]:
         """The vectors that were searched; distances and indices (n, k) of queries (n, dim)."""
         require_vectors(latest())
         k = neighbor_count(k, len(latest()))
         rows, zero = query_rows(queries, name, self._normalize)
-        index = self._ready_index(latest, len(rows))
-        stored = latest()  # after the index, which so holds nothing that came later
-        distances, indices = _padded(index.search(stored, rows, min(k, len(stored))), k)
+        index, stored = self._ready(latest, len(rows))
+        distances, indices = _padded(index.search(stored, rows, min(k, len(stored)), selection), k)
         if self._normalize:
             distances[zero], indices[zero] = np.inf, -1
         return stored, distances, indices
@@ -67,21 +75,31 @@ class HostSearch:
             stored = latest()
             self.index = optimized(stored, stored.groups)
 
+    def _ready(self, latest: Callable[[], Vectors], queries: int) -> tuple[Index, Vectors]:
+        """An index, and the vectors of one moment, of the same epoch."""
+        while True:
+            index = self._ready_index(latest, queries)
+            stored = latest()  # after the index, which so holds nothing that came later
+            if index.epoch == stored.epoch:
+                return index, stored
+
     def _ready_index(self, latest: Callable[[], Stored], queries: int) -> Index:
-        if self.index is None:
-            with self._packing.held():
-                if self.index is None:
-                    stored = latest()
-                    large = len(stored) >= _OPTIMIZE_FROM
-                    self.index = optimized(stored, stored.groups) if large else unoptimized(stored)
         index = self.index
-        if unpacked := len(latest()) - len(index):
+        if index is None or index.epoch != latest().epoch:
+            with self._packing.held():
+                index, stored = self.index, latest()
+                if index is None or index.epoch != stored.epoch:
+                    large = len(stored) >= _OPTIMIZE_FROM
+                    index = optimized(stored, stored.groups) if large else unoptimized(stored)
+                    self.index = index
+        if (unpacked := len(latest()) - len(index)) > 0:
             self._compared += unpacked * queries
             if self._compared >= _PACK_AFTER * unpacked:
                 with self._packing.held(wait=False) as holds:
-                    if holds:
+                    stored = latest()
+                    if holds and self.index is not None and self.index.epoch == stored.epoch:
                         self._compared = 0
-                        self.index = index = extended(self.index, latest())
+                        self.index = index = extended(self.index, stored)
         return index
 
 

@@ -11,6 +11,7 @@ from pyhue import _core
 from pyhue._search.clusters import Clusters
 from pyhue._search.packed import packed
 from pyhue._search.plan import Plan
+from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored
 
 _CLUSTERS_VISITED = 2  # by each query, before the pass over the whole memory
@@ -29,6 +30,7 @@ class Index:
         self.clusters = None if clusters is None else clusters.of(stored)
         self.measured: dict[str, float] = {}  #: what `optimize` found out
         self.planned = len(stored)  #: how many rows there were when it was made
+        self.epoch = stored.epoch  #: of the rows that it holds
         self._orthogonality_error = plan.orthogonality_error
         end = len(stored) if clusters is None else int(clusters.order.max(initial=-1)) + 1
         order = stored.findable(0, end) if self.clusters is None else self.clusters.order
@@ -74,18 +76,31 @@ class Index:
         return longer
 
     def search(
-        self, stored: Stored, queries: NDArray[np.float32], k: int
+        self, stored: Stored, queries: NDArray[np.float32], k: int, selection: Selection = EVERYTHING
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The k nearest rows of `stored` to each of `queries` (n, dim).
+        """The k nearest rows of `stored`, of its epoch, to each of `queries` (n, dim).
 
         What is not packed is compared one by one; pieces of rows that `stored` has not yet are left out.
         """
+        rows = selection.few(stored)
+        pieces, layout, asked = self._searched(stored, queries, rows)
+        return _core.search(pieces, layout, asked, k, selection.chosen(stored, rows))
+
+    def _searched(
+        self, stored: Stored, queries: NDArray[np.float32], rows: NDArray[np.int64] | None
+    ) -> tuple[list[_core.Piece], _core.Layout, _core.Queries]:
+        """What a search goes through; only some rows, as they are stored, if these are given."""
+        if rows is not None:
+            none = _core.Coordinates(np.zeros((len(queries), 1)), np.zeros(len(queries)), 0.0)
+            clusters = np.empty((len(queries), 0), np.int32)
+            asked = _core.Queries(queries, none, clusters, 0.0)
+            return [_core.Piece(stored.array, rows)], _core.Layout(1, 0), asked
         there = [piece for piece in self._pieces if piece.end <= len(stored)]
         pieces = [_core.Piece(stored.array, piece.core) for piece in there]
         rest = stored.findable(there[-1].end if there else 0, len(stored))
         if len(rest):
             pieces.append(_core.Piece(stored.array, rest))
-        return _core.search(pieces, _core.Layout(*self.plan.layout), self._queries(queries), k)
+        return pieces, _core.Layout(*self.plan.layout), self._queries(queries)
 
     def audit(
         self, stored: Stored, queries: NDArray[np.float32], distances: NDArray[np.float32]

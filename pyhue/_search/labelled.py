@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,22 @@ class Labelled(Stored):
         )
         return np.where(indices >= 0, labels if counted else np.searchsorted(self.classes, labels), -1)
 
+    def counts_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many of these rows, each there once, can be found, by class."""
+        bits = np.zeros(len(rows), bool)
+        inside = rows < 8 * len(self.removed)
+        bits[inside] = self.removed[rows[inside] >> 3] >> (rows[inside] & 7).astype(np.uint8) & 1
+        places = np.searchsorted(self.hidden, rows)
+        hidden = np.zeros(len(rows), bool)
+        behind = places < len(self.hidden)
+        hidden[behind] = self.hidden[places[behind]] == rows[behind]
+        return np.bincount(self.columns(rows[~(bits | hidden)]), minlength=len(self.classes))
+
+    def without(self, rows: NDArray[np.int64]) -> tuple[Labelled, NDArray[np.int64]]:
+        """As `Stored.without`; classes stay, and their counts follow."""
+        there, gone = super().without(rows)
+        return replace(there, class_counts=_read_only(self.class_counts - self.counts_of(gone))), gone
+
 
 def labelled(
     stored: Stored, columns: Sequence[NDArray[np.int64]], num_images: int, before: Labelled | None = None
@@ -50,9 +66,11 @@ def labelled(
         counts = np.zeros(len(classes), np.int64)
         counts[np.searchsorted(classes, before.classes)] = before.class_counts
         counts[np.searchsorted(classes, added)] += added_counts
-    return Labelled(
+    found = Labelled(
         stored.array,
         stored.hidden,
+        stored.removed,
+        stored.epoch,
         labels=labels,
         images=images,
         pixels=pixels,
@@ -60,6 +78,9 @@ def labelled(
         class_counts=_read_only(counts),
         num_images=num_images,
     )
+    if before or not len(stored.removed):
+        return found
+    return replace(found, class_counts=_read_only(found.counts_of(np.arange(len(found)))))
 
 
 def _read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,14 @@ class Stored:
     """A memory's vectors at one moment. Whatever is added later, nothing that it holds changes.
 
     Hidden rows keep their number and are nobody's neighbour: where vectors are compared by direction, those
-    that have none.
+    that have none. So are removed rows, which stay where they are packed and are left out of every search.
     """
 
     array: NDArray[Any]  #: (n, dim) float32, or bfloat16 in uint16, C-contiguous: what the kernels read
     hidden: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  #: rows, ascending
+    removed: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    """Bit row % 8 of byte row / 8: set where the row was removed; those behind were not."""
+    epoch: int = 0  #: how often rows were renumbered: what is packed of another one is of no use
 
     def __len__(self) -> int:
         return len(self.array)
@@ -49,6 +52,23 @@ class Stored:
         first, last = np.searchsorted(self.hidden, (begin, end))
         rows = np.arange(begin, end)
         return np.delete(rows, self.hidden[first:last] - begin) if last > first else rows
+
+    def without(self, rows: NDArray[np.int64]) -> tuple[Self, NDArray[np.int64]]:
+        """The same with these rows removed, in any order; and those that had not been, ascending."""
+        rows = np.unique(rows)
+        removed = np.zeros(max(len(self.removed), -(-len(self) // 8)), np.uint8)
+        removed[: len(self.removed)] = self.removed
+        rows = rows[removed[rows >> 3] >> (rows & 7).astype(np.uint8) & 1 == 0]
+        np.bitwise_or.at(removed, rows >> 3, np.left_shift(1, rows & 7).astype(np.uint8))
+        removed.flags.writeable = False
+        return replace(self, removed=removed), rows
+
+    def is_removed(self) -> NDArray[np.bool_]:
+        """(n,) which rows were removed."""
+        bits = np.unpackbits(self.removed, count=min(len(self), 8 * len(self.removed)), bitorder="little")
+        mask = np.zeros(len(self), bool)
+        mask[: len(bits)] = bits
+        return mask
 
     @property
     def shifts(self) -> NDArray[np.int64]:
