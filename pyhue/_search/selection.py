@@ -14,7 +14,7 @@ from pyhue._arrays import integers, to_numpy
 from pyhue._search.labelled import Labelled
 from pyhue._search.stored import Stored
 
-_FEW = 8  # one of so many vectors, at most: measured, see docs/search.md
+_FEW = 8  # one of so many vectors, at most: measured, see docs/fast_search.md
 
 
 @dataclass(frozen=True, eq=False)

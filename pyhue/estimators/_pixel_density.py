@@ -12,12 +12,13 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
 from pyhue._arrays import is_tensor, to_numpy
-from pyhue.estimators._leave_one_out import leave_one_out
 from pyhue.memory import PixelMemory
 
 _NO_VOTE = float(
     np.finfo(np.float32).min
 )  # decision where a class has no neighbour: finite, for roc_auc_score
+
+_AT_ONCE = 8192  # vectors of a leave-one-out search, unless one sample has more
 
 
 class PixelDensityClassifier(ClassifierMixin, BaseEstimator):
@@ -105,7 +106,16 @@ class PixelDensityClassifier(ClassifierMixin, BaseEstimator):
     def leave_one_out_predict(self) -> NDArray[Any]:
         """The class of each fitted sample by all others, (n,): a sample's own vectors cast no vote."""
         check_is_fitted(self)
-        return np.asarray(self.classes_[leave_one_out(self.memory_, self.n_neighbors, self.eps)])
+        memory, vectors = self.memory_, self.memory_.vectors
+        first = np.unique(memory.images, return_index=True)[1]
+        sizes = np.diff(first, append=len(memory))
+        codes = np.empty(len(first), np.int64)
+        for size in np.unique(sizes):
+            images = np.flatnonzero(sizes == size)
+            for part in np.array_split(images, -(-len(images) * size // _AT_ONCE)):
+                asked = vectors[first[part, None] + np.arange(size)]
+                codes[part] = memory.predict(asked, self.n_neighbors, self.eps, exclude=part)
+        return np.asarray(self.classes_[codes])
 
     def leave_one_out_score(self) -> float:
         """The share of fitted samples that `leave_one_out_predict` gives their own class."""
