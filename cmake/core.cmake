@@ -35,6 +35,7 @@ add_library(pyhue_core STATIC
   csrc/core/project.cpp
   csrc/core/rows.cpp
   csrc/core/search.cpp
+  csrc/core/within.cpp
   csrc/core/tiles.cpp)
 target_include_directories(pyhue_core PUBLIC csrc)
 target_link_libraries(pyhue_core PUBLIC pyhue_flags)

@@ -11,7 +11,7 @@ from pyhue.density import density
 from pyhue.hue import activation_hue
 from pyhue.memory import PixelMemory
 from pyhue.pixel_vectors import pixel_vectors
-from pyhue.vector_memory import SearchResult, VectorMemory
+from pyhue.vector_memory import SearchResult, VectorMemory, WithinResult
 
 __version__ = "0.1.0"
 
@@ -21,6 +21,7 @@ __all__ = [
     "PixelMemory",
     "SearchResult",
     "VectorMemory",
+    "WithinResult",
     "activation_hue",
     "density",
     "get_num_threads",

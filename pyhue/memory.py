@@ -15,10 +15,10 @@ from pyhue._rows import sliceable
 from pyhue._saved import memory as memory_file
 from pyhue._search.growing import GrowingArray
 from pyhue._search.labelled import Labelled, labelled
-from pyhue._search.selection import Selection, selection
+from pyhue._search.selection import Selection, numbers_below, selection
 from pyhue.density import density
 from pyhue.pixel_vectors import image_vectors
-from pyhue.vector_memory import SearchResult, VectorMemory
+from pyhue.vector_memory import SearchResult, VectorMemory, WithinResult
 
 _COLUMNS = ("labels", "images", "pixels")
 
@@ -162,6 +162,60 @@ class PixelMemory:
             ]
             self._memory._stored = labelled(stored, columns, before.num_images + images, before)
 
+    def remove(self, rows: Any = None, *, images: Any = None, labels: Any = None) -> int:
+        """Leaves vectors out of every search and vote that begins from now on, and out of `class_counts`.
+
+        Rows, images and classes keep their numbers, and the vectors their memory, until `compact`; `classes`
+        stay, too. Costs what is removed, a copy of one bit for each row, and of `images` and `labels` a look
+        at those of every row.
+
+        Args:
+            rows: integers, rows of the memory, in any order; those removed already may be among them.
+            images: integers, images whose vectors are removed.
+            labels: integers, classes whose vectors are removed; one that no vector has removes none.
+
+        Returns:
+            How many vectors were removed now.
+
+        Raises:
+            TypeError: an argument is not of integers, or none was given.
+            ValueError: a row or image is not there; nothing was removed then.
+        """
+        if rows is None and images is None and labels is None:
+            raise TypeError("rows, images, labels: expected one of them at least")
+        wanted = None if labels is None else integers(labels, "labels").ravel()
+        with self._memory._adding.held():
+            stored = self._newest()
+            found = [np.empty(0, np.int64)]
+            if rows is not None:
+                found.append(numbers_below(rows, "rows", len(stored)))
+            if images is not None:
+                some = numbers_below(images, "images", stored.num_images)
+                found.append(np.flatnonzero(np.isin(stored.images, some)))
+            if wanted is not None:
+                found.append(np.flatnonzero(np.isin(stored.labels, wanted)))
+            self._memory._stored, gone = stored.without(np.concatenate(found))
+        return len(gone)
+
+    @property
+    def removed(self) -> NDArray[np.bool_]:
+        """Which rows were removed, (len,); a copy."""
+        return self._memory.removed
+
+    def compact(self) -> NDArray[np.int64]:
+        """Drops what was removed and numbers the other rows anew, in their order; images keep their numbers.
+
+        Searches under way end with the old numbers. The next one packs the memory again. A class of which
+        nothing is left goes from `classes`.
+
+        Returns:
+            int64 (len,), the new row of each old one; -1 for those that were removed.
+        """
+        with self._memory._adding.held():
+            numbers = self._memory._compacted()
+            self._columns = tuple(GrowingArray.of(getattr(self._newest(), name)) for name in _COLUMNS)
+        return numbers
+
     @property
     def device(self) -> str:
         """Where searches run, as torch names it; "cpu" unless `to` moved them."""
@@ -218,6 +272,18 @@ class PixelMemory:
                 out of range, or `where` or `exclude` does not fit.
         """
         return self._memory._search(queries, k, self._selection(where, labels, exclude))
+
+    def within(
+        self,
+        queries: Any,
+        radius: float,
+        *,
+        where: Any = None,
+        labels: Any = None,
+        exclude: Any = None,
+    ) -> WithinResult:
+        """`VectorMemory.within`; `where`, `labels` and `exclude` as for `search`."""
+        return self._memory._within(queries, radius, self._selection(where, labels, exclude))
 
     def log_likelihood(
         self,
@@ -332,16 +398,16 @@ class PixelMemory:
         eps = positive_number(eps, "eps")
         voting = self._on_gpu()
         if voting is not None:
-            search = voting.search
+            place = voting.search
             found = voting.log_likelihood(self._newest, activations, k, eps, chosen)
-            return search.like(found[0], activations), search.like(found[1], activations)
+            return place.like(found[0], activations), place.like(found[1], activations)
         vectors = floating(image_vectors(floating(activations, "activations"), self.dim), "activations")
         images, pixels, dim = vectors.shape
         flat = vectors.reshape(images * pixels, dim)
         chosen = chosen.of_queries((images,))
         of_pixels = chosen.of_pixels(pixels)
-        found = self._memory._on_cpu.neighbors(self._newest, flat, "activations", k, of_pixels)
-        stored, distances, indices = found
+        search = self._memory._on_cpu.neighbors
+        stored, distances, indices = search(self._newest, flat, "activations", k, of_pixels)
         shape = (images, pixels, distances.shape[1])
         distances, columns = distances.reshape(shape), stored.columns(indices).reshape(shape)
         counts = chosen.class_counts(stored)

@@ -20,7 +20,7 @@ from pyhue._saved.plan import to_arrays, to_index
 from pyhue._search.growing import GrowingArray
 from pyhue._search.host import HostSearch
 from pyhue._search.index import Index
-from pyhue._search.selection import Selection, selection
+from pyhue._search.selection import Selection, largest_radius, numbers_below, selection
 from pyhue._search.stored import Stored
 
 MAX_DIM = 4096
@@ -31,6 +31,14 @@ class SearchResult(NamedTuple):
 
     distances: Any  #: float32, squared Euclidean, ascending; +inf where there is no neighbour
     indices: Any  #: int64, row of the memory; -1 where there is no neighbour
+
+
+class WithinResult(NamedTuple):
+    """What `within` returns, as FAISS's range_search: query i found places limits[i] to limits[i + 1] - 1."""
+
+    limits: Any  #: int64 (n + 1,)
+    distances: Any  #: float32, squared Euclidean, ascending within a query
+    indices: Any  #: int64, row of the memory; ascending where distances are equal
 
 
 class VectorMemory:
@@ -54,9 +62,9 @@ class VectorMemory:
     strides, after `to("cuda")` also CUDA tensors; results are of the same kind. Wrong input raises TypeError
     or ValueError naming the argument, and leaves the memory as it was.
 
-    Any number of threads may search while others add: a search sees the memory as it was at one moment
-    between its begin and its end. A pickle, or a copy for another process, takes the vectors and the packed
-    form; both may be read-only there, as joblib's memory maps are.
+    Any number of threads may search while others add or remove: a search sees the memory as it was at one
+    moment between its begin and its end. A pickle, or a copy for another process, takes the vectors and the
+    packed form; both may be read-only there, as joblib's memory maps are.
 
     Example:
         >>> vectors = np.random.default_rng(0).random((1000, 32), dtype=np.float32)
@@ -132,6 +140,42 @@ class VectorMemory:
         rows = like(np.arange(begin, begin + len(given)), vectors)
         return rows.to(vectors.device) if is_tensor(vectors) else rows
 
+    def remove(self, rows: Any) -> int:
+        """Leaves vectors out of every search that begins from now on.
+
+        Rows keep their numbers, and the vectors their memory, until `compact`. Costs what is removed, and a
+        copy of one bit for each row.
+
+        Args:
+            rows: integers, rows of the memory, in any order; those removed already may be among them.
+
+        Returns:
+            How many vectors were removed now.
+
+        Raises:
+            TypeError: `rows` are no integers.
+            ValueError: a row is not there; nothing was removed then.
+        """
+        with self._adding.held():
+            self._stored, gone = self._stored.without(numbers_below(rows, "rows", len(self)))
+        return len(gone)
+
+    @property
+    def removed(self) -> NDArray[np.bool_]:
+        """Which rows were removed, (len,); a copy."""
+        return self._stored.is_removed()
+
+    def compact(self) -> NDArray[np.int64]:
+        """Drops what was removed and numbers the other rows anew, in their order.
+
+        Searches under way end with the old numbers. The next one packs the memory again.
+
+        Returns:
+            int64 (len,), the new row of each old one; -1 for those that were removed.
+        """
+        with self._adding.held():
+            return self._compacted()
+
     @property
     def device(self) -> str:
         """Where searches run, as torch names it; "cpu" unless `to` moved them."""
@@ -194,6 +238,25 @@ class VectorMemory:
                 out of range, or `where` or `exclude` does not fit.
         """
         return self._search(queries, k, selection(where, exclude, len(self)))
+
+    def within(self, queries: Any, radius: float, *, where: Any = None, exclude: Any = None) -> WithinResult:
+        """All stored vectors at a squared distance of at most `radius` from each query.
+
+        Args:
+            queries: (n, dim).
+            radius: the largest squared Euclidean distance, itself included, at least 0. The float32 distance
+                that `search` gives is compared with it.
+            where, exclude: as for `search`.
+
+        Returns:
+            `WithinResult`; each result takes 12 bytes: ask for fewer queries at a time where many are near.
+
+        Raises:
+            TypeError: a dtype is wrong.
+            ValueError: as `search`, or `radius` is negative or NaN.
+            RuntimeError: the memory is searched on a GPU, which has no such search.
+        """
+        return self._within(queries, radius, selection(where, exclude, len(self)))
 
     def optimize(self) -> None:
         """Packs the memory in the form that makes search on the CPU fastest for vectors like these.
@@ -268,6 +331,13 @@ class VectorMemory:
     def _search(self, queries: Any, k: int, chosen: Selection) -> SearchResult:
         return SearchResult(*(self._on_gpu or self._on_cpu).search(self._newest, queries, k, chosen))
 
+    def _within(self, queries: Any, radius: float, chosen: Selection) -> WithinResult:
+        if self._on_gpu:
+            raise RuntimeError(
+                f"memory: within searches on the CPU, and this memory is searched on {self.device}"
+            )
+        return WithinResult(*self._on_cpu.within(self._newest, queries, largest_radius(radius), chosen))
+
     def _newest(self) -> Any:
         return self._stored
 
@@ -280,6 +350,18 @@ class VectorMemory:
         if self.normalize and zero.any():
             hidden = self._hidden.appended(len(hidden), begin + np.flatnonzero(zero))
         return Stored(self._vectors.first(end), hidden, before.removed, before.epoch)
+
+    def _compacted(self) -> NDArray[np.int64]:
+        """`compact`; under `_adding`."""
+        kept = np.flatnonzero(~self._stored.is_removed())
+        numbers = np.full(len(self), -1)
+        numbers[kept] = np.arange(len(kept))
+        if len(kept) < len(self):
+            compacted = self._stored.compacted(kept)
+            self._vectors = GrowingArray.of(compacted.array)
+            self._hidden = GrowingArray.of(compacted.hidden)
+            self._stored = compacted
+        return numbers
 
     def _begin_with(self, stored: Stored, index: Index | None) -> None:
         """Takes over vectors where they lie, which may be read-only, and their packed form."""
@@ -303,7 +385,9 @@ class VectorMemory:
             "bfloat16": int(self.dtype == "bfloat16"),
         }
         plan, plan_numbers = to_arrays(index) if index and index.measured else ({}, "")
-        contents = memory_file.Contents(stored.array, stored.hidden, columns, numbers, plan, plan_numbers)
+        contents = memory_file.Contents(
+            stored.array, stored.hidden, columns, numbers, plan, plan_numbers, stored.removed
+        )
         memory_file.save(path, kind, contents)
 
     @classmethod
@@ -312,7 +396,8 @@ class VectorMemory:
         memory = cls(
             numbers["dim"], bool(numbers["normalize"]), "bfloat16" if numbers["bfloat16"] else "float32"
         )
-        stored = Stored(contents.vectors, contents.zero) if memory.normalize else Stored(contents.vectors)
+        hidden = contents.zero if memory.normalize else contents.zero[:0]
+        stored = Stored(contents.vectors, hidden, contents.removed)
         index = None
         if contents.plan or contents.plan_numbers:
             index = to_index(stored, contents.plan, contents.plan_numbers, path)

@@ -13,6 +13,7 @@
 #include "bindings/interruption.h"
 #include "core/audit.h"
 #include "core/search.h"
+#include "core/within.h"
 #include "cuda/packed.h"
 #include "cuda/search.h"
 
@@ -226,9 +227,9 @@ struct ChosenArrays {
   }
 };
 
-py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
-                        const QueryArrays& queries, int64_t k, const std::optional<ChosenArrays>& selection) {
-  require(k >= 1, "k", "at least 1");
+// The pieces, after a look whether all of it fits together.
+std::vector<Piece> fitting_pieces(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
+                                  const QueryArrays& queries, const std::optional<ChosenArrays>& selection) {
   require(queries.coordinates.values.shape(1) == layout.view().dims(), "values", "block_dims + row_dims coordinates");
   std::vector<Piece> pieces;
   for (const SearchedPiece& piece : arrays) {
@@ -236,6 +237,40 @@ py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutAr
     pieces.push_back(piece.view());
   }
   if (selection) selection->require_fit(arrays, queries);
+  return pieces;
+}
+
+// An array of the vector's values, which it takes over.
+template <class T>
+py::array_t<T> taken(std::vector<T>& values) {
+  auto* owned = new std::vector<T>(std::move(values));
+  const py::capsule owner(owned, [](void* vector) { delete static_cast<std::vector<T>*>(vector); });
+  return py::array_t<T>(static_cast<py::ssize_t>(owned->size()), owned->data(), owner);
+}
+
+py::tuple within_arrays(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
+                        const QueryArrays& queries, float radius, const std::optional<ChosenArrays>& selection) {
+  require(radius >= 0, "radius", "at least 0");
+  const std::vector<Piece> pieces = fitting_pieces(arrays, layout, queries, selection);
+  const int64_t n = queries.vectors.shape(0);
+  const int dim = static_cast<int>(queries.vectors.shape(1));
+  const Queries view = queries.view();
+  const Chosen chosen = selection ? selection->view() : Chosen{};
+  Found found;
+  Interruption interruption;
+  bool finished;
+  {
+    py::gil_scoped_release release;
+    finished = within(pieces, dim, layout.view(), view, n, radius, chosen, found, interruption.executor());
+  }
+  interruption.raise_if(!finished);
+  return py::make_tuple(taken(found.limits), taken(found.distances), taken(found.indices));
+}
+
+py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
+                        const QueryArrays& queries, int64_t k, const std::optional<ChosenArrays>& selection) {
+  require(k >= 1, "k", "at least 1");
+  const std::vector<Piece> pieces = fitting_pieces(arrays, layout, queries, selection);
   const int64_t n = queries.vectors.shape(0);
   py::array_t<float> distances({n, k});
   py::array_t<int64_t> indices({n, k});
@@ -249,8 +284,9 @@ py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutAr
   {
     py::gil_scoped_release release;
     const Executor executor = interruption.executor();
-    finished = selection ? search_chosen(pieces, dim, layout.view(), view, n, k, chosen, distance_data, index_data, executor)
-                         : search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, executor);
+    finished = selection
+                   ? search_chosen(pieces, dim, layout.view(), view, n, k, chosen, distance_data, index_data, executor)
+                   : search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, executor);
   }
   interruption.raise_if(!finished);
   return py::make_tuple(distances, indices);
@@ -316,9 +352,12 @@ void bind_search(py::module_& m) {
       .def(py::init<const py::array&, const CoordinateArrays&, const py::array&, double>());
   m.def("pack", &pack_arrays);
   py::class_<ChosenArrays>(m, "Chosen")
-      .def(py::init<const std::optional<py::array>&, const std::optional<py::array>&, const std::optional<py::array>&>(),
-           py::arg("left_out"), py::arg("groups"), py::arg("excluded"));
+      .def(
+          py::init<const std::optional<py::array>&, const std::optional<py::array>&, const std::optional<py::array>&>(),
+          py::arg("left_out"), py::arg("groups"), py::arg("excluded"));
   m.def("search", &search_arrays, py::arg("pieces"), py::arg("layout"), py::arg("queries"), py::arg("k"),
+        py::arg("chosen") = std::nullopt);
+  m.def("within", &within_arrays, py::arg("pieces"), py::arg("layout"), py::arg("queries"), py::arg("radius"),
         py::arg("chosen") = std::nullopt);
   m.def("audit", &audit_arrays);
 }

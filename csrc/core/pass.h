@@ -165,8 +165,8 @@ class Pass {
     if (!piece.packed) return visit_unpacked(w, tile, piece, order, piece.lanes(block));
     Worker& worker = at(workers_, w);
     Survivor* survivors = worker.survivors.data();
-    const int found = selected(tile, piece, order, survivors,
-                               screen_.blocks(piece, block, tile, worker.bounds.data(), survivors));
+    const int found =
+        selected(tile, piece, order, survivors, screen_.blocks(piece, block, tile, worker.bounds.data(), survivors));
     if (found == 0) return;
     const int kept = screen_.rows(piece, block, tile, worker.bounds.data(), survivors, found);
     if (at(worker.distances, tile.start) == kUnlimited) best_first(survivors, kept, tile.size);

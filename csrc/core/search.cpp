@@ -19,8 +19,8 @@ bool search_in_passes(std::span<const Piece> pieces, int dim, const Layout& layo
   for (const Piece& piece : pieces) vectors += piece.n;
   for (int64_t first = 0; first < count && vectors > 0; first += kPassQueries) {
     const int64_t size = std::min(kPassQueries, count - first);
-    Pass<KBest, Selection> pass(dim, layout, queries, first, size,
-                                KBest(size, std::min(k, vectors), executor.workers), selection, executor);
+    Pass<KBest, Selection> pass(dim, layout, queries, first, size, KBest(size, std::min(k, vectors), executor.workers),
+                                selection, executor);
     if (!pass.search(pieces)) return false;
     const StandardArithmetic standard;
     pass.collected().write(pass.order(), distances, indices, k);

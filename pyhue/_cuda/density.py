@@ -36,7 +36,7 @@ class DeviceDensity:
         self.search = search
         self._labels = torch.zeros(0, dtype=torch.int64, device=search.device)
         self._classes = self._class_counts = self._labels
-        self._rows = 0  # that classes and counts are of
+        self._rows, self._epoch = 0, 0  # that classes and counts are of
         self._launching = Lock()
         weakref.finalize(self, wait_for, search.device, os.getpid())
 
@@ -76,13 +76,15 @@ class DeviceDensity:
         import torch
 
         device = self.search.device
-        if len(stored) != self._rows:
+        if (len(stored), stored.epoch) != (self._rows, self._epoch):
             require_no_capture(device)
             wait_for(device)  # votes may be reading what goes away
+            if stored.epoch != self._epoch:
+                self._labels = self._labels[:0]
             added = torch.tensor(stored.labels[len(self._labels) :], device=device)
             self._labels = torch.cat((self._labels, added))
             self._classes = torch.tensor(stored.classes, device=device)
             self._class_counts = torch.tensor(stored.class_counts, device=device)
-            self._rows = len(stored)
+            self._rows, self._epoch = len(stored), stored.epoch
             wait_for(device)  # whatever stream votes next
         return self._classes, self._class_counts

@@ -31,9 +31,12 @@ class DeviceIndex:
     `Place` says in what order.
     """
 
-    def __init__(self, dim: int, device: torch.device, ops: Any, max_bytes: int | None = None):
+    def __init__(
+        self, dim: int, device: torch.device, ops: Any, max_bytes: int | None = None, epoch: int = 0
+    ):
         import torch
 
+        self.epoch = epoch  #: of the rows that it holds
         self.device = device
         self._ops = ops
         self._max_bytes = max_bytes

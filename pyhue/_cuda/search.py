@@ -90,6 +90,8 @@ class DeviceSearch:
         rows = self._rows(queries, name)
         with self._launching.held():
             stored = latest()
+            if len(stored.removed):
+                raise NotImplementedError("memory: removed vectors on a GPU; compact the memory first")
             distances, indices = self._ready_index(stored).search(rows, k)
         if self._normalize:
             zero = (rows == 0).all(dim=1, keepdim=True)
@@ -138,8 +140,8 @@ class DeviceSearch:
     def _ready_index(self, stored: Stored) -> DeviceIndex:
         """The index, holding every findable vector, and maybe some that came later."""
         index = self._index
-        if index is None:
-            index = DeviceIndex(stored.dim, self.device, self.ops, self._max_bytes)
+        if index is None or index.epoch != stored.epoch:
+            index = DeviceIndex(stored.dim, self.device, self.ops, self._max_bytes, stored.epoch)
         if len(index) < len(stored):
             require_no_capture(self.device)
             self._index = None  # what fails half-way is begun anew

@@ -13,6 +13,7 @@ from pyhue._search.stored import Stored
 
 _VERSION = 1
 _PLAN = "plan."  # what an optimised memory's arrays begin with
+_REMOVED = "removed"  # bits of the rows that were removed
 _CHECKED = 1 << 22  # values read and checked at once
 
 
@@ -39,12 +40,15 @@ class Contents(NamedTuple):
     numbers: dict[str, int]  #: as the format names them
     plan: dict[str, NDArray[Any]]  #: arrays of an optimised memory's plan, as `pyhue._saved.plan` names them
     plan_numbers: str  #: and its numbers, JSON
+    removed: NDArray[np.uint8]  #: `Stored.removed`; written where it is not empty
 
 
 def save(path: str | os.PathLike[str], kind: Format, contents: Contents) -> None:
     """Writes a file, atomically."""
     arrays = {"vectors": contents.vectors} | contents.columns
     arrays |= {_PLAN + name: array for name, array in contents.plan.items()}
+    if len(contents.removed):
+        arrays[_REMOVED] = contents.removed
     metadata = {"format": kind.name, "version": str(_VERSION), "plan": contents.plan_numbers} | {
         name: str(number) for name, number in contents.numbers.items()
     }
@@ -61,7 +65,8 @@ def load(path: str | os.PathLike[str], kind: Format) -> Contents:
     columns = {name: file.array(name).copy() for name in kind.columns}
     names = [name for name in file.layout if name.startswith(_PLAN)]
     plan = {name[len(_PLAN) :]: file.array(name).copy() for name in names}
-    return Contents(vectors, zero, columns, numbers, plan, file.metadata.get("plan", ""))
+    removed = file.array(_REMOVED).copy() if _REMOVED in file.layout else np.empty(0, np.uint8)
+    return Contents(vectors, zero, columns, numbers, plan, file.metadata.get("plan", ""), removed)
 
 
 def require_range(path: str | os.PathLike[str], name: str, array: NDArray[np.int64], largest: int) -> None:
@@ -91,7 +96,7 @@ def _checked_numbers(path: str, kind: Format, metadata: dict[str, str]) -> dict[
 def _check_layout(path: str, kind: Format, file: TensorFile, numbers: dict[str, int]) -> None:
     """Names, dtypes and shapes, before anything is read."""
     dtypes = {"vectors": "U16" if numbers["bfloat16"] else "F32"} | dict.fromkeys(kind.columns, "I64")
-    if {name for name in file.layout if not name.startswith(_PLAN)} != set(dtypes):
+    if {name for name in file.layout if not name.startswith(_PLAN)} - {_REMOVED} != set(dtypes):
         raise ValueError(f"{path}: expected the arrays {', '.join(dtypes)}, got {', '.join(file.layout)}")
     n = (*file.layout["vectors"][1], 0)[0]
     for name, dtype in dtypes.items():
@@ -99,6 +104,11 @@ def _check_layout(path: str, kind: Format, file: TensorFile, numbers: dict[str, 
         got_dtype, got_shape = file.layout[name]
         if (got_dtype, list(got_shape)) != (dtype, shape):
             raise ValueError(f"{path}: expected {name} of {dtype} {shape}, got {got_dtype} {list(got_shape)}")
+    got_dtype, got_shape = file.layout.get(_REMOVED, ("U8", (0,)))
+    if got_dtype != "U8" or len(got_shape) != 1 or got_shape[0] > -(-n // 8):
+        raise ValueError(
+            f"{path}: expected {_REMOVED} of U8 [{-(-n // 8)}], got {got_dtype} {list(got_shape)}"
+        )
 
 
 def _vectors(path: str, source: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -67,6 +68,27 @@ class HostSearch:
         if self._normalize:
             distances[zero], indices[zero] = np.inf, -1
         return stored, distances, indices
+
+    def within(
+        self, latest: Callable[[], Stored], queries: Any, radius: float, selection: Selection = EVERYTHING
+    ) -> tuple[Any, Any, Any]:
+        """Limits (n + 1,), distances and indices, as the kind of array that `queries` (n, dim) are."""
+        require_vectors(latest())
+        given = floating(queries, "queries")
+        dim = require_queries(given, latest().dim)
+        if given.ndim != 2:
+            raise ValueError(f"queries: expected shape (n, {dim}), got {given.shape}")
+        chosen = selection.of_queries(given.shape[:1])
+        rows, zero = query_rows(given, "queries", self._normalize)
+        asking = np.flatnonzero(~zero) if self._normalize else np.arange(len(rows))
+        if chosen.exclude is not None:
+            chosen = replace(chosen, exclude=chosen.exclude[asking])
+        index, stored = self._ready(latest, len(asking))
+        some, distances, indices = index.within(stored, rows[asking], radius, chosen)
+        limits = np.zeros(len(rows) + 1, np.int64)
+        limits[asking + 1] = np.diff(some)
+        found = np.cumsum(limits), distances, indices
+        return like(found[0], queries), like(found[1], queries), like(found[2], queries)
 
     def optimize(self, latest: Callable[[], Stored]) -> None:
         """Makes the index anew, in the form that is fastest for vectors like these."""

@@ -86,6 +86,14 @@ class Index:
         pieces, layout, asked = self._searched(stored, queries, rows)
         return _core.search(pieces, layout, asked, k, selection.chosen(stored, rows))
 
+    def within(
+        self, stored: Stored, queries: NDArray[np.float32], radius: float, selection: Selection = EVERYTHING
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+        """The rows of `stored` up to a distance: limits (n + 1,), distances and rows, query by query."""
+        rows = selection.few(stored)
+        pieces, layout, asked = self._searched(stored, queries, rows)
+        return _core.within(pieces, layout, asked, radius, selection.chosen(stored, rows))
+
     def _searched(
         self, stored: Stored, queries: NDArray[np.float32], rows: NDArray[np.int64] | None
     ) -> tuple[list[_core.Piece], _core.Layout, _core.Queries]:

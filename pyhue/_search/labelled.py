@@ -51,6 +51,12 @@ class Labelled(Stored):
         there, gone = super().without(rows)
         return replace(there, class_counts=_read_only(self.class_counts - self.counts_of(gone))), gone
 
+    def compacted(self, rows: NDArray[np.int64]) -> Labelled:
+        """As `Stored.compacted`; a class without a row goes, images keep their numbers."""
+        columns = [column[rows] for column in (self.labels, self.images, self.pixels)]
+        stored = Stored(self.array, self.hidden, self.removed, self.epoch).compacted(rows)
+        return labelled(stored, columns, self.num_images)
+
 
 def labelled(
     stored: Stored, columns: Sequence[NDArray[np.int64]], num_images: int, before: Labelled | None = None

@@ -14,7 +14,7 @@ from pyhue._arrays import integers, to_numpy
 from pyhue._search.labelled import Labelled
 from pyhue._search.stored import Stored
 
-_FEW = 8  # one of so many vectors, at most: measured, see docs/fast_search.md
+_FEW = 32  # one of so many vectors, at most: about where comparing each costs what filters cost; measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Selection:
             return self
         given, size = self.exclude.shape, tuple(shape)
         if not given or given != size[: len(given)]:
-            raise ValueError(f"exclude: expected shape {size}, as the queries have, or its begin, got {given}")
+            raise ValueError(f"exclude: expected shape {size} of the queries, or its begin, got {given}")
         each = int(np.prod(size[len(given) :]))
         return replace(self, exclude=np.repeat(self.exclude.ravel(), each))
 
@@ -133,3 +133,30 @@ def selection(where: Any, exclude: Any, groups: int, labels: Any = None) -> Sele
     if mask is None and allowed is None and excluded is None:
         return EVERYTHING
     return Selection(mask, allowed, excluded)
+
+
+def numbers_below(value: Any, name: str, end: int) -> NDArray[np.int64]:
+    """Integers of any shape, one after the other.
+
+    Raises:
+        TypeError, ValueError: there are none but integers from 0 to `end` - 1.
+    """
+    numbers = integers(value, name).ravel()
+    if numbers.size and not 0 <= numbers.min() <= numbers.max() < end:
+        raise ValueError(f"{name}: expected 0 to {end - 1}, got {numbers.min()} to {numbers.max()}")
+    return numbers
+
+
+def largest_radius(radius: Any) -> float:
+    """The largest float32 that is not above `radius`.
+
+    Raises:
+        TypeError, ValueError: it is no number of at least 0.
+    """
+    if isinstance(radius, bool) or not isinstance(radius, (int, float, np.integer, np.floating)):
+        raise TypeError(f"radius: expected a number, got {type(radius).__name__}")
+    if not radius >= 0:
+        raise ValueError(f"radius: expected at least 0, got {radius}")
+    with np.errstate(over="ignore"):
+        single = np.float32(radius)
+    return float(np.nextafter(single, np.float32(0)) if float(single) > radius else single)

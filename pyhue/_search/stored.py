@@ -63,6 +63,12 @@ class Stored:
         removed.flags.writeable = False
         return replace(self, removed=removed), rows
 
+    def compacted(self, rows: NDArray[np.int64]) -> Self:
+        """These rows alone, ascending, with new numbers; nothing is removed of them."""
+        hidden = np.flatnonzero(np.isin(rows, self.hidden, assume_unique=True))
+        array = self.array[rows]
+        return replace(self, array=array, hidden=hidden, removed=np.empty(0, np.uint8), epoch=self.epoch + 1)
+
     def is_removed(self) -> NDArray[np.bool_]:
         """(n,) which rows were removed."""
         bits = np.unpackbits(self.removed, count=min(len(self), 8 * len(self.removed)), bitorder="little")
