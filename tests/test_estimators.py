@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from pyhue.estimators import ExactNeighbors, ExactNeighborsTransformer, PixelDensityClassifier, _radius
+from pyhue.estimators import ExactNeighbors, ExactNeighborsTransformer, PixelDensityClassifier
 
 DATA = ("digits", "iris", "wine", "breast_cancer")
 ESTIMATORS = [
@@ -95,10 +95,7 @@ def test_graphs(mode):
 
 
 @pytest.mark.parametrize("name", DATA)
-@pytest.mark.parametrize("first", [2, 64])
-def test_radius_neighbors_are_brute_force_s(name, first, monkeypatch):
-    monkeypatch.setattr(_radius, "_FIRST", first)
-    monkeypatch.setattr(_radius, "_AT_ONCE", 1000)
+def test_radius_neighbors_are_brute_force_s(name):
     X = load(name).astype(np.float32)
     fitted, queries = X[::2], X[1::2]
     exact = cdist(fitted, fitted)

@@ -11,7 +11,6 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pyhue._arrays import positive_integer
-from pyhue.estimators._radius import within
 from pyhue.vector_memory import VectorMemory
 
 Mode = Literal["connectivity", "distance"]
@@ -171,11 +170,12 @@ class ExactNeighbors(_Neighbors):
         largest = self.radius if radius is None else radius
         if not isinstance(largest, (int, float, np.integer, np.floating)) or not largest >= 0:
             raise ValueError(f"radius: expected a number of at least 0, got {largest!r}")
-        if X is not None:
-            return within(self.memory_, self._queries(X), float(largest))
-        limits, distances, indices = within(self.memory_, self.memory_.vectors, float(largest))
-        others = indices != np.repeat(np.arange(len(limits) - 1), np.diff(limits))
-        return limits - np.arange(len(limits)), distances[others], indices[others]  # each lacks itself
+        memory, square = self.memory_, float(largest) * float(largest)
+        if X is None:
+            found = memory.within(memory.vectors, square, exclude=np.arange(len(memory)))
+        else:
+            found = memory.within(self._queries(X), square)
+        return found.limits, np.sqrt(found.distances.astype(np.float64)), found.indices
 
 
 class ExactNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Neighbors):
