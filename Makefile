@@ -26,7 +26,7 @@ EMULATION := -C cmake.define.PYHUE_EMULATION=ON
 requirements = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))$(1))"
 extra = $(call requirements,['project']['optional-dependencies']['$(1)'])
 
-.PHONY: help setup demo test test-gpu sanitize-gpu bench bench-gpu cuda lint format sanitize race clean
+.PHONY: help setup demo test test-gpu sanitize-gpu bench bench-gpu cuda lint format docs sanitize race clean
 
 help:
 	@echo "make demo      set up, build, run the demo"
@@ -38,6 +38,7 @@ help:
 	@echo "make cuda      compile the CUDA kernels for every target, warnings as errors; print their registers; check launches"
 	@echo "make lint      ruff, clang-format and mypy, changing nothing"
 	@echo "make format    apply ruff's and clang-format's formatting"
+	@echo "make docs      the documentation site, warnings as errors, to build/docs"
 	@echo "make sanitize  the retrieval tests under the address and undefined-behaviour sanitizers"
 	@echo "make race      searches beside additions under the thread sanitizer"
 	@echo "make clean     remove the environment and everything built"
@@ -69,6 +70,10 @@ $(VENV)/.bench: $(VENV)/.installed
 
 $(VENV)/.lint: $(VENV)/.installed
 	$(PIP) install $$($(call extra,lint))
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(PIP) install $$($(call extra,docs))
 	touch $@
 
 setup: $(VENV)/.installed
@@ -139,6 +144,9 @@ format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(NATIVE) $(CUDA)
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html -d build/doctrees docs build/docs
 
 # An environment of its own, without torch: it also shows that retrieval needs NumPy only. Left out are
 # the tests that need torch or no kernel at all.

@@ -4,6 +4,8 @@ Retrieval works on NumPy arrays and torch CPU tensors and needs NumPy only; the 
 which needs torch.
 """
 
+import logging
+
 from pyhue._config import get_num_threads, set_num_threads, show_config
 from pyhue.density import density
 from pyhue.hue import activation_hue
@@ -12,6 +14,8 @@ from pyhue.pixel_vectors import pixel_vectors
 from pyhue.vector_memory import SearchResult, VectorMemory, WithinResult
 
 __version__ = "0.1.0"
+
+logging.getLogger("pyhue").addHandler(logging.NullHandler())  # what is logged is shown where someone asks
 
 __all__ = [
     "PixelMemory",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
+import re
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +16,9 @@ from pyhue._libraries import is_built
 from pyhue._threads import follow_torch
 
 _MAX_THREADS = 1024
+#: Packages whose versions matter to a bug report, where they are installed.
+_PACKAGES = ("scikit-learn", "safetensors", "faiss-cpu", "timm", "torchvision", "threadpoolctl")
+_VARIABLES = ("PYHUE_ISA", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
 
 def get_num_threads() -> int:
@@ -33,27 +39,58 @@ def set_num_threads(n: int) -> None:
 
 def config() -> dict[str, str]:
     """The lines of `show_config`."""
-    try:
-        torch = importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        torch = "not installed"
+    versions = {name: _version(name) for name in _PACKAGES}
     return {
         "pyhue": importlib.metadata.version("pyhue"),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch,
-        "torch ops": _built("_torch"),
-        "CUDA ops": _built("_torch_cuda"),
+        "python": f"{platform.python_version()} ({platform.python_implementation()})",
+        "platform": platform.platform(),
+        "CPU": _cpu(),
         "instruction set": f"{_core.isa()} (available: {', '.join(_core.available_isas())})",
         "threads": str(get_num_threads()),
+        "numpy": np.__version__,
+        "torch": _version("torch") or "not installed",
+        "torch ops": _built("_torch"),
+        "CUDA ops": _built("_torch_cuda"),
+        **_gpus(),
+        **{name: version for name, version in versions.items() if version},
+        **{name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
+
+
+def _version(package: str) -> str:
+    """Empty where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _gpus() -> dict[str, str]:
+    """The GPUs that torch sees, where there are operators for them; torch is not imported for less."""
+    if not is_built("_torch_cuda"):
+        return {}
+    import torch
+
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {"GPU": ", ".join(names) or "none", "CUDA": str(torch.version.cuda)}
+
+
+def _cpu() -> str:
+    """The processor's name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.+)", info.read_text()) if info.is_file() else None
+    return named[1] if named else platform.processor() or platform.machine()
 
 
 def _built(library: str) -> str:
     return "built" if is_built(library) else "not built"
 
 
+def as_text(found: dict[str, str]) -> str:
+    """The lines of `config` as they are printed."""
+    return "\n".join(f"{name:<16} {value}" for name, value in found.items())
+
+
 def show_config() -> None:
-    """Prints versions, the instruction-set level in use, threads, and what was built in."""
-    for name, value in config().items():
-        print(f"{name:<16} {value}")
+    """Prints versions, the CPU, the instruction-set level in use, threads, and what was built in."""
+    print(as_text(config()))

@@ -37,8 +37,20 @@ def progress_bar(
     disable: bool | None = None,
     **options: Any,
 ) -> tqdm[Any]:
-    """A bar of tqdm on stderr, on a terminal only unless `disable` is False; `options` are tqdm's."""
+    """A bar of tqdm on stderr, on a terminal only unless `disable` is False; `options` are tqdm's.
+
+    In a notebook, which has no terminal, tqdm's own bar for notebooks.
+    """
+    if _in_notebook():
+        from tqdm.auto import tqdm as notebook_tqdm  # slow to import
+
+        return notebook_tqdm(items, desc, total, disable=bool(disable), dynamic_ncols=True, **options)
     return tqdm(items, desc, total, file=_Stderr(), disable=disable, dynamic_ncols=True, **options)
+
+
+def _in_notebook() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return "IPKernelApp" in getattr(shell, "config", {})
 
 
 def on_terminal() -> bool:

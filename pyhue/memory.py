@@ -218,7 +218,7 @@ class PixelMemory:
 
     @property
     def device(self) -> str:
-        """Where searches run: "cpu", or a GPU as torch names it."""
+        """Where searches run, as torch names it; "cpu" unless `to` moved them."""
         return self._memory.device
 
     def to(self, device: Any, max_bytes: int | None = None) -> PixelMemory:

@@ -178,7 +178,7 @@ class VectorMemory:
 
     @property
     def device(self) -> str:
-        """Where searches run: "cpu", or a GPU as torch names it."""
+        """Where searches run, as torch names it; "cpu" unless `to` moved them."""
         return str(self._on_gpu.device) if self._on_gpu else "cpu"
 
     def to(self, device: Any, max_bytes: int | None = None) -> VectorMemory:

@@ -1,11 +1,13 @@
 import importlib.util
+import json
 import subprocess
 import sys
 
 import pytest
 
 import pyhue
-from pyhue import _cli
+from pyhue import _cli, _config
+from pyhue._config import config
 
 
 def test_info_prints_the_configuration(capsys):
@@ -15,12 +17,51 @@ def test_info_prints_the_configuration(capsys):
     assert any(line.startswith("instruction set") for line in lines)
 
 
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        _cli.main(["--version"])
+    assert (stopped.value.code, capsys.readouterr().out) == (0, f"pyhue {pyhue.__version__}\n")
+
+
+def test_info_as_json(capsys):
+    assert _cli.main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == config()
+
+
+def test_info_names_gpus(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(_config, "is_built", lambda name: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", "GPU {}".format)
+    assert config()["GPU"] == "GPU 0, GPU 1"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion(shell, capsys):
+    pytest.importorskip("shtab")
+    with pytest.raises(SystemExit) as stopped:
+        _cli.main(["--print-completion", shell])
+    script = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert all(name in script for name in ("descriptors", "bench", "--on-error", "--json"))
+    if shell == "bash":
+        assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+def test_completion_names_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as stopped:
+        _cli.main(["--print-completion", "bash"])
+    assert stopped.value.code == 2
+    assert "needs shtab; install with: pip install shtab" in capsys.readouterr().err
+
+
 def test_help_names_the_commands(capsys):
     with pytest.raises(SystemExit) as stopped:
         _cli.main(["--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    assert all(f"    {name} " in text for name in ("info", "demo", "train", "compare"))
+    assert all(f"    {name} " in text for name in ("info", "demo", "train", "compare", "bench"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["demo", "--seed", "-1"], ["demo", "--epochs", "few"]])

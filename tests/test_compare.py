@@ -74,7 +74,7 @@ def test_the_command_end_to_end(tmp_path, capsys):
 def test_only_common_seeds_and_folds_are_paired(tmp_path):
     a = write_run(tmp_path / "a", folds(FIRST) | folds(FIRST, seed=1))
     b = write_run(tmp_path / "b", folds(np.add(FIRST, 0.01)[:3]) | folds([0.1, 0.2], seed=7))
-    text = compare([a, b], tmp_path / "out")
+    text = compare([a, b], tmp_path / "out").text
     assert "b: 3 of 5 trainings have a pair in a." in text
     row = (tmp_path / "out" / "compare.csv").read_text().splitlines()[2].split(",")
     assert row[1] == "5"
@@ -84,7 +84,7 @@ def test_only_common_seeds_and_folds_are_paired(tmp_path):
 
 def test_one_training_has_no_interval(tmp_path):
     runs = [write_run(tmp_path / name, {(0, 0): 0.5}) for name in "ab"]
-    text = compare(runs, tmp_path / "out")
+    text = compare(runs, tmp_path / "out").text
     assert "nan" not in text
     assert ["b", "1", "50.00 %", "+0.00", "", ""] in [_cells(line)[:6] for line in text.splitlines()]
 
@@ -94,7 +94,7 @@ def test_seeds_on_data_divided_once_are_not_corrected(tmp_path):
     a = write_run(tmp_path / "a", accuracies, fingerprint="same")
     later = {(seed, 0): value for seed, value in enumerate(SECOND)}
     b = write_run(tmp_path / "b", later, fingerprint="same")
-    assert "divided once" in compare([a, b], tmp_path / "out")
+    assert "divided once" in compare([a, b], tmp_path / "out").text
     row = (tmp_path / "out" / "compare.csv").read_text().splitlines()[2].split(",")
     assert row[6] == row[8]
 
@@ -114,7 +114,7 @@ def test_different_budgets_are_told(tmp_path):
     a = write_run(tmp_path / "a", folds(FIRST))
     longer = dataclasses.replace(TrainConfig("data"), epochs=200)
     b = write_run(tmp_path / "b", folds(SECOND), longer, steps=40, parameters=2000)
-    text = " ".join(compare([a, b], tmp_path / "out").split())
+    text = " ".join(compare([a, b], tmp_path / "out").text.split())
     assert "Warning: b and a had different budgets: epochs 200 against 100, steps 40 against 20" in text
     assert "parameters 2000 against 1000" in text
 
@@ -122,14 +122,14 @@ def test_different_budgets_are_told(tmp_path):
 def test_a_hue_layer_is_no_different_budget(tmp_path):
     a = write_run(tmp_path / "a", folds(FIRST))
     b = write_run(tmp_path / "b", folds(SECOND), parameters=1002)
-    assert "Warning" not in compare([a, b], tmp_path / "out")
+    assert "Warning" not in compare([a, b], tmp_path / "out").text
 
 
 def test_runs_of_the_same_name_are_told_apart_by_their_paths(tmp_path):
     for parent in ("x", "y"):
         (tmp_path / parent).mkdir()
     runs = [write_run(tmp_path / parent / "run", folds(FIRST)) for parent in ("x", "y")]
-    text = compare(runs, tmp_path / "out")
+    text = compare(runs, tmp_path / "out").text
     assert str(runs[0]) in text
     assert str(runs[1]) in text
 

@@ -100,7 +100,7 @@ def test_networks_are_tried_before_images_are_read(command, tmp_path, monkeypatc
 
 def test_every_command_that_writes_is_among_them():
     """`demo` has no argument that argparse does not check, but --out."""
-    actions = _cli._parser()._actions
+    actions = _cli.parser()._actions
     (commands,) = (action for action in actions if isinstance(action, argparse._SubParsersAction))
     writing = {name for name, parser in commands.choices.items() if "--out" in parser._option_string_actions}
     assert writing - {"demo"} == {arguments[0] for arguments, _ in CASES.values()}

@@ -37,7 +37,8 @@ def test_only_what_was_added_is_copied(gpu):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("room", ["all", "packed", "some", "none"])
-def test_a_memory_larger_than_the_gpu(gpu, dtype, room, monkeypatch):
+def test_a_memory_larger_than_the_gpu(gpu, dtype, room, monkeypatch, caplog):
+    caplog.set_level("INFO", "pyhue")
     monkeypatch.setattr("pyhue._cuda.pieces._STREAM_BYTES", 256 * 140)  # 256 vectors
     dim, vectors = 40, 1728
     packed = 140 * vectors
@@ -63,6 +64,13 @@ def test_a_memory_larger_than_the_gpu(gpu, dtype, room, monkeypatch):
         expected, found = (each.search(queries, 20) for each in both)
         np.testing.assert_array_equal(found.indices, expected.indices)
         np.testing.assert_array_equal(found.distances, expected.distances)
+        told = [message for message in caplog.messages if "no room for all" in message]
+        assert bool(told) == (room != "all" or streamed[room] > 0)
+        if told:
+            places = memory.explain()
+            assert told[-1].endswith(
+                f"{places['packed_on_gpu']} lie there packed only, each search copies {places['on_host']}"
+            )
         likelihoods = [each.log_likelihood(queries) for each in both]
         np.testing.assert_allclose(*likelihoods, rtol=1e-13)
         index = memory._memory._on_gpu._index

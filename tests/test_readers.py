@@ -43,6 +43,8 @@ def mutated_bytes(data, content, within):
     """Some of the first `within` bytes replaced, put in or taken out, or the end cut off."""
     content = bytearray(content)
     for _ in range(data.draw(st.integers(1, 3))):
+        if not content:  # nothing is left to change
+            break
         place = data.draw(st.integers(0, min(within, len(content)) - 1))
         kind = data.draw(st.sampled_from(["replace", "replace", "insert", "delete", "cut"]))
         if kind == "replace":

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -149,3 +150,13 @@ def test_output_escapes_what_its_encoding_does_not_have(images, monkeypatch, enc
     assert "\\udcff\\udce9.png" in text
     with open("out/skipped.csv", encoding="utf-8") as file:
         assert "\\udcff\\udce9.png" in file.read()
+
+
+def test_notebooks_have_bars_of_their_own(monkeypatch):
+    shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr("tqdm.auto.tqdm", lambda items, desc, total, **options: (items, desc, total, options))
+    found = progress_bar([1, 2], "steps", unit="image")
+    assert found == ([1, 2], "steps", None, {"disable": False, "dynamic_ncols": True, "unit": "image"})
+    shell.config.clear()  # IPython in a terminal
+    assert list(progress_bar([1, 2], "steps")) == [1, 2]

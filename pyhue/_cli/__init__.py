@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyhue
-from pyhue._cli import compare, demo, descriptors, features, info, observe, train
+from pyhue._cli import bench, compare, demo, descriptors, features, info, observe, train
+from pyhue._cli.completion import PrintCompletion
 from pyhue._stderr import say
 
 _COMMANDS = {
@@ -25,13 +26,14 @@ _COMMANDS = {
     "features": features,
     "observe": observe,
     "descriptors": descriptors,
+    "bench": bench,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with `arguments`, by default the process's; returns the exit status."""
     _escape()
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         status: int = _COMMANDS[options.command].run(options)
         return status
@@ -41,13 +43,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(options.command, "interrupted", status=130)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pyhue", description=pyhue.__doc__.splitlines()[0])
-    parser.add_argument("--version", action="version", version=f"pyhue {pyhue.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+def parser() -> argparse.ArgumentParser:
+    """What takes the arguments of all commands."""
+    whole = argparse.ArgumentParser(prog="pyhue", description=pyhue.__doc__.splitlines()[0])
+    whole.add_argument("--version", action="version", version=f"pyhue {pyhue.__version__}")
+    whole.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=("bash", "zsh"),
+        help="print what the shell completes by; needs shtab",
+    )
+    commands = whole.add_subparsers(dest="command", required=True, metavar="command")
     for command in _COMMANDS.values():
         command.add_parser(commands)
-    return parser
+    return whole
 
 
 def _escape() -> None:

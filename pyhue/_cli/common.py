@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from typing import TypeAlias
+import json
+from typing import Any, TypeAlias
+
+from pyhue._text import jsonable
 
 #: What `argparse.ArgumentParser.add_subparsers` returns.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -14,13 +17,20 @@ _PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn"}
 
 
 def add_command(commands: Commands, name: str, description: str) -> argparse.ArgumentParser:
-    """A parser of the command `name` whose help shows `description` and every default."""
-    return commands.add_parser(
+    """A parser of the command `name` whose help shows `description` and every default, with `--json`."""
+    parser = commands.add_parser(
         name,
         help=description,
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def show(options: argparse.Namespace, text: str, values: Any) -> None:
+    """Prints `text`, or with `--json` what it says as `values`."""
+    print(json.dumps(jsonable(values), indent=2) if options.json else text)
 
 
 def require(*modules: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pyhue._cli.common import Commands, add_command, require
+from pyhue._cli.common import Commands, add_command, require, show
 
 
 def add_parser(commands: Commands) -> None:
@@ -24,6 +24,7 @@ def run(options: argparse.Namespace) -> int:
     require("sklearn", "matplotlib")
     from pyhue.training.compare import compare
 
-    print(compare(options.runs, options.out))
-    print(f"\ntable and plot: {options.out}")
+    found = compare(options.runs, options.out)
+    text = f"{found.text}\n\ntable and plot: {options.out}"
+    show(options, text, {"runs": found.rows, "out": options.out})
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pyhue._cli.common import Commands, add_command, count, require
+from pyhue._cli.common import Commands, add_command, count, require, show
 
 #: Modules that the demonstration imports beside pyhue's own requirements.
 NEEDS = ("torch", "sklearn", "matplotlib")
@@ -29,5 +29,6 @@ def run(options: argparse.Namespace) -> int:
     require(*NEEDS)
     from pyhue._demo.run import run as run_demo
 
-    print(run_demo(options.out, seed=options.seed, epochs=options.epochs))
+    report = run_demo(options.out, seed=options.seed, epochs=options.epochs)
+    show(options, str(report), report)
     return 0

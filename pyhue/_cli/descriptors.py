@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from pyhue._arrays import positive_integer
-from pyhue._cli.common import Commands, add_command, require
+from pyhue._cli.common import Commands, add_command, require, show
 from pyhue._cli.data import add_image_options, features_of
 
 
@@ -48,6 +48,12 @@ def run(options: argparse.Namespace) -> int:
     text = as_text(results, *others)
     options.out.mkdir(parents=True, exist_ok=True)
     write_atomically(options.out / "descriptors.md", f"{text}\n")
-    write_csv(options.out / "descriptors.csv", *columns(results))
-    print(text)
+    names, rows = columns(results)
+    write_csv(options.out / "descriptors.csv", names, rows)
+    values = {
+        "descriptors": [dict(zip(names, row, strict=True)) for row in rows],
+        "indexes": [rival._asdict() | {"correct": rival.correct.mean()} for rival in others[0]],
+        "missing": others[1],
+    }
+    show(options, text, values)
     return 0

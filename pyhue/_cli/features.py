@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pyhue._cli.common import Commands, add_command
+from pyhue._cli.common import Commands, add_command, show
 from pyhue._cli.data import add_image_options, extract
 
 
@@ -23,9 +23,12 @@ def run(options: argparse.Namespace) -> int:
     """Writes the file and prints what is in it."""
     features = extract(options, options.out)
     images, channels, height, width = features.activations.shape
-    print(
+    size = options.out.stat().st_size
+    text = (
         f"{images:,} images of {len(features.classes)} classes, {channels} x {height} x {width} activations "
-        f"at {features.source['image_size']} pixels"
+        f"at {features.source['image_size']} pixels\n{options.out}: {size / 1e6:,.0f} MB"
     )
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:,.0f} MB")
+    values = {"images": images, "classes": len(features.classes), "channels": channels, "height": height}
+    values |= {"width": width, "source": features.source, "out": options.out, "bytes": size}
+    show(options, text, values)
     return 0

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 
-import pyhue
-from pyhue._cli.common import Commands, add_command
+from pyhue._cli.common import Commands, add_command, show
+from pyhue._config import as_text, config
 
 
 def add_parser(commands: Commands) -> None:
     """Declares the command."""
-    add_command(commands, "info", "print versions, instruction set, threads and what was built in")
+    add_command(
+        commands, "info", "print what a bug report needs: versions, CPU, instruction set, what was built"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the configuration."""
-    pyhue.show_config()
+    found = config()
+    show(options, as_text(found), found)
     return 0

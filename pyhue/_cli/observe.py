@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from pyhue._arrays import positive_integer
-from pyhue._cli.common import Commands, add_command, require
+from pyhue._cli.common import Commands, add_command, require, show
 from pyhue._cli.data import add_image_options, features_of
 
 
@@ -32,5 +32,6 @@ def run(options: argparse.Namespace) -> int:
     features = features_of(options, options.out)
     from pyhue.observe._report import write_report
 
-    print(write_report(features, options.out, k))
+    page, numbers = write_report(features, options.out, k)
+    show(options, str(page), {"report": page} | numbers)
     return 0

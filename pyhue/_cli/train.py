@@ -8,7 +8,7 @@ import types
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from pyhue._cli.common import Commands, add_command, require
+from pyhue._cli.common import Commands, add_command, require, show
 from pyhue._runs.config import TrainConfig
 
 
@@ -43,7 +43,9 @@ def run(options: argparse.Namespace) -> int:
 
     text = train(config, options.out)
     if text:
-        print(text)
+        from pyhue._runs.results import load_run
+
+        show(options, text, {"run": options.out, "results": list(load_run(options.out).results.values())})
     return 0
 
 

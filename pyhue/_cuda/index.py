@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from pyhue._search.stored import Stored
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+_LOG = logging.getLogger("pyhue")
 
 MAX_K = 1024
 _MAX_VECTORS = 2**31 - 1
@@ -78,6 +81,15 @@ class DeviceIndex:
         self._hidden = torch.tensor(stored.hidden, device=self.device)
         self._rows = len(stored)
         wait_for(self.device)  # whatever stream searches next
+        if any(piece.place is not Place.GPU for piece in self._pieces):
+            found = self.explain()
+            _LOG.info(
+                "%s has no room for all of %d vectors: %d lie there packed only, each search copies %d",
+                self.device,
+                found["vectors"],
+                found["packed_on_gpu"],
+                found["on_host"],
+            )
 
     def rows(self, queries: Tensor, normalize: bool) -> Tensor:
         """Floating (n, dim) as the kernels take them: float32, of unit length if asked; NaN if not finite."""

@@ -7,6 +7,7 @@ against those distances, and the survivors that they count tell the plan's cost.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from pyhue._search.plan import (
     principal_directions,
 )
 from pyhue._search.stored import Stored
+
+_LOG = logging.getLogger("pyhue")
 
 _K = 10
 _RUNS, _RUN = 14, 7  # stretches of neighbouring vectors that play the queries
@@ -99,6 +102,27 @@ def optimized(stored: Stored, images: NDArray[np.int64]) -> Index:
         "gf_eq": 2e-9 * len(choice.queries) * len(stored) * stored.dim / (end - searching),
         "seconds": end - begin,
     }
+    _LOG.info(
+        "packed %d vectors of %d channels in %.2f s: plan %s, %d dims in blocks of %s, %d in rows",
+        len(stored),
+        stored.dim,
+        end - begin,
+        plan.name,
+        plan.block_dims,
+        "bfloat16" if plan.steps is None else "int8",
+        plan.row_dims,
+    )
+    for estimate in choice.estimates:
+        _LOG.debug(
+            "estimated %.0f a pair: plan %s, %d dims in blocks, %d in rows, omit %.2f; %.4f and %.4f survive",
+            estimate.cost,
+            estimate.plan.name,
+            estimate.plan.block_dims,
+            estimate.plan.row_dims,
+            estimate.plan.omit,
+            estimate.after_blocks,
+            estimate.after_rows,
+        )
     return index
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pyhue._figures import to_png
 from pyhue._files.atomic import write_atomically
@@ -13,10 +14,11 @@ from pyhue.observe._page import page
 from pyhue.observe._summary import observations, summary
 
 
-def write_report(features: Features, folder: Path, k: int) -> Path:
-    """Writes `observe.html`, four PNG files and `observe.json` to `folder`; returns the page's path.
+def write_report(features: Features, folder: Path, k: int) -> tuple[Path, dict[str, Any]]:
+    """Writes `observe.html`, four PNG files and `observe.json` to `folder`; returns the path of the page.
 
-    The same features and k give the same files, whether or not an earlier run was killed on the way.
+    And the numbers. The same features and k give the same files, whether or not an earlier run was killed on
+    the way.
 
     Raises:
         OSError: a file cannot be written; those written before stay.
@@ -33,4 +35,4 @@ def write_report(features: Features, folder: Path, k: int) -> Path:
         write_atomically(folder / f"{name}.png", content)
     write_atomically(folder / "observe.json", json.dumps(numbers, indent=2) + "\n")
     write_atomically(folder / "observe.html", page(features, found, numbers, pictures, k))
-    return folder / "observe.html"
+    return folder / "observe.html", numbers

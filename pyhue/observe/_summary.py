@@ -15,6 +15,7 @@ from pyhue._files.reading import reading
 from pyhue._files.resumable import ResumableFile
 from pyhue._files.tensors import header_bytes, open_tensors
 from pyhue._stderr import progress_bar
+from pyhue._text import jsonable
 from pyhue.features import Features
 from pyhue.observe.circular import Directions, class_share
 from pyhue.observe.conditional import ConditionalLocations, ConditionalMaps, conditional_locations
@@ -66,7 +67,7 @@ def summary(found: Observations, labels: NDArray[np.int64]) -> dict[str, Any]:
         "hue": _directions(found.hue.directions, found.hue.overall_directions)
         | _share(found.hue.image_vectors, labels),
     }
-    plain: dict[str, Any] = _plain(numbers)
+    plain: dict[str, Any] = jsonable(numbers)
     return plain
 
 
@@ -131,10 +132,3 @@ def _spread(maps: ConditionalMaps) -> dict[str, float]:
         name: float(np.average(values[known], weights=weights)) if weights.sum() else math.nan
         for name, values in parts.items()
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    number = value.item() if hasattr(value, "item") else value
-    return None if isinstance(number, float) and not math.isfinite(number) else number

@@ -44,8 +44,8 @@ def conditional_locations(matches: Matches, labels: Any, size: tuple[int, int]) 
 
     A map has borders, and near one even a distribution without a preferred direction is narrower across the
     border than along it. `isotropic` says what of the difference that explains: it has the matches'
-    distribution over the distance |x - x_i|, and no other structure,
-    p(x | x_i) ~ g(|x - x_i|), g(r) = matches at distance r / pairs of locations at distance r.
+    distribution over the distance ``|x - x_i|``, and no other structure,
+    ``p(x | x_i) ~ g(|x - x_i|)``, g(r) = matches at distance r / pairs of locations at distance r.
 
     Args:
         matches: what `find_matches` found.

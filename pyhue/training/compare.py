@@ -7,6 +7,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pyhue._files.atomic import write_atomically
 from pyhue._files.tables import markdown, write_csv
@@ -20,7 +21,14 @@ from pyhue.training.statistics import Estimate
 _SAME_PARAMETERS = 0.01  # relative; a hue layer adds less
 
 
-def compare(folders: Sequence[Path], out: Path) -> str:
+class Comparison(NamedTuple):
+    """What is told of runs."""
+
+    text: str  #: that of `compare.md` without its picture
+    rows: list[Row]  #: those of `compare.csv`
+
+
+def compare(folders: Sequence[Path], out: Path) -> Comparison:
     """Compares finished runs, each with the first on the trainings that both have.
 
     Writes `compare.md`, `compare.csv` and `compare.png` into the folder `out`.
@@ -28,9 +36,6 @@ def compare(folders: Sequence[Path], out: Path) -> str:
     Args:
         folders: of two or more runs.
         out: folder for the result; made where it is not there.
-
-    Returns:
-        The text of `compare.md` without its picture.
 
     Raises:
         ValueError: a folder is not that of a run or appears twice, a run has no result, two runs have no
@@ -54,7 +59,7 @@ def compare(folders: Sequence[Path], out: Path) -> str:
     write_atomically(
         out / "compare.md", f"# Comparison\n\n{text}\n\n![Accuracies and differences](compare.png)\n"
     )
-    return text
+    return Comparison(text, rows)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
