@@ -16,7 +16,8 @@ def find_layout(output: object, prefix_tokens: int, sure: bool) -> Layout:
 
     Square images have square maps: of four dimensions the two of equal length are height and width, so
     (1, C, s, s) stays as it is and (1, s, s, C), channels last, is turned. Of three dimensions,
-    (1, t + s^2, C) are the tokens of a transformer: the first t, class and register tokens, are left out.
+    (1, t + s^2, C) are the tokens of a transformer: the first t, class and register tokens, are left out; a class
+    token alone is no map.
 
     Args:
         output: of the network, for one image.
@@ -37,7 +38,7 @@ def find_layout(output: object, prefix_tokens: int, sure: bool) -> Layout:
         return _turned if shape[1] == shape[2] != shape[3] else _as_they_are
     if len(shape) == 3 and shape[0] == 1:
         side = math.isqrt(max(shape[1] - prefix_tokens, 0))
-        if side and side * side == shape[1] - prefix_tokens:
+        if side > 1 and side * side == shape[1] - prefix_tokens:
             return lambda tokens: tokens[:, prefix_tokens:].mT.unflatten(2, (side, side))
     raise ValueError(f"expected feature maps (n, channels, height, width), got shape {shape}")
 
