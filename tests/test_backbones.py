@@ -99,48 +99,201 @@ def test_a_missing_package_is_named(package, monkeypatch):
         load_backbone(f"{package}:resnet18")
 
 
-class Layered(nn.Module):
-    """Has the children of a torchvision ResNet."""
+class LateActivation(nn.Module):
+    """As DenseNet: the last activation, and the pooling, are no modules."""
 
     def __init__(self):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 6, 3)
+        self.features = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6))
+        self.classifier = nn.Linear(6, 10)
+
+    def maps(self, x):
+        return nn.functional.relu(self.features(x))
+
+    def head(self, maps):
+        return self.classifier(nn.functional.adaptive_avg_pool2d(maps, 1).flatten(1))
+
+    def forward(self, x):
+        return self.head(self.maps(x))
+
+
+class Auxiliary(LateActivation):
+    """As Inception: a second classifier in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.aux = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10))
+
+    def forward(self, x):
+        maps = self.maps(x)
+        aux = self.aux(maps) if self.training else None
+        logits = self.classifier(maps.mean([2, 3]))
+        return (logits, aux) if self.training else logits
+
+
+class EarlyClassifier(nn.Module):
+    """As SqueezeNet: the classifier is a convolution before the pooling."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Conv2d(3, 6, 3)
+        self.classifier = nn.Sequential(nn.Dropout(), nn.Conv2d(6, 10, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+
+    def maps(self, x):
+        return self.features(x)
+
+    def head(self, maps):
+        return self.classifier(maps).flatten(1)
+
+    def forward(self, x):
+        return self.head(self.maps(x))
+
+
+class ChannelsLast(nn.Module):
+    """As Swin: layers give (n, h, w, C), turned before the pooling."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 4, 4)
+        self.norm = nn.LayerNorm(6)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(6, 10)
+        self.head_ = nn.Linear(6, 10)
+
+    def maps(self, x):
+        return self.norm(self.stem(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def head(self, maps):
+        return self.head_(self.avgpool(maps).flatten(1))
+
+    def forward(self, x):
+        return self.head(self.maps(x))
 
 
-class WithFeatures(nn.Module):
+class Tokens(nn.Module):
+    """As a vision transformer of torchvision: a class token first."""
+
     def __init__(self):
         super().__init__()
-        self.features = nn.Conv2d(3, 7, 3)
-        self.classifier = nn.Linear(7, 10)
+        self.class_token = nn.Parameter(torch.randn(1, 1, 6))
+        self.patches = nn.Conv2d(3, 6, 4, 4)
+        self.mix = nn.Linear(6, 6)
+        self.heads = nn.Linear(6, 10)
+
+    def maps(self, x):
+        return self.mix(self.patches(x).flatten(2).mT).mT.unflatten(2, (4, 4))
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).mT
+        x = self.mix(torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], 1))
+        return self.heads(x[:, 0])
 
 
-@pytest.mark.parametrize(("network", "channels"), [(Layered, 6), (WithFeatures, 7)])
-def test_torchvision_networks_lose_pooling_and_classifier(network, channels, monkeypatch):
-    asked = {}
+STAND_INS = (LateActivation, Auxiliary, EarlyClassifier, ChannelsLast, Tokens)
 
-    def get_model(name, weights):
-        asked.update(name=name, weights=weights)
-        return network()
 
+@pytest.fixture
+def torchvision(monkeypatch):
+    """A package with the stand-ins, all with the weights of one seed."""
+
+    def get_model(name, weights=None):
+        if weights is not None:
+            raise OSError("no network")
+        torch.manual_seed(0)
+        return made[name]()
+
+    made = {network.__name__: network for network in STAND_INS}
+    prepared = types.SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    weights = types.SimpleNamespace(url="https://here/some-123.pth", transforms=lambda: prepared)
     models = types.ModuleType("torchvision.models")
-    models.get_model = get_model
+    models.get_model, models.list_models = get_model, lambda module: list(made)
+    models.get_model_weights = lambda name: types.SimpleNamespace(DEFAULT=weights)
     monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
     monkeypatch.setitem(sys.modules, "torchvision.models", models)
-    assert load_backbone("torchvision:some", pretrained=True, image_size=16).channels == channels
-    assert asked == {"name": "some", "weights": "DEFAULT"}
+    return get_model
 
 
-def test_timm_networks_bring_their_own_mean(monkeypatch):
-    def create_model(name, pretrained, num_classes, global_pool):
-        assert (name, pretrained, num_classes, global_pool) == ("some", False, 0, "")
-        return nn.Identity()
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kind", STAND_INS)
+def test_maps_are_what_the_network_pools(kind, training, torchvision):
+    network = torchvision(kind.__name__).train(training)
+    backbone = load_backbone(f"torchvision:{kind.__name__}", image_size=16).train(training)
+    images = torch.rand(2, 3, 16, 16)
+    prepared = (images - 0.5) / 0.25
+    maps = backbone(images)
+    torch.testing.assert_close(maps, network.maps(prepared))
+    if kind is not Tokens and not training:
+        torch.testing.assert_close(network.head(maps), network(prepared))
+    maps.sum().backward()
+    assert all(parameter.grad is not None for parameter in backbone.parameters() if parameter.dim() > 3)
+    assert not any("aux" in name or "heads" in name or "classifier" in name for name in backbone.state_dict())
+
+
+def test_a_layer_and_a_wrong_one(torchvision):
+    backbone = load_backbone("torchvision:ChannelsLast", image_size=16, layer="norm")
+    assert backbone(torch.rand(2, 3, 16, 16)).shape == (2, 6, 4, 4)  # turned
+    assert backbone(torch.rand(2, 3, 16, 16)).shape == (2, 6, 4, 4)  # and again, stopped there
+    with pytest.raises(ValueError, match=r"no 'features\.2'; 'features' has features\.0, features\.1$"):
+        load_backbone("torchvision:LateActivation", image_size=16, layer="features.2")
+    own = load_backbone("resnet18-w2", image_size=32, layer="layers.4.residual.0")
+    assert own(torch.rand(1, 3, 32, 32)).shape == (1, 2, 8, 8)
+    with pytest.raises(ValueError, match=r"layer 'layers.1': nothing says which side of \(1, 16, 16, 16\)"):
+        load_backbone("resnet18-w16", image_size=32, layer="layers.1")
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+def test_weights_of_a_file(ending, torchvision, tmp_path):
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    network, path = LateActivation(), tmp_path / f"weights.{ending}"
+    network.classifier = nn.Linear(6, 3)  # of another task
+    save = {"pt": torch.save, "safetensors": save_file}[ending]
+    save(network.state_dict(), path)
+    backbone = load_backbone("torchvision:LateActivation", image_size=16, weights=str(path)).eval()
+    images = torch.rand(1, 3, 16, 16)
+    torch.testing.assert_close(backbone(images), network.eval().maps((images - 0.5) / 0.25))
+    with pytest.raises(ValueError, match="is of another network|has no"):
+        load_backbone("torchvision:ChannelsLast", image_size=16, weights=str(path))
+    save({k: v for k, v in network.state_dict().items() if k != "features.0.bias"}, path)
+    with pytest.raises(ValueError, match=r"has no features\.0\.bias"):
+        load_backbone("torchvision:LateActivation", image_size=16, weights=str(path))
+    path.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="weights"):
+        load_backbone("torchvision:LateActivation", image_size=16, weights=str(path))
+
+
+def test_errors_of_packages_say_the_cause(torchvision):
+    with pytest.raises(ValueError, match="no classification network 'LateActivatio'; similar: LateActivation"):
+        load_backbone("torchvision:LateActivatio")
+    with pytest.raises(ValueError, match=r"no network; it needs https://here/some-123\.pth as .*checkpoints"):
+        load_backbone("torchvision:Tokens", pretrained=True, image_size=16)
+    with pytest.raises(ValueError, match="does not take images of 2 x 2 pixels"):
+        load_backbone("torchvision:LateActivation", image_size=2)
+
+
+class TimmTokens(nn.Module):
+    """As a vision transformer of timm: a class token and two registers."""
+
+    num_prefix_tokens = 3
+
+    def forward_features(self, x):
+        patches = nn.functional.avg_pool2d(x, 4).flatten(2).mT
+        return torch.cat([torch.full_like(patches[:, :3], 9), patches], 1)
+
+
+def test_timm_networks_bring_their_own_mean_and_lose_their_first_tokens(monkeypatch):
+    def create_model(name, pretrained, num_classes):
+        assert (name, pretrained, num_classes) == ("some", False, 0)
+        return TimmTokens()
 
     timm = types.ModuleType("timm")
-    timm.create_model = create_model
+    timm.create_model, timm.list_models = create_model, lambda: ["some"]
+    found = types.SimpleNamespace(fixed_input_size=False)
+    timm.models = types.SimpleNamespace(get_pretrained_cfg=lambda name: found)
     config = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.5, 1.0)}
     timm.data = types.SimpleNamespace(resolve_model_data_config=lambda network: config)
     monkeypatch.setitem(sys.modules, "timm", timm)
     maps = load_backbone("timm:some", image_size=8)(torch.ones(1, 3, 8, 8))
     assert maps[0, :, 0, 0].tolist() == [2, 1, 0.5]
+    assert maps.shape == (1, 3, 2, 2)
+    assert (maps < 9).all()

@@ -33,6 +33,8 @@ def add_image_options(parser: argparse.ArgumentParser, needed: bool) -> None:
     names = "resnet18, a trained RUN/seed-S/fold-F, timm:NAME, torchvision:NAME or FILE.py:FACTORY"
     parser.add_argument("--backbone", required=needed, metavar="NAME", help=f"network: {names}")
     parser.add_argument("--pretrained", action="store_true", help="timm's or torchvision's weights")
+    parser.add_argument("--weights", metavar="FILE", help="weights: safetensors or a state_dict")
+    parser.add_argument("--layer", metavar="NAME", help="layer of the network; by default what it pools")
     parser.add_argument("--seed", type=count, default=0, metavar="N", help="of whatever is random")
     parser.add_argument(
         "--image-size",
@@ -65,7 +67,9 @@ def extract(options: argparse.Namespace, out: Path, check: Check = _accept) -> F
     for name in ("image_size", "batch_size"):
         positive_integer(getattr(options, name), name)
     torch.manual_seed(options.seed)
-    backbone = load_backbone(options.backbone, options.pretrained, options.image_size)
+    backbone = load_backbone(
+        options.backbone, options.pretrained, options.image_size, options.layer, options.weights
+    )
     images = _all_images(options.data, options.on_error)
     check(images.labels, images.classes)
     return extract_features(
@@ -73,7 +77,7 @@ def extract(options: argparse.Namespace, out: Path, check: Check = _accept) -> F
         options.data,
         backbone,
         out,
-        {"backbone": options.backbone},
+        {"backbone": options.backbone} | ({"layer": options.layer} if options.layer else {}),
         options.image_size,
         options.batch_size,
         options.device,
@@ -95,6 +99,8 @@ def features_of(options: argparse.Namespace, folder: Path, check: Check = _accep
     features = load_features(options.data)
     if options.backbone and options.backbone != features.source["backbone"]:
         raise ValueError(f"--backbone: {options.data} was made with {features.source['backbone']}")
+    if options.layer and options.layer != features.source.get("layer"):
+        raise ValueError(f"--layer: {options.data} has {features.source.get('layer', 'what is pooled')}")
     check(features.labels, features.classes)
     return features
 

@@ -35,6 +35,8 @@ class TrainConfig:
         "resnet18[-3x3][-wWIDTH], torchvision:NAME, timm:NAME, MODULE:FACTORY or FILE.py:FACTORY",
     )
     pretrained: bool = _option(False, "start from the weights that torchvision or timm offers")
+    weights: str | None = _option(None, "file of weights to start from: safetensors or a state_dict")
+    layer: str | None = _option(None, "layer of the backbone to train on; what it pools if not given")
     image_size: int = _option(IMAGE_SIZE, "side of the images in pixels")
     loss: str = _option("onehot+hue", "what is minimised", LOSSES)
     hue_labels: str = _option("circle", "kind of the hue labels", HUE_LABELS)

@@ -115,7 +115,7 @@ def _budget_differences(first: Run, run: Run) -> list[str]:
     """In what the cost of two runs differs, apart from chance and from the few weights of a hue layer."""
     found = [
         f"{name} {getattr(run.config, name)} against {getattr(first.config, name)}"
-        for name in ("backbone", "image_size", "epochs", "augment", "pretrained")
+        for name in ("backbone", "layer", "image_size", "epochs", "augment", "pretrained", "weights")
         if getattr(run.config, name) != getattr(first.config, name)
     ]
     key = min(first.results.keys() & run.results.keys())

@@ -106,7 +106,10 @@ def _begin(config: TrainConfig, data: DataSet, fold: Fold, workers: Workers) -> 
         fold,
         workers,
         model,
-        DistributedDataParallel(model) if workers.size > 1 else model,
+        # A network may have layers behind the one that is taken.
+        DistributedDataParallel(model, find_unused_parameters=config.layer is not None)
+        if workers.size > 1
+        else model,
         loss,
         optimizer,
         torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs),

@@ -7,9 +7,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pyhue._runs.config import TrainConfig
-from pyhue.backbones import load_backbone
+from pyhue.backbones import Backbone, load_backbone
 from pyhue.nn import HueCrossEntropyLoss, HueHead, hue_labels
 from pyhue.nn._ops import computes_on
+
+
+def backbone_of(config: TrainConfig) -> Backbone:
+    """The backbone of the options, as a training begins with it."""
+    return load_backbone(config.backbone, config.pretrained, config.image_size, config.layer, config.weights)
 
 
 class Classifier(nn.Module):
@@ -25,7 +30,7 @@ class Classifier(nn.Module):
 
     def __init__(self, config: TrainConfig, num_classes: int) -> None:
         super().__init__()
-        self.backbone = load_backbone(config.backbone, config.pretrained, config.image_size)
+        self.backbone = backbone_of(config)
         channels = self.backbone.channels
         hue = config.loss == "onehot+hue"
         self.head = HueHead(channels, num_classes) if hue else nn.Linear(channels, num_classes)

@@ -11,9 +11,9 @@ from pyhue._files.tables import write_csv
 from pyhue._runs.config import TrainConfig
 from pyhue._runs.results import CHECKPOINT, CONFIG, RESULT, load_run
 from pyhue._stderr import say
-from pyhue.backbones import load_backbone
 from pyhue.training.data import DataSet, Fold
 from pyhue.training.fold import train_fold
+from pyhue.training.model import backbone_of
 from pyhue.training.report import summary, write_report
 from pyhue.training.workers import workers
 
@@ -80,7 +80,7 @@ def _check_options(config: TrainConfig, out: Path) -> None:
 def _check_backbone(config: TrainConfig) -> None:
     """Makes the network once, so that one that cannot be made is an error before images are read."""
     with torch.random.fork_rng([]):
-        load_backbone(config.backbone, config.pretrained, config.image_size)
+        backbone_of(config)
 
 
 def _finished(fold: Fold, out: Path) -> bool:

@@ -1,0 +1,51 @@
+"""What one layer of a network gives."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Layer:
+    """The layer `name` of a network: what it gives when the network calls it for the last time.
+
+    From the second image on, the network stops there.
+
+    Raises:
+        ValueError: the network has no such layer; the message lists those that it has there.
+    """
+
+    def __init__(self, network: nn.Module, name: str) -> None:
+        parent, parts = network, []
+        for part in name.split("."):
+            children = dict(parent.named_children())
+            if part not in children:
+                there = ", ".join(".".join([*parts, child]) for child in children) or "no layers"
+                inside = f"{'.'.join(parts)!r} has" if parts else "the network has"
+                raise ValueError(f"layer: there is no {name!r}; {inside} {there}")
+            parent = children[part]
+            parts.append(part)
+        self._name = name
+        self._calls = 0  # 0: not known yet
+
+    def __call__(self, network: nn.Module, images: Tensor) -> object:
+        """The output of the layer for prepared images (n, 3, H, W); None where it is not called."""
+        outputs: list[object] = []
+
+        def keep(layer: nn.Module, inputs: object, output: object) -> None:
+            outputs.append(output)
+            if len(outputs) == self._calls:
+                raise _Reached
+
+        handle = network.get_submodule(self._name).register_forward_hook(keep)
+        try:
+            network(images)
+        except _Reached:
+            pass
+        finally:
+            handle.remove()
+        self._calls = len(outputs)
+        return outputs[-1] if outputs else None
+
+
+class _Reached(Exception):
+    """The layer has been called for the last time."""

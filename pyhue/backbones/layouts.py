@@ -1,0 +1,51 @@
+"""What networks give, as feature maps (n, C, h, w)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+
+#: From what a network gives to feature maps.
+Layout = Callable[[Tensor], Tensor]
+
+
+def find_layout(output: object, prefix_tokens: int, sure: bool) -> Layout:
+    """How what a network gives for one square image becomes feature maps.
+
+    Square images have square maps: of four dimensions the two of equal length are height and width, so
+    (1, C, s, s) stays as it is and (1, s, s, C), channels last, is turned. Of three dimensions,
+    (1, t + s^2, C) are the tokens of a transformer: the first t, class and register tokens, are left out; a class
+    token alone is no map.
+
+    Args:
+        output: of the network, for one image.
+        prefix_tokens: t.
+        sure: whether (1, s, s, s) is known to have its channels first.
+
+    Raises:
+        ValueError: it is nothing of these, or (1, s, s, s) and not `sure`.
+    """
+    if output is None:
+        raise ValueError("the network does not call it")
+    if not isinstance(output, Tensor):
+        raise ValueError(f"expected feature maps (n, channels, height, width), got {type(output).__name__}")
+    shape = tuple(output.shape)
+    if len(shape) == 4 and shape[0] == 1:
+        if shape[1] == shape[2] == shape[3] > 1 and not sure:
+            raise ValueError(f"nothing says which side of {shape} the channels are; take another image size")
+        return _turned if shape[1] == shape[2] != shape[3] else _as_they_are
+    if len(shape) == 3 and shape[0] == 1:
+        side = math.isqrt(max(shape[1] - prefix_tokens, 0))
+        if side > 1 and side * side == shape[1] - prefix_tokens:
+            return lambda tokens: tokens[:, prefix_tokens:].mT.unflatten(2, (side, side))
+    raise ValueError(f"expected feature maps (n, channels, height, width), got shape {shape}")
+
+
+def _turned(maps: Tensor) -> Tensor:
+    return maps.permute(0, 3, 1, 2)
+
+
+def _as_they_are(maps: Tensor) -> Tensor:
+    return maps
