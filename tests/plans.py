@@ -14,7 +14,7 @@ from pyhue._search.stored import Stored
 
 
 def all_plans(vectors: NDArray[np.float32]) -> list[Plan]:
-    """Plain and principal plans: in blocks only and with rows, about the mean and about zero, exact rotations or not."""
+    """Plain and principal plans: with rows or not, about the mean and about zero, exact rotations or not."""
     dim = vectors.shape[1]
     zero, center = np.zeros(dim), mean(Stored(vectors))
     directions = principal_directions(vectors, center)
@@ -24,7 +24,9 @@ def all_plans(vectors: NDArray[np.float32]) -> list[Plan]:
     plans += rotated(zero, directions, vectors)
     for factor in (0.98, 1.02):
         plans += rotated(zero, directions * factor, vectors)
-    few = plain(center, vectors[: max(1, len(vectors) // 10)])  # steps of a sample that has not seen everything
+    few = plain(
+        center, vectors[: max(1, len(vectors) // 10)]
+    )  # steps of a sample that has not seen everything
     return [*plans, few, replace(plans[0], steps=np.ones(dim))]
 
 

@@ -252,7 +252,7 @@ def test_weights_of_a_file(ending, torchvision, tmp_path):
     backbone = load_backbone("torchvision:LateActivation", image_size=16, weights=str(path)).eval()
     images = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(backbone(images), network.eval().maps((images - 0.5) / 0.25))
-    with pytest.raises(ValueError, match="is of another network|has no"):
+    with pytest.raises(ValueError, match=r"is of another network|has no"):
         load_backbone("torchvision:ChannelsLast", image_size=16, weights=str(path))
     save({k: v for k, v in network.state_dict().items() if k != "features.0.bias"}, path)
     with pytest.raises(ValueError, match=r"has no features\.0\.bias"):
@@ -263,7 +263,9 @@ def test_weights_of_a_file(ending, torchvision, tmp_path):
 
 
 def test_errors_of_packages_say_the_cause(torchvision):
-    with pytest.raises(ValueError, match="no classification network 'LateActivatio'; similar: LateActivation"):
+    with pytest.raises(
+        ValueError, match="no classification network 'LateActivatio'; similar: LateActivation"
+    ):
         load_backbone("torchvision:LateActivatio")
     with pytest.raises(ValueError, match=r"no network; it needs https://here/some-123\.pth as .*checkpoints"):
         load_backbone("torchvision:Tokens", pretrained=True, image_size=16)

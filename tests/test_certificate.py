@@ -43,8 +43,8 @@ def assert_certified(vectors, queries, plans, clusters=(None,), ks=(1, 10), leve
             assert not (bounds > exact + rounding).any()
             near = dropped & ((contract <= kth[:, None]) | (exact <= kth[:, None]))
             assert not near.any(), (
-                f"{level}, {plan.name}, blocks {plan.block_ends}, rows {plan.row_begin} {plan.row_ends}: dropped "
-                f"(query, vector, coordinates) "
+                f"{level}, {plan.name}, blocks {plan.block_ends}, rows {plan.row_begin} {plan.row_ends}: "
+                f"dropped (query, vector, coordinates) "
                 f"{[(*map(int, pair), int(read[tuple(pair)])) for pair in np.argwhere(near)[:5]]}"
             )
             dropped_in_all += int(dropped.sum())
@@ -68,7 +68,11 @@ def test_rounding_of_long_sums(dim):
     """Data that rounds nowhere but in the kernels' sums."""
     vectors, queries = _case("bfloat16", 400, dim)
     zero, identity = np.zeros(dim), np.eye(dim)
-    plans = [plain(zero, vectors), principal(zero, identity, vectors), principal(zero, identity, vectors, 128, 64)]
+    plans = [
+        plain(zero, vectors),
+        principal(zero, identity, vectors),
+        principal(zero, identity, vectors, 128, 64),
+    ]
     assert_certified(vectors, queries, plans)
 
 

@@ -89,7 +89,9 @@ def test_unavailable_level_in_the_environment(run_python, level):
 
 def test_unknown_level():
     before = _core.isa()
-    with pytest.raises(ValueError, match="PYHUE_ISA=sse is not one of generic, avx2, avxvnni, avx512, avx512vnni"):
+    with pytest.raises(
+        ValueError, match="PYHUE_ISA=sse is not one of generic, avx2, avxvnni, avx512, avx512vnni"
+    ):
         _core.set_isa("sse")
     assert _core.isa() == before
 

@@ -46,12 +46,8 @@ class LayoutArrays {
   }
 
   Layout view() const {
-    return {block_ends_.data(),
-            static_cast<int>(block_ends_.size()),
-            row_begin_,
-            row_ends_.data(),
-            static_cast<int>(row_ends_.size()),
-            steps_.data()};
+    return {block_ends_.data(), static_cast<int>(block_ends_.size()), row_begin_,
+            row_ends_.data(),   static_cast<int>(row_ends_.size()),   steps_.data()};
   }
   // Of a block.
   py::tuple block_shape() const { return py::make_tuple(view().padded_block_dims() / 4, kBlock, 4); }
@@ -362,8 +358,7 @@ void bind_search(py::module_& m) {
       .def(py::init<const py::array&, const py::array&, int64_t>(), py::arg("vectors"), py::arg("order"),
            py::arg("first") = 0);
   py::class_<CoordinateArrays>(m, "Coordinates").def(py::init<const py::array&, const py::array&, double>());
-  py::class_<QueryArrays>(m, "Queries")
-      .def(py::init<const py::array&, const CoordinateArrays&, const py::array&>());
+  py::class_<QueryArrays>(m, "Queries").def(py::init<const py::array&, const CoordinateArrays&, const py::array&>());
   m.def("pack", &pack_arrays);
   py::class_<ChosenArrays>(m, "Chosen")
       .def(

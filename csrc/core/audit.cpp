@@ -34,14 +34,13 @@ void audit(const Piece& piece, int dim, const Layout& layout, const Queries& que
     std::vector<Survivor> all(static_cast<size_t>(Screen::most(kernels()))), some = all;
     for (int64_t t = 0; t < tiles.size(); ++t) {
       const Tile tile = tiles[t];
-      const auto pair_of = [&](const Survivor& s) {
-        return (tile.start + s.query) * rows + order[s.lane];
-      };
+      const auto pair_of = [&](const Survivor& s) { return (tile.start + s.query) * rows + order[s.lane]; };
       // Of pairs that no stage dropped: the bound of this one, and which it drops.
       const auto take = [&](int found, int kept, int end) {
         std::vector<char> stays(static_cast<size_t>(tile.size * kBlock));
         for (int i = 0; i < kept; ++i) {
-          stays[static_cast<size_t>(some[static_cast<size_t>(i)].query * kBlock + some[static_cast<size_t>(i)].lane)] = 1;
+          stays[static_cast<size_t>(some[static_cast<size_t>(i)].query * kBlock + some[static_cast<size_t>(i)].lane)] =
+              1;
         }
         for (int i = 0; i < found; ++i) {
           const Survivor& s = all[static_cast<size_t>(i)];

@@ -1,16 +1,17 @@
 // Packing: from coordinates to what the search kernels read.
 //
-// Coordinates are the memory's vectors in any system that keeps distances: z = R (x - centre). Those that are stored are
-// rounded to int8: coordinate j to a multiple of steps[j], at most 127 of it. They are read in stages, in lane-interleaved
-// blocks first, and of the few vectors that remain in rows. After each stage, of the coordinates S = 0 .. end - 1,
-// Cauchy-Schwarz gives an upper bound of the dot product that is certain. With u the rounded coordinates of a memory
-// vector and v those of a query, whose product with the steps is rounded to a multiple of the query's own scale:
+// Coordinates are the memory's vectors in any system that keeps distances: z = R (x - centre). Those that are stored
+// are rounded to int8: coordinate j to a multiple of steps[j], at most 127 of it. They are read in stages, in
+// lane-interleaved blocks first, and of the few vectors that remain in rows. After each stage, of the coordinates S = 0
+// .. end - 1, Cauchy-Schwarz gives an upper bound of the dot product that is certain. With u the rounded coordinates of
+// a memory vector and v those of a query, whose product with the steps is rounded to a multiple of the query's own
+// scale:
 //
 //     <z_q, z_x>  <=  <u, v>_S  +  |v|_S |z_x - u|_S  +  |(z_q - v) / w|_S |w z_x|_S  +  tail_q tail_x
 //
-// where <u, v> is an integer times the query's scale, computed exactly; the tails are the norms of what follows; and the
-// weights w (weight() below) are large where coordinates are small and a query's rounding is coarse. With the norms of
-// both it bounds the distance from below. Every term is rounded to the safe side.
+// where <u, v> is an integer times the query's scale, computed exactly; the tails are the norms of what follows; and
+// the weights w (weight() below) are large where coordinates are small and a query's rounding is coarse. With the norms
+// of both it bounds the distance from below. Every term is rounded to the safe side.
 //
 // Vectors whose norm is beyond what float32 products hold get an infinite norm: they are never dropped.
 #pragma once
@@ -26,8 +27,8 @@ namespace pyhue {
 constexpr int kPackedVersion = 3;  // of what this file describes
 constexpr int kMaxStages = 16;     // of blocks, and of rows
 
-// Which coordinates are stored where. Blocks hold coordinates 0 .. block_dims() - 1, rows row_begin .. dims() - 1; where
-// both have some, a vector may leave the blocks at any stage that ends there.
+// Which coordinates are stored where. Blocks hold coordinates 0 .. block_dims() - 1, rows row_begin .. dims() - 1;
+// where both have some, a vector may leave the blocks at any stage that ends there.
 struct Layout {
   const int* block_ends;  // (block_stages,) where each stage ends, ascending; multiples of kStageDims but for the last
   int block_stages;       // 1 .. kMaxStages

@@ -74,7 +74,7 @@ class Pass {
   struct Worker {
     std::vector<Survivor> survivors;
     std::vector<QueryBound> bounds;
-    std::vector<float> distances;  // what bounds[place].threshold stands for
+    std::vector<float> distances;         // what bounds[place].threshold stands for
     std::vector<StageHistory> histories;  // of each tile
   };
 
@@ -168,9 +168,9 @@ class Pass {
     if (!piece.packed) return visit_unpacked(w, tile, piece, order, piece.lanes(block));
     Worker& worker = at(workers_, w);
     Survivor* survivors = worker.survivors.data();
-    const int found = selected(
-        tile, piece, order, survivors,
-        screen_.blocks(piece, block, tile, worker.bounds.data(), at(worker.histories, t), survivors));
+    const int found =
+        selected(tile, piece, order, survivors,
+                 screen_.blocks(piece, block, tile, worker.bounds.data(), at(worker.histories, t), survivors));
     if (found == 0) return;
     const int kept = screen_.rows(piece, block, tile, worker.bounds.data(), survivors, found);
     if (at(worker.distances, tile.start) == kUnlimited) best_first(survivors, kept, tile.size);

@@ -89,16 +89,16 @@ class Screen {
  private:
   BlockScreen block_screen(const Piece& piece, int64_t block, const Tile& tile, const QueryBound* bounds) const {
     return {piece.filters.blocks + block * layout_.block_bytes(),
-                                terms(piece, block),
-                                tiles_.values(tile.start),
-                                layout_.padded_dims(),
-                                tiles_.block_factors() + tile.start,
-                                tiles_.queries(),
-                                bounds + tile.start,
-                                layout_.block_ends,
-                                layout_.block_stages,
-                                0,
-                                leave_};
+            terms(piece, block),
+            tiles_.values(tile.start),
+            layout_.padded_dims(),
+            tiles_.block_factors() + tile.start,
+            tiles_.queries(),
+            bounds + tile.start,
+            layout_.block_ends,
+            layout_.block_stages,
+            0,
+            leave_};
   }
 
   const float* terms(const Piece& piece, int64_t block) const {

@@ -48,26 +48,26 @@ struct BlockScreen {
 };
 
 // Writes every (query, lane) that the bound of the stage where it ended does not exclude; returns how many, at most
-// queries * kBlock. Groups of lanes go from stage to stage together until none survives, or few do from stage `leave` on,
-// or the stages are over. `ended` gets the stage at which the last group ended. queries: 1 .. tile_queries.
-// Cost: 2 * coordinates * kBlock * queries operations; the block is read once. Distances are never stored: sums stay in
+// queries * kBlock. Groups of lanes go from stage to stage together until none survives, or few do from stage `leave`
+// on, or the stages are over. `ended` gets the stage at which the last group ended. queries: 1 .. tile_queries. Cost: 2
+// * coordinates * kBlock * queries operations; the block is read once. Distances are never stored: sums stay in
 // registers, and a compare and a mask test for each register decide whether anything is written.
 using ScreenBlock = int (*)(const BlockScreen& screen, int queries, Survivor* survivors, int* ended);
 
 // The rows of a block and a tile's queries.
 struct RowScreen {
-  const uint8_t* rows;          // (kBlock, stride): coordinates begin ..
+  const uint8_t* rows;  // (kBlock, stride): coordinates begin ..
   int64_t stride;
   int begin;
-  const float* half_norms;      // (kBlock,)
-  const float* bounds;          // (kBlock, bound_stride): of each stage its StageTerm
+  const float* half_norms;  // (kBlock,)
+  const float* bounds;      // (kBlock, bound_stride): of each stage its StageTerm
   int64_t bound_stride;
-  const int8_t* queries;        // (queries, query_stride): coordinates 0 ..
+  const int8_t* queries;  // (queries, query_stride): coordinates 0 ..
   int64_t query_stride;
   const StageFactors* factors;  // (stages, factor_stride), likewise
   int64_t factor_stride;
   const QueryBound* query_bounds;
-  const int* ends;              // (stages,)
+  const int* ends;  // (stages,)
   int stages;
 };
 

@@ -32,9 +32,8 @@ Tiles::Tiles(const Queries& queries, int64_t first, int64_t count, const Layout&
   std::iota(order_.begin(), order_.end(), first);
   const double largest = *std::max_element(layout.steps, layout.steps + layout.dims());
   for (int k = 0; k < layout.dims(); ++k) weights_.push_back(weight(layout.steps[k], largest));
-  complete_ = for_each_chunk(executor, count, [&](int64_t place, int) {
-    fill(queries, first + place, place, kernels.int8_limit);
-  });
+  complete_ = for_each_chunk(executor, count,
+                             [&](int64_t place, int) { fill(queries, first + place, place, kernels.int8_limit); });
 }
 
 void Tiles::fill(const Queries& queries, int64_t query, int64_t place, int int8_limit) {

@@ -44,7 +44,12 @@ def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Inde
         else:
             ends = {name: tuple(map(int, read[name])) for name in ("block_ends", "row_ends")}
             plan = Plan(
-                str(read["name"]), center, rotation, row_begin=int(read["row_begin"]), steps=arrays["steps"], **ends
+                str(read["name"]),
+                center,
+                rotation,
+                row_begin=int(read["row_begin"]),
+                steps=arrays["steps"],
+                **ends,
             )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: the plan's numbers cannot be read: {error!r}") from error

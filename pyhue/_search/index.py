@@ -100,8 +100,8 @@ class Index:
         if rows is not None:
             none = _core.Coordinates(np.zeros((len(queries), 1)), np.zeros(len(queries)), 0.0)
             clusters = np.empty((len(queries), 0), np.int32)
-            asked = _core.Queries(queries, none, clusters, 0.0)
-            return [_core.Piece(stored.array, rows)], _core.Layout(1, 0), asked
+            asked = _core.Queries(queries, none, clusters)
+            return [_core.Piece(stored.array, rows)], _core.Layout((1,), 1, (), np.ones(1)), asked
         there = [piece for piece in self._pieces if piece.end <= len(stored)]
         pieces = [_core.Piece(stored.array, piece.core) for piece in there]
         rest = stored.findable(there[-1].end if there else 0, len(stored))
@@ -114,8 +114,8 @@ class Index:
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Where each vector of the first piece is dropped, when each query's k-th distance is known.
 
-        Both (queries, n): how many coordinates were read, 0 where it is kept; and the last lower bound of its squared
-        distance, -inf where it cannot be found.
+        Both (queries, n): how many coordinates were read, 0 where it is kept; and the last lower bound of its
+        squared distance, -inf where it cannot be found.
         """
         piece = _core.Piece(stored.array, self._pieces[0].core)
         return _core.audit(piece, self._queries(queries), np.ascontiguousarray(distances, np.float32))

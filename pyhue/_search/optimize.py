@@ -34,7 +34,10 @@ _K = 10
 _RUNS, _RUN = 14, 7  # stretches of neighbouring vectors that play the queries
 _SAMPLE = 4096  # vectors that candidates are packed of
 _PCA_SAMPLE = 16384
-_IN_BLOCKS_AND_ROWS = ((0.4, 0.2), (0.6, 0.4))  # shares of the dimensions: to where blocks go, from where rows
+_IN_BLOCKS_AND_ROWS = (
+    (0.4, 0.2),
+    (0.6, 0.4),
+)  # shares of the dimensions: to where blocks go, from where rows
 _PCA_MAX_DIM = 2048  # beyond, finding the principal directions takes longer than they save
 
 # What reading costs, in coordinates of a pair that the first filter could read instead; measured.
@@ -103,25 +106,22 @@ def optimized(stored: Stored, images: NDArray[np.int64]) -> Index:
         "seconds": end - begin,
     }
     _LOG.info(
-        "packed %d vectors of %d channels in %.2f s: plan %s, %d dims in blocks of %s, %d in rows",
+        "packed %d vectors of %d channels in %.2f s: plan %s, stages %s in blocks, %s in rows",
         len(stored),
         stored.dim,
         end - begin,
         plan.name,
-        plan.block_dims,
-        "bfloat16" if plan.steps is None else "int8",
-        plan.row_dims,
+        plan.block_ends,
+        plan.row_ends,
     )
     for estimate in choice.estimates:
         _LOG.debug(
-            "estimated %.0f a pair: plan %s, %d dims in blocks, %d in rows, omit %.2f; %.4f and %.4f survive",
+            "estimated %.0f a pair: plan %s, stages %s in blocks, %s in rows; survivors %s",
             estimate.cost,
             estimate.plan.name,
-            estimate.plan.block_dims,
-            estimate.plan.row_dims,
-            estimate.plan.omit,
-            estimate.after_blocks,
-            estimate.after_rows,
+            estimate.plan.block_ends,
+            estimate.plan.row_ends,
+            estimate.survivors,
         )
     return index
 

@@ -27,7 +27,7 @@ class Plan:
     name: str
     center: FloatArray  #: (dim,)
     rotation: FloatArray | None  #: (dims, dim), orthonormal rows; None: identity
-    block_ends: tuple[int, ...]  #: where the stages of the first filter end; blocks hold what is before the last
+    block_ends: tuple[int, ...]  #: where stages of the first filter end; blocks hold what is before the last
     row_begin: int  #: where rows begin, which the second filter reads
     row_ends: tuple[int, ...]  #: where its stages end; empty: there is none
     steps: FloatArray  #: (dims,) what each coordinate counts in
@@ -86,11 +86,13 @@ def principal(
 ) -> Plan:
     """The principal directions, in stages: right where the leading ones hold most of the variance.
 
-    All in blocks; or `block_dims` in blocks, which may be left from `row_begin` on, and what follows that in rows.
+    All in blocks; or `block_dims` in blocks, which may be left from `row_begin` on, and what follows that in
+    rows.
     """
     dims = len(directions)
     ends = stage_ends(dims)
-    block_ends, row_ends = ends, ()
+    block_ends = ends
+    row_ends: tuple[int, ...] = ()
     begin = dims if row_begin is None else row_begin
     if block_dims is not None:
         block_ends = (*(end for end in ends if end < block_dims), block_dims)
@@ -110,16 +112,17 @@ def stage_ends(dims: int) -> tuple[int, ...]:
 def steps(coordinates: FloatArray) -> FloatArray:
     """What each coordinate counts in, (dims,), for vectors like these (n, dims).
 
-    A coordinate of standard deviation s counts in steps proportional to s^0.4: coarser where values are large, but
-    less so than they are, since the query's coordinates, times the steps, share one scale. The largest coordinate is
-    127 steps; what is beyond is cut, and counts as error.
+    A coordinate of standard deviation s counts in steps proportional to s^0.4: coarser where values are
+    large, but less so than they are, since the query's coordinates, times the steps, share one scale. The
+    largest coordinate is 127 steps; what is beyond is cut, and counts as error.
     """
     spread = coordinates.std(axis=0)
     raised = np.maximum(spread, _SMALLEST_SPREAD * spread.max(initial=0.0)) ** 0.4
     if not (np.isfinite(raised).all() and (raised > 0).all()):
         raised = np.ones(coordinates.shape[1])
     largest = float(np.abs(coordinates / raised).max(initial=0.0)) or 1.0
-    return np.maximum(raised * (largest / 127), np.finfo(np.float64).tiny)
+    counted: FloatArray = np.maximum(raised * (largest / 127), np.finfo(np.float64).tiny)
+    return counted
 
 
 def principal_directions(sample: NDArray[np.float32], center: FloatArray) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,8 +82,9 @@ class Backbone(nn.Module):
     def _output(self, images: Tensor) -> Tensor:
         preprocess: Callable[[Tensor], Tensor] = getattr(self.body, "preprocess", self.standardize)
         prepared = preprocess(images)
-        output: Tensor = self._layer(self.body, prepared) if self._layer else self.body(prepared)
-        return output
+        output: Any = self._layer(self.body, prepared) if self._layer else self.body(prepared)
+        maps: Tensor = output
+        return maps
 
     def _dry_run(self, size: int) -> Tensor:
         training = self.training

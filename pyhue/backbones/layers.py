@@ -15,7 +15,8 @@ class Layer:
     """
 
     def __init__(self, network: nn.Module, name: str) -> None:
-        parent, parts = network, []
+        parent = network
+        parts: list[str] = []
         for part in name.split("."):
             children = dict(parent.named_children())
             if part not in children:

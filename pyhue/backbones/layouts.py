@@ -16,8 +16,8 @@ def find_layout(output: object, prefix_tokens: int, sure: bool) -> Layout:
 
     Square images have square maps: of four dimensions the two of equal length are height and width, so
     (1, C, s, s) stays as it is and (1, s, s, C), channels last, is turned. Of three dimensions,
-    (1, t + s^2, C) are the tokens of a transformer: the first t, class and register tokens, are left out; a class
-    token alone is no map.
+    (1, t + s^2, C) are the tokens of a transformer: the first t, class and register tokens, are left out; a
+    class token alone is no map.
 
     Args:
         output: of the network, for one image.
@@ -39,7 +39,7 @@ def find_layout(output: object, prefix_tokens: int, sure: bool) -> Layout:
     if len(shape) == 3 and shape[0] == 1:
         side = math.isqrt(max(shape[1] - prefix_tokens, 0))
         if side > 1 and side * side == shape[1] - prefix_tokens:
-            return lambda tokens: tokens[:, prefix_tokens:].mT.unflatten(2, (side, side))
+            return lambda tokens: tokens[:, prefix_tokens:].mT.unflatten(2, (side, side))  # type: ignore[no-untyped-call]
     raise ValueError(f"expected feature maps (n, channels, height, width), got shape {shape}")
 
 

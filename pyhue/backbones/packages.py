@@ -39,7 +39,7 @@ def from_torchvision(
         network = _made(f"torchvision:{name}", hint, lambda: models.get_model(name, **options))
     names = network.state_dict().keys()
     body = before_pooling(network)
-    body.num_prefix_tokens = int(hasattr(network, "class_token"))
+    body.num_prefix_tokens = int(hasattr(network, "class_token"))  # type: ignore[assignment]
     if weights is not None:
         load_weights(body, weights, names)
     prepared = own.transforms()
@@ -74,7 +74,7 @@ def from_timm(
         file = config.hf_hub_filename or "model.safetensors"
         hint = f"it needs {file} {where}; once that file is here, --weights names it"
     network = _made(f"timm:{name}", hint, lambda: timm.create_model(name, **options))
-    network.forward = network.forward_features  # names of layers and weights stay timm's
+    network.forward = network.forward_features  # type: ignore[assignment]  # names of layers and weights stay timm's
     data = timm.data.resolve_model_data_config(network)
     return Backbone(network, image_size, layer, Standardize(data["mean"], data["std"]))
 
