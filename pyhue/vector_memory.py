@@ -287,8 +287,8 @@ class VectorMemory:
             block_ends (where the stages of the first filter end, in coordinates), row_begin and row_ends
             (from where rows hold coordinates for the second filter, and where its stages end). After
             `optimize` also what it measured on its sample: survivors (shares of vectors that are left after
-            each of these ends), gf_eq (2 x dim x pairs / time of searching the sample's queries, in 1e9 a second) and
-            seconds (of `optimize`).
+            each of these ends), gf_eq (2 x dim x pairs / time of searching the sample's queries, in 1e9 a
+            second) and seconds (of `optimize`).
 
             On a GPU also on_gpu, packed_on_gpu and on_host (how many vectors lie there whole, lie there
             packed, are copied for each search) and gpu_bytes.
