@@ -272,8 +272,8 @@ def linear_hue_cross_entropy(
         target: classes (N,), int64; class probabilities are not supported.
         labels: hue labels (C, 2), floating; receive no gradient here.
         reduction: ``"mean"`` or ``"sum"``.
-        hue_weight, hue_scale, weight, ignore_index, label_smoothing, lse_square_scale, softcap, return_lse,
-            return_accuracy: as in :func:`hue_cross_entropy`.
+        hue_weight, hue_scale, weight, ignore_index, label_smoothing: as in :func:`hue_cross_entropy`.
+        lse_square_scale, softcap, return_lse, return_accuracy: as in :func:`hue_cross_entropy`.
 
     Returns:
         A scalar of the type of ``input`` (float32 under autocast); a named tuple as there.

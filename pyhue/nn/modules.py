@@ -58,8 +58,8 @@ class HueCrossEntropyLoss(nn.Module):
             they are saved with the module.
         learnable: learn the labels. They stay on the unit circle: the parameter is the angle of each, and
             starts at the angle of ``labels``; the lengths of ``labels`` are lost.
-        hue_weight, hue_scale, weight, ignore_index, reduction, label_smoothing, lse_square_scale, softcap,
-            return_lse, return_accuracy: as in the function.
+        hue_weight, hue_scale, weight, ignore_index, reduction, label_smoothing: as in the function.
+        lse_square_scale, softcap, return_lse, return_accuracy: as in the function.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, shape or value.
