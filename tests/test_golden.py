@@ -40,10 +40,10 @@ def test_the_plan_of_0_1_0(tmp_path):
     plan = memory.explain()
     assert (plan["plan"], plan["block_dims"], plan["row_dims"]) == ("principal", 4, 32)
     assert plan["after_blocks"] == 0.206
-    memory.save(tmp_path / "memory")
+    memory.save(tmp_path / "memory.safetensors")
     for part in safetensors.numpy.load_file(GOLDEN / "memory-0.1.0.safetensors").items():
         name, array = part
-        again = safetensors.numpy.load_file(tmp_path / "memory")[name]
+        again = safetensors.numpy.load_file(tmp_path / "memory.safetensors")[name]
         if name != "plan.order":
             assert again.dtype == array.dtype
         if not name.startswith("plan."):

@@ -14,11 +14,19 @@ from pyhue._search.plan import Plan
 from pyhue._search.stored import Stored
 
 Arrays = dict[str, NDArray[Any]]
+Measured = dict[str, float]
 _NUMBERS = {"name": str, "block_dims": int, "row_dims": int, "omit": float}
 
 
 def to_arrays(index: Index) -> tuple[Arrays, str]:
     """The arrays of the index's plan and clusters, and its numbers as JSON."""
+    arrays, numbers = plan_arrays(index)
+    clusters = index.whole_clusters()
+    return arrays | (_whole(clusters) if clusters else {}), numbers
+
+
+def plan_arrays(index: Index) -> tuple[Arrays, str]:
+    """Those of the plan, and the clusters' centroids, without what is said of rows."""
     plan, clusters = index.plan, index.clusters
     arrays: Arrays = {"center": plan.center}
     if plan.rotation is not None:
@@ -26,24 +34,14 @@ def to_arrays(index: Index) -> tuple[Arrays, str]:
     if plan.steps is not None:
         arrays["steps"] = plan.steps
     if clusters is not None:
-        arrays |= {"centroids": clusters.centroids} | _whole(clusters)
+        arrays["centroids"] = clusters.centroids
     numbers = {name: getattr(plan, name) for name in _NUMBERS}
     return arrays, json.dumps(numbers | {"measured": index.measured})
 
 
 def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Index:
     """The index that `to_arrays` described, packed; ValueError naming `path` where the parts disagree."""
-    try:
-        read = json.loads(numbers)
-        plan = Plan(
-            center=arrays["center"],
-            rotation=arrays.get("rotation"),
-            steps=arrays.get("steps"),
-            **{name: kind(read[name]) for name, kind in _NUMBERS.items()},
-        )
-        measured = {str(name): float(value) for name, value in read["measured"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: the plan's numbers cannot be read: {error!r}") from error
+    plan, measured = _plan(arrays, numbers, path)
     clusters = None
     if "order" in arrays:
         missing = {"centroids", "starts"} - set(arrays)
@@ -52,11 +50,34 @@ def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Inde
                 f"{path}: expected the plan's clusters whole, without {', '.join(sorted(missing))}"
             )
         clusters = Clusters(arrays["centroids"], arrays["order"], arrays["starts"])
-    if not (_plan_fits(plan, stored) and (clusters is None or _clusters_fit(clusters, plan, stored))):
+    if not (_plan_fits(plan, stored.dim) and (clusters is None or _clusters_fit(clusters, plan, stored))):
         raise ValueError(f"{path}: the plan does not fit the vectors")
     index = Index(stored, plan, clusters)
     index.measured = measured
     return index
+
+
+def to_plan(dim: int, arrays: Arrays, numbers: str, path: object) -> tuple[Plan, Clusters | None, Measured]:
+    """What `plan_arrays` described, clusters without rows; ValueError naming `path`."""
+    plan, measured = _plan(arrays, numbers, path)
+    centroids = arrays.get("centroids")
+    if not (_plan_fits(plan, dim) and (centroids is None or _centroids_fit(centroids, plan))):
+        raise ValueError(f"{path}: the plan does not fit the vectors")
+    return plan, None if centroids is None else Clusters.without_rows(centroids), measured
+
+
+def _plan(arrays: Arrays, numbers: str, path: object) -> tuple[Plan, Measured]:
+    try:
+        read = json.loads(numbers)
+        plan = Plan(
+            center=arrays["center"],
+            rotation=arrays.get("rotation"),
+            steps=arrays.get("steps"),
+            **{name: kind(read[name]) for name, kind in _NUMBERS.items()},
+        )
+        return plan, {str(name): float(value) for name, value in read["measured"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: the plan's numbers cannot be read: {error!r}") from error
 
 
 def _whole(clusters: Clusters) -> Arrays:
@@ -67,34 +88,37 @@ def _whole(clusters: Clusters) -> Arrays:
     return {"order": np.concatenate((order, hidden)), "starts": starts}
 
 
-def _plan_fits(plan: Plan, stored: Stored) -> bool:
+def _plan_fits(plan: Plan, dim: int) -> bool:
     dims = plan.block_dims + plan.row_dims
     rotation, steps = plan.rotation, plan.steps
     return (
-        1 <= plan.block_dims <= stored.dim
+        1 <= plan.block_dims <= dim
         and plan.row_dims >= 0
         and 0 <= plan.omit <= 1
-        and _is(plan.center, np.float64, (stored.dim,))
-        and (dims == stored.dim if rotation is None else dims <= stored.dim)
-        and (rotation is None or _is(rotation, np.float64, (dims, stored.dim)))
+        and _is(plan.center, np.float64, (dim,))
+        and (dims == dim if rotation is None else dims <= dim)
+        and (rotation is None or _is(rotation, np.float64, (dims, dim)))
         and (steps is None or (_is(steps, np.float64, (plan.block_dims,)) and bool((steps > 0).all())))
     )
 
 
 def _clusters_fit(clusters: Clusters, plan: Plan, stored: Stored) -> bool:
-    count, dims = clusters.centroids.shape if clusters.centroids.ndim == 2 else (0, 0)
     order, starts = clusters.order, clusters.starts
     return (
-        _is(clusters.centroids, np.float64, (count, dims))
-        and 1 <= dims <= plan.block_dims + plan.row_dims
+        _centroids_fit(clusters.centroids, plan)
         and _is(order, np.int64, (len(order),))
-        and _is(starts, np.int64, (count + 1,))
+        and _is(starts, np.int64, (len(clusters.centroids) + 1,))
         and len(order) <= len(stored)
         and starts[0] == 0
         and starts[-1] == len(order)
         and bool((np.diff(starts) >= 0).all())
         and _each_once(order, stored)
     )
+
+
+def _centroids_fit(centroids: NDArray[Any], plan: Plan) -> bool:
+    count, dims = centroids.shape if centroids.ndim == 2 else (0, 0)
+    return _is(centroids, np.float64, (count, dims)) and 1 <= dims <= plan.block_dims + plan.row_dims
 
 
 def _each_once(order: NDArray[np.int64], stored: Stored) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pyhue._search.chunked import Rows
 from pyhue._search.stored import Stored
 
 
@@ -15,9 +16,9 @@ from pyhue._search.stored import Stored
 class Labelled(Stored):
     """A memory's vectors and their labels at one moment."""
 
-    labels: NDArray[np.int64]  #: (n,)
-    images: NDArray[np.int64]  #: (n,)
-    pixels: NDArray[np.int64]  #: (n,)
+    labels: Rows  #: int64 (n,)
+    images: Rows  #: int64 (n,)
+    pixels: Rows  #: int64 (n,)
     classes: NDArray[np.int64]  #: labels that occur, ascending
     class_counts: NDArray[np.int64]  #: findable vectors of each class
     num_images: int
@@ -25,7 +26,7 @@ class Labelled(Stored):
     @property
     def groups(self) -> NDArray[np.int64]:
         """Images."""
-        return self.images
+        return np.asarray(self.images)
 
     def columns(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Places in `classes` of the vectors in these rows; -1 for -1."""
@@ -37,10 +38,10 @@ class Labelled(Stored):
 
 
 def labelled(
-    stored: Stored, columns: Sequence[NDArray[np.int64]], num_images: int, before: Labelled | None = None
+    stored: Stored, columns: Sequence[Rows], num_images: int, before: Labelled | None = None
 ) -> Labelled:
     """Vectors with their labels, images and pixels; of the first, which are `before`, classes are counted."""
-    labels, images, pixels = map(_read_only, columns)
+    labels, images, pixels = columns
     begin, seen = (len(before), len(before.hidden)) if before else (0, 0)
     classes, counts = np.unique(labels[begin:], return_counts=True)
     counts -= np.bincount(np.searchsorted(classes, labels[stored.hidden[seen:]]), minlength=len(classes))
@@ -53,16 +54,18 @@ def labelled(
     return Labelled(
         stored.array,
         stored.hidden,
+        stored.numbering,
         labels=labels,
         images=images,
         pixels=pixels,
-        classes=_read_only(classes),
-        class_counts=_read_only(counts),
+        classes=read_only(classes),
+        class_counts=read_only(counts),
         num_images=num_images,
     )
 
 
-def _read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
-    view = array.view()
+def read_only(column: Rows) -> NDArray[np.int64]:
+    """A column as an array that nobody can write to: a view, or a copy of one that lies in several files."""
+    view: NDArray[np.int64] = np.asarray(column).view()
     view.flags.writeable = False
     return view

@@ -8,13 +8,14 @@ against those distances, and the survivors that they count tell the plan's cost.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._search.clusters import cluster
+from pyhue._search.clusters import Clusters, assigned, cluster_centroids
 from pyhue._search.index import Index
 from pyhue._search.plan import (
     FloatArray,
@@ -27,6 +28,8 @@ from pyhue._search.plan import (
     sparse,
 )
 from pyhue._search.stored import Stored
+
+Centroids: TypeAlias = NDArray[np.float64]
 
 _K = 10
 _RUNS, _RUN = 14, 7  # stretches of neighbouring vectors that play the queries
@@ -76,19 +79,26 @@ def extended(index: Index, stored: Stored) -> Index:
     return index.extended(stored)
 
 
-def optimized(stored: Stored, images: NDArray[np.int64]) -> Index:
-    """The index that is fastest for vectors like those stored; `images` (n,) tells which belong together."""
+def optimized(
+    stored: Stored,
+    images: NDArray[np.int64],
+    pack: Callable[[Stored, Plan, Centroids | None], Index] | None = None,
+) -> Index:
+    """The index that is fastest for vectors like those stored; `images` (n,) tells which belong together.
+
+    `pack` makes the index of a plan and centroids of clusters. Default: in memory.
+    """
     begin = time.perf_counter()
     rng = np.random.default_rng(0)
     choice = choose(stored, images, rng)
-    plan, clusters = choice.best.plan, None
+    plan, centroids = choice.best.plan, None
     if plan.rotation is not None:
-        clusters = cluster(stored, plan, rng)
-    index = Index(stored, plan, clusters)
+        centroids = cluster_centroids(stored, plan, rng)
+    index = (pack or _packed)(stored, plan, centroids)
     searching = time.perf_counter()
     index.search(stored, choice.queries, _K)
     end = time.perf_counter()
-    index.measured = {
+    index.measured |= {
         "dims": choice.best.dims,
         "after_blocks": choice.best.after_blocks,
         "after_rows": choice.best.after_rows,
@@ -96,6 +106,12 @@ def optimized(stored: Stored, images: NDArray[np.int64]) -> Index:
         "seconds": end - begin,
     }
     return index
+
+
+def _packed(stored: Stored, plan: Plan, centroids: Centroids | None) -> Index:
+    if centroids is None:
+        return Index(stored, plan)
+    return Index(stored, plan, Clusters(centroids, *assigned(stored, plan, centroids, range(len(stored)))))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyhue._search.chunked import Rows
+
 
 @dataclass(frozen=True, eq=False)
 class Stored:
@@ -18,8 +20,9 @@ class Stored:
     that have none.
     """
 
-    array: NDArray[Any]  #: (n, dim) float32, or bfloat16 in uint16, C-contiguous: what the kernels read
+    array: Rows  #: (n, dim) float32, or bfloat16 in uint16, each chunk C-contiguous: what the kernels read
     hidden: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  #: rows, ascending
+    numbering: int = 0  #: another one where rows were given other numbers
 
     def __len__(self) -> int:
         return len(self.array)
