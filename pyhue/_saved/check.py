@@ -37,8 +37,8 @@ def check(folder: Folder, progress: Callable[[int], object]) -> list[str]:
 
 def total_bytes(folder: Folder) -> int:
     """Bytes that `check` reads, about."""
-    names = folder.manifest.files()
-    return sum(entry.stat().st_size for entry in os.scandir(folder.path) if entry.name in names)
+    there = folder.manifest.files() & set(os.listdir(folder.path))
+    return sum(os.path.getsize(folder.path / name) for name in there)
 
 
 def _damage(

@@ -63,7 +63,7 @@ class Folder:
             if self.manifest.kind != kind.name:
                 raise ValueError(f"{self.path}: expected a {kind.name}, got a {self.manifest.kind}")
             if self._lock:
-                manifests.remove_others(self.path, self.manifest)
+                self.clean()
         except BaseException:
             self.close()
             raise
@@ -169,6 +169,8 @@ class Folder:
         """A segment, packed by the manifest's plan: mapped, or packed now and written if that is possible."""
         assert manifest.plan is not None
         key = entry, manifest.plan
+        if self._segments[entry].left_out:
+            return pack(plan, stored, rows)  # none of them
         if key not in self._pieces:
             try:
                 self._pieces[key] = open_packed(self.path, manifest, entry, plan, rows.start)
@@ -188,6 +190,16 @@ class Folder:
             self._pieces.pop((entry, self.manifest.plan), None)
             piece = pack(plan, self.stored(), rows)
             write_packed(self.path, entry.number, self.manifest.plan.number, piece)
+
+    def clean(self) -> None:
+        """Removes what the manifest on disk does not name; no number of a file is used again."""
+        try:
+            there = manifests.read(self.path)
+        except FileNotFoundError:
+            there = None
+        manifests.remove_others(self.path, there)
+        following = max(self.manifest.next, manifests.unused(self.path))
+        self.manifest = replace(self.manifest, next=following)
 
     def publish(self, manifest: Manifest) -> None:
         """Replaces the manifest; from then on the memory on disk is what it says."""

@@ -116,21 +116,21 @@ def write(folder: Path, manifest: Manifest) -> Manifest:
 def remove_others(folder: Path, manifest: Manifest | None) -> None:
     """Removes files of a memory that the manifest does not name, and what killed writers left."""
     named = manifest.files() if manifest else set()
-    for entry in os.scandir(folder):
-        left = entry.name.startswith(".") and entry.name.endswith(".tmp")
-        if left or (_FILES.fullmatch(entry.name) and entry.name not in named):
-            Path(entry.path).unlink(missing_ok=True)
+    for name in os.listdir(folder):
+        left = name.startswith(".") and name.endswith(".tmp")
+        if left or (_FILES.fullmatch(name) and name not in named):
+            (folder / name).unlink(missing_ok=True)
 
 
 def unused(folder: Path) -> int:
     """A number above those of all files there."""
-    found = [_FILES.fullmatch(entry.name) for entry in os.scandir(folder)]
+    found = map(_FILES.fullmatch, os.listdir(folder))
     return 1 + max((int(part) for match in found if match for part in match.groups()[2:] if part), default=0)
 
 
 def is_memory(folder: Path) -> bool:
     """Whether a folder holds a memory, or nothing but what an interrupted `save` left."""
-    names = {entry.name for entry in os.scandir(folder)}
+    names = os.listdir(folder)
     return NAME in names or all(
         name == LOCK or _FILES.fullmatch(name) or (name.startswith(".") and name.endswith(".tmp"))
         for name in names

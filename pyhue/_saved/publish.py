@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhue._saved import folder as folders
-from pyhue._saved import manifest as manifests
 from pyhue._saved.folder import Folder
 from pyhue._saved.manifest import Entry, Manifest
 from pyhue._saved.packed import pack, read_plan, write_packed, write_plan
@@ -91,12 +90,15 @@ def compact(folder: Folder, stored: Any, removed: NDArray[np.int64]) -> tuple[An
 
 @contextlib.contextmanager
 def _undone(folder: Folder) -> Iterator[None]:
-    """Removes files that were written where publishing them fails."""
+    """Removes files that were written where publishing them fails.
+
+    The manifest on disk says which: it may be the new one, where it was replaced and could not be synced.
+    """
     try:
         yield
     except BaseException:
         with contextlib.suppress(OSError, ValueError):
-            manifests.remove_others(folder.path, None if folder.fresh else folder.manifest)
+            folder.clean()
         raise
 
 

@@ -21,6 +21,7 @@ from pyhue._search.stored import Stored
 WHAT = "segment of a memory"
 _FORMAT = {"format": "pyhue.segment", "version": "1"}
 _ROWS = 8192  # gathered at once
+_LEFT_OUT = 1 << 28  # rows of a segment that is not there
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,7 @@ class Segment:
     columns: dict[str, NDArray[np.int64]]  #: labels, images, pixels (n,); empty for vectors alone
     classes: NDArray[np.int64]  #: labels that occur, ascending
     class_counts: NDArray[np.int64]  #: vectors of each that have a direction
+    left_out: bool = False  #: it could not be read
 
 
 def write_segment(folder: Path, number: int, stored: Stored, rows: range | NDArray[np.int64]) -> Entry:
@@ -70,6 +72,8 @@ def open_segment(folder: Path, manifest: Manifest, entry: Entry) -> Segment:
 
 def missing_segment(manifest: Manifest, entry: Entry) -> Segment:
     """In the place of one that cannot be read: rows that nobody finds, without labels."""
+    if entry.rows > _LEFT_OUT:
+        raise ValueError(f"{segment_name(entry)}: its {entry.rows} rows are too many to be left out")
     dtype = np.float32 if manifest.dtype == "float32" else np.uint16
     nothing = np.zeros((1, manifest.dim), dtype)
     names = PIXELS.columns if manifest.kind == PIXELS.name else ()
@@ -81,6 +85,7 @@ def missing_segment(manifest: Manifest, entry: Entry) -> Segment:
         dict.fromkeys(names, none),
         empty,
         empty,
+        left_out=True,
     )
 
 
