@@ -3,6 +3,7 @@
 `PYHUE_MUTATIONS=1000000 pytest tests/test_folders_damage.py -k mutated` tries more of them.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -199,7 +200,7 @@ def test_manifests_that_are_wrong(folder, change, error):
 
 
 def _mutated(content, rng):
-    """Content with some bytes of its header changed, put in or left out; every other time with a right seal."""
+    """Content with some bytes of its header changed, put in or left out; every other time with its seal."""
     if content[:1] == b"{":
         head, text, rest = b"", bytearray(content), b""
     else:
@@ -232,10 +233,8 @@ def _mutated(content, rng):
             begin, end = at + 13, at + 21
             size = len(whole) - len(rest)
             cleared = whole[:begin] + b"00000000" + whole[end:size]
-            try:
+            with contextlib.suppress(ValueError):
                 whole = sealed(cleared) + whole[size:]
-            except ValueError:
-                pass
     return whole
 
 
@@ -252,17 +251,19 @@ def test_mutated_manifests_and_headers(folder, expected):
         traced = number % 10 == 0  # slow
         if traced:
             tracemalloc.start()
+        message = str(folder)
         try:
             memory = pyhue.PixelMemory.open(folder, on_error=("raise", "skip")[number % 8 == 5])
             memory.search(expected.queries[:, : memory.dim] if memory.dim <= 16 else np.ones((1, memory.dim)))
             opened += 1
         except (ValueError, OSError) as error:
             refused += 1
-            assert str(folder) in str(error) or "empty memory" in str(error), error
+            message = str(error)
         finally:
             if traced:
                 assert tracemalloc.get_traced_memory()[1] < largest
                 tracemalloc.stop()
+        assert str(folder) in message or "empty memory" in message
         (folder / name).write_bytes(original[name])
     assert opened > MUTATIONS / 10
     assert refused > MUTATIONS / 10

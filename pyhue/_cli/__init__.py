@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyhue
-from pyhue._cli import compare, demo, descriptors, features, info, observe, train
+from pyhue._cli import compare, demo, descriptors, features, info, memory, observe, train
 from pyhue._stderr import say
 
 _COMMANDS = {
@@ -25,6 +25,7 @@ _COMMANDS = {
     "features": features,
     "observe": observe,
     "descriptors": descriptors,
+    "memory": memory,
 }
 
 
