@@ -3,8 +3,8 @@
     python bench/bench_large.py --activations int8.npy --vectors 800000
 
 Vectors are the activations (images, pixels, channels) of a file, as the features.py of `PYHUE_DATA` writes
-it, in copies with noise: times 1 + 0.3 normal. Without a file: random ones, sparse and of low rank. Every phase
-is a process of its own; results are compared with those of one segment, or with brute force on a sample.
+it, in copies with noise: times 1 + 0.3 normal. Without a file: random ones, sparse and of low rank. Every
+phase is a process of its own; results are compared with those of one segment, or with brute force.
 """
 
 import argparse

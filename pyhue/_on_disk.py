@@ -39,7 +39,7 @@ class OnDisk:
     _FORMAT: ClassVar[Format]
 
     def flush(self) -> None:
-        """Writes what was added and removed to the folder: when this returns, it outlives any crash.
+        """Writes what was added to the folder: when this returns, it outlives any crash.
 
         Added vectors become a segment, packed like the others; the folder gets a plan when it has none and
         20,000 vectors or more. Readers see it when they `refresh`.
@@ -81,7 +81,7 @@ class OnDisk:
             inner._closed = True
 
     def compact(self) -> NDArray[np.int64]:
-        """Merges small segments of the folder and drops what was removed, after a `flush`.
+        """Merges small segments of the folder, after a `flush`.
 
         Returns:
             int64 (len before,): the row that each had since, -1 for those that are gone.

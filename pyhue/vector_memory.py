@@ -286,7 +286,7 @@ class VectorMemory(OnDisk):
         Args:
             path: the folder.
             mode: "r" to search what is there at this moment, until `refresh`; "a" also to change it: what is
-                added and removed is searched at once and written at `flush`, at `close`, and when the added
+                added is searched at once and written at `flush`, at `close`, and when the added
                 vectors are 1 GiB. One process may write at a time, any number read.
             on_error: what a segment that cannot be read does: "raise", or "skip" with a warning: its vectors
                 then keep their rows and are nobody's neighbours. Only with mode "r".
@@ -312,7 +312,7 @@ class VectorMemory(OnDisk):
         return self
 
     def _take_over(self, stored: Stored) -> None:
-        renumbered = stored.numbering != self._stored.numbering
+        renumbered = stored.epoch != self._stored.epoch
         self._vectors, self._hidden = GrowingArray.of(stored.array), GrowingArray.of(stored.hidden)
         self._stored = stored
         if renumbered:
@@ -331,7 +331,7 @@ class VectorMemory(OnDisk):
         """A memory of its own, with the vectors read."""
         memory = VectorMemory(self.dim, self.normalize, self.dtype)
         stored = self._stored
-        whole = Stored(np.array(stored.array), stored.hidden, stored.numbering)
+        whole = Stored(np.array(stored.array), stored.hidden, epoch=stored.epoch)
         memory._begin_with(whole, self._packed_index())
         return memory
 

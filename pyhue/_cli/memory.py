@@ -39,7 +39,7 @@ def add_parser(commands: Commands) -> None:
     search.add_argument("-k", type=int, default=10, metavar="K", help="neighbours of each vector")
     for name, description in (
         ("info", "print what a memory holds"),
-        ("compact", "merge small segments, drop what was removed"),
+        ("compact", "merge small segments"),
         ("check", "read everything and compare checksums; make damaged packed files anew"),
     ):
         add_command(actions, name, description).add_argument("folder", type=Path, metavar="FOLDER")

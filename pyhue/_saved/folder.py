@@ -87,7 +87,7 @@ class Folder:
         folder._lock = FileLock(folder.path / manifests.LOCK)
         with contextlib.suppress(OSError, ValueError):  # what is there may be damaged: it is replaced
             old = manifests.read(folder.path)
-            empty = replace(empty, generation=old.generation, numbering=old.numbering + 1, next=old.next)
+            empty = replace(empty, generation=old.generation, epoch=old.epoch + 1, next=old.next)
         folder.manifest = replace(empty, next=max(empty.next, manifests.unused(folder.path)))
         return folder
 
@@ -119,7 +119,7 @@ class Folder:
         zero = [segment.zero + start for segment, start in zip(segments, array.starts, strict=False)]
         hidden = np.concatenate([np.empty(0, np.int64), *zero])
         if manifest.kind != PIXELS.name:
-            return Stored(array, hidden, manifest.numbering)
+            return Stored(array, hidden, epoch=manifest.epoch)
         none = [np.empty(0, np.int64)]
         columns = {
             name: ChunkedArray([segment.columns[name] for segment in segments] or none)
@@ -134,7 +134,7 @@ class Folder:
         return Labelled(
             array,
             hidden,
-            manifest.numbering,
+            epoch=manifest.epoch,
             **columns,
             classes=classes,
             class_counts=counts,
@@ -157,7 +157,7 @@ class Folder:
         except (OSError, ValueError) as error:
             _made_anew(error)
             plan = None
-        if plan is None or stored.numbering != manifest.numbering:
+        if plan is None or stored.epoch != manifest.epoch:
             return first_index(stored)
         with self.busy.held():
             pieces = [self.piece(manifest, plan, stored, *each) for each in manifest.ranges()]

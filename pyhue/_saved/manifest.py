@@ -41,7 +41,7 @@ class Manifest:
     dtype: str  #: "float32" or "bfloat16"
     images: int = 0  #: how many were added; 0 for vectors without images
     generation: int = 0  #: how often a manifest was written
-    numbering: int = 0  #: how often rows were given other numbers
+    epoch: int = 0  #: how often rows were given other numbers
     next: int = 1  #: number of the next file: none is used twice
     plan: Entry | None = None
     segments: tuple[Entry, ...] = ()
@@ -150,7 +150,7 @@ def _checked(content: Any) -> Manifest:
         "dtype": str,
         "images": int,
         "generation": int,
-        "numbering": int,
+        "epoch": int,
         "next": int,
         "segments": list[dict],  # type: ignore[type-arg]
         "plan": dict | None,
@@ -166,7 +166,7 @@ def _checked(content: Any) -> Manifest:
     manifest = Manifest(**values)
     if not 1 <= manifest.dim <= 4096 or manifest.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"expected dim from 1 to 4096 and a dtype, got {manifest.dim}, {manifest.dtype!r}")
-    counts = (manifest.images, manifest.generation, manifest.numbering, manifest.next, manifest.rows)
+    counts = (manifest.images, manifest.generation, manifest.epoch, manifest.next, manifest.rows)
     if not all(0 <= count <= _LARGEST for count in counts):
         raise ValueError(f"expected counts from 0 to {_LARGEST}")
     numbers = [entry.number for entry in manifest.segments]

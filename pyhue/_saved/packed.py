@@ -39,7 +39,7 @@ def read_plan(folder: Path, manifest: Manifest) -> Index | None:
         if damaged := file.damaged():
             raise ValueError(f"damaged: {', '.join(damaged)}")
         plan, clusters, measured = to_plan(manifest.dim, arrays, file.metadata.get("plan", ""), path)
-    return Index.of(plan, clusters, measured, (), manifest.numbering)
+    return Index.of(plan, clusters, measured, (), manifest.epoch)
 
 
 def pack(index: Index, stored: Stored, rows: range) -> PackedPiece:

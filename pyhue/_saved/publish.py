@@ -80,7 +80,7 @@ def compact(folder: Folder, stored: Any, removed: NDArray[np.int64]) -> tuple[An
         if tuple(entries) == manifest.segments and not len(removed):
             return stored, numbers
         moved = int(len(removed) > 0)
-        new = replace(new, segments=tuple(entries), deleted=None, numbering=new.numbering + moved)
+        new = replace(new, segments=tuple(entries), deleted=None, epoch=new.epoch + moved)
         mapped = folder.stored(new)
         if new.plan is not None:
             _pack_added(folder, new, mapped, {entry.number for entry in manifest.segments})
@@ -135,7 +135,7 @@ def _pack_anew(folder: Folder, manifest: Manifest, mapped: Any) -> Manifest:
 
     def packed(stored: Stored, plan: Plan, centroids: Centroids | None) -> Index:
         clusters = None if centroids is None else Clusters.without_rows(centroids)
-        index = Index.of(plan, clusters, {}, (), stored.numbering)
+        index = Index.of(plan, clusters, {}, (), stored.epoch)
         return _write_pieces(folder, planned, mapped, index)
 
     return _with_plan(folder, planned, optimized(mapped, mapped.groups, packed))

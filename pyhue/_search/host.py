@@ -59,7 +59,7 @@ class HostSearch:
         rows, zero = query_rows(queries, name, self._normalize)
         index = self._ready_index(latest, len(rows))
         stored = latest()  # after the index, which so holds nothing that came later
-        while stored.numbering != index.numbering:
+        while stored.epoch != index.epoch:
             index = self._ready_index(latest, len(rows))
             stored = latest()
         distances, indices = _padded(index.search(stored, rows, min(k, len(stored))), k)
@@ -81,17 +81,17 @@ class HostSearch:
 
     def _ready_index(self, latest: Callable[[], Stored], queries: int) -> Index:
         index = self.index
-        if index is None or index.numbering != latest().numbering:
+        if index is None or index.epoch != latest().epoch:
             with self._packing.held():
                 index, stored = self.index, latest()
-                if index is None or index.numbering != stored.numbering:
+                if index is None or index.epoch != stored.epoch:
                     self.index = index = self._first(stored)
         if unpacked := len(latest()) - len(index):
             self._compared += unpacked * queries
             if self._compared >= _PACK_AFTER * unpacked:
                 with self._packing.held(wait=False) as holds:
                     stored = latest()
-                    if holds and self.index is not None and self.index.numbering == stored.numbering:
+                    if holds and self.index is not None and self.index.epoch == stored.epoch:
                         self._compared = 0
                         self.index = index = extended(self.index, stored)
         return index

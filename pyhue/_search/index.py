@@ -31,7 +31,7 @@ class Index:
         self.clusters = None if clusters is None else clusters.of(stored)
         self.measured: dict[str, float] = {}  #: what `optimize` found out
         self.planned = len(stored)  #: how many rows there were when it was made
-        self.numbering = stored.numbering  #: which numbers rows had then
+        self.epoch = stored.epoch  #: which numbers rows had then
         self._orthogonality_error = plan.orthogonality_error
         end = len(stored) if clusters is None else int(clusters.order.max(initial=-1)) + 1
         chunks = _cut(stored, 0, end) or [range(0)]
@@ -44,11 +44,11 @@ class Index:
         clusters: Clusters | None,
         measured: dict[str, float],
         pieces: Iterable[PackedPiece],
-        numbering: int,
+        epoch: int,
     ) -> Index:
         """An index of pieces that are packed, in the order of their rows."""
         index = object.__new__(cls)
-        index.plan, index.clusters, index.measured, index.numbering = plan, clusters, measured, numbering
+        index.plan, index.clusters, index.measured, index.epoch = plan, clusters, measured, epoch
         index._orthogonality_error = plan.orthogonality_error
         index._pieces = tuple(pieces)
         index.planned = len(index)

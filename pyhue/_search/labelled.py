@@ -54,7 +54,7 @@ def labelled(
     return Labelled(
         stored.array,
         stored.hidden,
-        stored.numbering,
+        epoch=stored.epoch,
         labels=labels,
         images=images,
         pixels=pixels,

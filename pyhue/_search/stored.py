@@ -22,7 +22,7 @@ class Stored:
 
     array: Rows  #: (n, dim) float32, or bfloat16 in uint16, each chunk C-contiguous: what the kernels read
     hidden: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  #: rows, ascending
-    numbering: int = 0  #: another one where rows were given other numbers
+    epoch: int = 0  #: another one where rows were given other numbers
 
     def __len__(self) -> int:
         return len(self.array)
