@@ -23,6 +23,12 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   # GCC 12 takes the undefined registers inside its own AVX-512 intrinsics for a mistake of ours (PR 105593).
   set(pyhue_flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512 -Wno-uninitialized -Wno-maybe-uninitialized)
   set(pyhue_flags_avx512bf16 ${pyhue_flags_avx512} -mavx512bf16 -mavx512vnni)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+  list(APPEND pyhue_levels neon neondotprod neonbf16)
+  # Before it allocates registers GCC schedules loads so early that accumulators spill.
+  set(pyhue_flags_neon -DPYHUE_NEON $<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>)
+  set(pyhue_flags_neondotprod ${pyhue_flags_neon} -march=armv8.2-a+dotprod)
+  set(pyhue_flags_neonbf16 ${pyhue_flags_neon} -march=armv8.2-a+dotprod+i8mm+bf16)
 endif()
 
 add_library(pyhue_core STATIC
@@ -53,3 +59,9 @@ endforeach()
 # Searches beside additions, to be run under ThreadSanitizer: make race.
 add_executable(pyhue_stress EXCLUDE_FROM_ALL csrc/stress/main.cpp csrc/bindings/thread_pool.cpp)
 target_link_libraries(pyhue_stress PRIVATE pyhue_core Threads::Threads)
+
+# What a CPU answers, and the instructions that it takes: make test-arm.
+add_executable(pyhue_bits EXCLUDE_FROM_ALL csrc/portability/bits.cpp)
+add_executable(pyhue_tile EXCLUDE_FROM_ALL csrc/portability/tile.cpp)
+target_link_libraries(pyhue_bits PRIVATE pyhue_core)
+target_link_libraries(pyhue_tile PRIVATE pyhue_core)

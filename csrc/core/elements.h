@@ -8,24 +8,29 @@ namespace pyhue {
 namespace PYHUE_LEVEL {
 namespace {
 
-#if !defined(__F16C__)
+#if !defined(__F16C__) && !defined(__ARM_NEON)
+#if defined(__clang__)
+typedef __fp16 Float16;
+#else
+typedef _Float16 Float16;
+#endif
 // Out of line: the vectorizer of GCC 12 crashes on _Float16.
-__attribute__((noinline)) float widen(Half half) { return static_cast<float>(__builtin_bit_cast(_Float16, half)); }
-__attribute__((noinline)) Half narrow(float x) { return __builtin_bit_cast(Half, static_cast<_Float16>(x)); }
+__attribute__((noinline)) float widen(Half half) { return static_cast<float>(__builtin_bit_cast(Float16, half)); }
+__attribute__((noinline)) Half narrow(float x) { return __builtin_bit_cast(Half, static_cast<Float16>(x)); }
 #endif
 
 typedef uint16_t HalfWords __attribute__((vector_size(2 * kWidth)));
 
 inline Floats load_elements(const float* from) { return load<Floats>(from); }
 inline Doubles load_elements(const double* from) { return load<Doubles>(from); }
-inline Floats load_elements(const Bfloat16* from) {
-  return (Floats)(__builtin_convertvector(load<HalfWords>(from), Words) << 16);
-}
+inline Floats load_elements(const Bfloat16* from) { return widen(&from->bits); }
 inline Floats load_elements(const Half* from) {
 #if defined(__AVX512F__)
   return _mm512_cvtph_ps((__m256i)load<HalfWords>(from));
 #elif defined(__F16C__)
   return _mm256_cvtph_ps((__m128i)load<HalfWords>(from));
+#elif defined(__ARM_NEON)
+  return vcvt_f32_f16((float16x4_t)load<HalfWords>(from));
 #else
   Floats v;
   for (int i = 0; i < kWidth; ++i) v[i] = widen(from[i]);
@@ -48,6 +53,9 @@ inline void store_elements(Half* to, Floats v) {
   __builtin_memcpy(to, &half, sizeof half);
 #elif defined(__F16C__)
   const __m128i half = _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+  __builtin_memcpy(to, &half, sizeof half);
+#elif defined(__ARM_NEON)
+  const float16x4_t half = vcvt_f16_f32(v);
   __builtin_memcpy(to, &half, sizeof half);
 #else
   for (int i = 0; i < kWidth; ++i) to[i] = narrow(v[i]);

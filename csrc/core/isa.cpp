@@ -4,6 +4,12 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
 #include "core/kernels.h"
 
 namespace pyhue {
@@ -17,8 +23,18 @@ struct Level {
 
 #if defined(PYHUE_HAS_AVX2)
 #define PYHUE_X86(pointer) pointer
+#if defined(__clang__)  // which knows no names of levels; no CPU has these without the rest
+bool runs_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+}
+bool runs_avx512() {
+  return runs_avx2() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#else
 bool runs_avx2() { return __builtin_cpu_supports("x86-64-v3"); }
 bool runs_avx512() { return __builtin_cpu_supports("x86-64-v4"); }
+#endif
 bool runs_avx512bf16() {
   return runs_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
 }
@@ -29,11 +45,39 @@ bool runs_avx512() { return false; }
 bool runs_avx512bf16() { return false; }
 #endif
 
+#if defined(PYHUE_HAS_NEON)
+#define PYHUE_ARM(pointer) pointer
+#if defined(__APPLE__)
+bool has(const char* feature) {
+  int value = 0;
+  size_t size = sizeof value;
+  return sysctlbyname(feature, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+bool runs_neondotprod() { return has("hw.optional.arm.FEAT_DotProd"); }
+bool runs_neonbf16() {
+  return runs_neondotprod() && has("hw.optional.arm.FEAT_BF16") && has("hw.optional.arm.FEAT_I8MM");
+}
+#else  // as Linux's asm/hwcap.h numbers them; older ones do not know all three
+bool runs_neondotprod() { return getauxval(AT_HWCAP) >> 20 & 1; }
+bool runs_neonbf16() {
+  const unsigned long more = getauxval(AT_HWCAP2);
+  return runs_neondotprod() && (more >> 13 & 1) && (more >> 14 & 1);  // i8mm and bf16
+}
+#endif
+#else
+#define PYHUE_ARM(pointer) nullptr
+bool runs_neondotprod() { return false; }
+bool runs_neonbf16() { return false; }
+#endif
+
 const Level kLevels[] = {
     {"generic", &generic::table, [] { return true; }},
     {"avx2", PYHUE_X86(&avx2::table), runs_avx2},
     {"avx512", PYHUE_X86(&avx512::table), runs_avx512},
     {"avx512bf16", PYHUE_X86(&avx512bf16::table), runs_avx512bf16},
+    {"neon", PYHUE_ARM(&neon::table), [] { return true; }},
+    {"neondotprod", PYHUE_ARM(&neondotprod::table), runs_neondotprod},
+    {"neonbf16", PYHUE_ARM(&neonbf16::table), runs_neonbf16},
 };
 
 const Level* highest() {
@@ -64,7 +108,9 @@ std::vector<std::string> available_isas() {
 }
 
 void set_isa(const std::string& name) {
+  std::string names;
   for (const Level& level : kLevels) {
+    names += (names.empty() ? "" : ", ") + std::string(level.name);
     if (name != level.name) continue;
     if (!level.kernels || !level.runs_here()) {
       throw std::invalid_argument("PYHUE_ISA=" + name + " is not available on this CPU");
@@ -72,7 +118,7 @@ void set_isa(const std::string& name) {
     current().store(&level);
     return;
   }
-  throw std::invalid_argument("PYHUE_ISA=" + name + " is not one of generic, avx2, avx512, avx512bf16");
+  throw std::invalid_argument("PYHUE_ISA=" + name + " is not one of " + names);
 }
 
 void set_isa_from_environment() {

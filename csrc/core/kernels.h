@@ -40,5 +40,14 @@ extern const Kernels table;
 namespace avx512bf16 {
 extern const Kernels table;
 }
+namespace neon {
+extern const Kernels table;
+}
+namespace neondotprod {
+extern const Kernels table;
+}
+namespace neonbf16 {
+extern const Kernels table;
+}
 
 }  // namespace pyhue

@@ -1,7 +1,11 @@
 // The filters of one level; contracts in screen_kernel_types.h.
 #pragma once
 
+#if defined(PYHUE_NEON)
+#include "core/screen_neon.h"
+#else
 #include "core/screen_products.h"
+#endif
 
 namespace pyhue {
 namespace PYHUE_LEVEL {
