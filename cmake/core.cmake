@@ -20,13 +20,19 @@ set(pyhue_flags_generic "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   list(APPEND pyhue_levels avx2 avx512 avx512bf16)
   set(pyhue_flags_avx2 -march=x86-64-v3)
-  # GCC 12 takes the undefined registers inside its own AVX-512 intrinsics for a mistake of ours (PR 105593).
-  set(pyhue_flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512 -Wno-uninitialized -Wno-maybe-uninitialized)
+  set(pyhue_flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # GCC 12 takes the undefined registers inside its own AVX-512 intrinsics for a mistake of ours (PR 105593).
+    list(APPEND pyhue_flags_avx512 -Wno-uninitialized -Wno-maybe-uninitialized)
+  endif()
   set(pyhue_flags_avx512bf16 ${pyhue_flags_avx512} -mavx512bf16 -mavx512vnni)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
   list(APPEND pyhue_levels neon neondotprod neonbf16)
-  # Before it allocates registers GCC schedules loads so early that accumulators spill.
-  set(pyhue_flags_neon -DPYHUE_NEON $<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>)
+  set(pyhue_flags_neon -DPYHUE_NEON)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # Before it allocates registers GCC schedules loads so early that accumulators spill.
+    list(APPEND pyhue_flags_neon -fno-schedule-insns)
+  endif()
   set(pyhue_flags_neondotprod ${pyhue_flags_neon} -march=armv8.2-a+dotprod)
   set(pyhue_flags_neonbf16 ${pyhue_flags_neon} -march=armv8.2-a+dotprod+i8mm+bf16)
 endif()

@@ -9,14 +9,26 @@ namespace PYHUE_LEVEL {
 namespace {
 
 #if !defined(__F16C__) && !defined(__ARM_NEON)
-#if defined(__clang__)
-typedef __fp16 Float16;
-#else
-typedef _Float16 Float16;
-#endif
-// Out of line: the vectorizer of GCC 12 crashes on _Float16.
-__attribute__((noinline)) float widen(Half half) { return static_cast<float>(__builtin_bit_cast(Float16, half)); }
-__attribute__((noinline)) Half narrow(float x) { return __builtin_bit_cast(Half, static_cast<Float16>(x)); }
+inline float widen(Half half) {
+  const uint32_t size = half.bits & 0x7fffu, sign = (half.bits & 0x8000u) << 16;
+  const float value = __builtin_bit_cast(float, size << 13) * 0x1p112f;  // exponents differ by 112; exact
+  const uint32_t infinite = size >= 0x7c00 ? 0x7f800000u | (size > 0x7c00 ? 0x400000u : 0u) : 0u;  // or no number
+  return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, value) | infinite | sign);
+}
+inline Half narrow(float x) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x), size = bits & 0x7fffffffu;
+  uint32_t half;
+  if (size > 0x7f800000) {
+    half = 0x7e00u | (size >> 13 & 0x3ffu);
+  } else if (size >= 0x477ff000) {  // 65520 and more
+    half = 0x7c00;
+  } else if (size < 0x38800000) {  // below the smallest normal one: the sum rounds to multiples of 2^-24
+    half = __builtin_bit_cast(uint32_t, __builtin_bit_cast(float, size) + 0.5f) - 0x3f000000u;
+  } else {
+    half = ((size + 0xfffu + (size >> 13 & 1u)) >> 13) - (112u << 10);
+  }
+  return {static_cast<uint16_t>(half | (bits >> 16 & 0x8000u))};
+}
 #endif
 
 typedef uint16_t HalfWords __attribute__((vector_size(2 * kWidth)));
