@@ -12,6 +12,9 @@ between running it once and three times, halved. QEMU_X86 counts AVX2's, for the
 import os
 import subprocess
 import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 folder, qemu, qemu_x86 = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -34,38 +37,46 @@ def instructions(qemu: str, build: Path, level: str, kind: str, dims: int) -> fl
     """Of one tile, for each product."""
     counts = []
     for times in (1, 3):
-        log = build / "instructions.log"
+        log = Path(tempfile.gettempdir()) / f"pyhue-{os.getpid()}-{threading.get_ident()}.log"
         step = [qemu, "-cpu", "max", "-singlestep", "-d", "exec,nochain", "-D", str(log)]
         printed = run([*step, str(build / "pyhue_tile"), kind, str(dims), str(times)], level)
-        counts.append(sum(line.startswith("Trace") for line in log.open(encoding="utf-8")))
+        with log.open(encoding="utf-8") as lines:
+            counts.append(sum(line.startswith("Trace") for line in lines))
         log.unlink()
     return (counts[1] - counts[0]) / 2 / int(printed)
 
 
-failed = False
-expected = {
-    name: run([str(folder / name / "pyhue_bits")], "generic").splitlines() for name in set(LEVELS.values())
-}
-for build in sorted(folder.glob("arm*")):
-    for level, reference in LEVELS.items():
-        answers = run([qemu, "-cpu", "max", str(build / "pyhue_bits")], level).splitlines()
-        differing = [pair for pair in zip(expected[reference], answers, strict=True) if pair[0] != pair[1]]
-        print(f"{build.name} {level}: {len(answers)} answers, {len(differing)} differ from {reference}'s")
-        for pair in differing[:5]:
-            print("\n".join(pair))
-        failed = failed or bool(differing)
+def compare(build: Path, level: str) -> bool:
+    """Whether all answers of a level are those of its reference."""
+    expected = run([str(folder / LEVELS[level] / "pyhue_bits")], "generic").splitlines()
+    answers = run([qemu, "-cpu", "max", str(build / "pyhue_bits")], level).splitlines()
+    pairs = [pair for pair in zip(expected, answers, strict=True) if pair[0] != pair[1]]
+    told = [f"{build.name} {level}: {len(answers)} answers, {len(pairs)} differ from {LEVELS[level]}'s"]
+    print("\n".join([*told, *(line for pair in pairs[:5] for line in pair)]), flush=True)
+    return not pairs
 
-print("\nInstructions of a product:")
-print(f"{'build':<10} {'level':<12} {'filter':<7} {'dims':>4} {'AVX2':>6} {'ARM':>6} ratio")
-for kind in ("floats", "bytes"):
-    for dims in (64, 256):
-        avx2 = instructions(qemu_x86, folder / "x86", "avx2", kind, dims)
-        for build in sorted(folder.glob("arm*")):
-            for level in LEVELS:
-                if level == "generic":
-                    continue
-                arm = instructions(qemu, build, level, kind, dims)
-                failed = failed or (arm > MOST * avx2 and (level, kind) not in EXCEPT)
-                ratio = f"{avx2:6.3f} {arm:6.3f} {arm / avx2:5.2f}"
-                print(f"{build.name:<10} {level:<12} {kind:<7} {dims:>4} {ratio}")
-sys.exit(failed)
+
+def count(build: Path, level: str, kind: str, dims: int) -> bool:
+    """Whether a filter of a level takes few enough instructions."""
+    avx2 = instructions(qemu_x86, folder / "x86", "avx2", kind, dims)
+    arm = instructions(qemu, build, level, kind, dims)
+    ratio = f"{arm / avx2:.2f} times AVX2's {avx2:.3f}"
+    print(f"{build.name} {level}, {kind} of {dims}: {arm:.3f} instructions a product, {ratio}", flush=True)
+    return arm <= MOST * avx2 or (level, kind) in EXCEPT
+
+
+builds = sorted(folder.glob("arm*"))
+NEON = list(LEVELS)[1:]
+with ThreadPoolExecutor(os.cpu_count()) as pool:
+    jobs = [pool.submit(compare, build, level) for build in builds for level in LEVELS]
+    wait(jobs)
+    jobs += [
+        pool.submit(count, build, level, kind, dims)
+        for kind in ("floats", "bytes")
+        for dims in (64, 256)
+        for build in builds
+        for level in NEON
+    ]
+    passed = [job.result() for job in jobs]
+print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed")
+sys.exit(not all(passed))
