@@ -13,11 +13,14 @@ from pyhue.nn.functional import hue_cross_entropy, hue_labels
 SCALES = {"1 / (2 C)": None, "scale 1": 1.0, "scale 10": 10.0}
 
 
-def formula(input, hue, target, labels, reduction="mean"):
+def formula(input, hue, target, labels, reduction="mean", softcap=None, lse_square_scale=0.0):
     """Compute the loss in plain torch."""
     distances = torch.cdist(hue, labels) / (2 * len(labels))
+    if softcap is not None:
+        input = softcap * torch.tanh(input / softcap)
     terms = [F.cross_entropy(x, target, reduction=reduction) for x in (input, -distances)]
-    return terms[0] + terms[1]
+    square = input.logsumexp(1).square()
+    return terms[0] + terms[1] + lse_square_scale * (square if reduction == "none" else square.mean())
 
 
 def example(rows, classes, spread=1.0):
@@ -29,11 +32,11 @@ def example(rows, classes, spread=1.0):
     return input, hue, target, hue_labels(classes, generator=generator).double()
 
 
-def losses_and_gradients(loss, input, hue, target, labels):
+def losses_and_gradients(loss, input, hue, target, labels, **options):
     """Compute the loss of each row, and the gradients of their mean."""
     input, hue = input.clone().requires_grad_(), hue.clone().requires_grad_()
-    gradients = torch.autograd.grad(loss(input, hue, target, labels), (input, hue))
-    return loss(input, hue, target, labels, reduction="none").detach(), *gradients
+    gradients = torch.autograd.grad(loss(input, hue, target, labels, **options), (input, hue))
+    return loss(input, hue, target, labels, reduction="none", **options).detach(), *gradients
 
 
 def largest_errors(results, exact):
@@ -44,21 +47,23 @@ def largest_errors(results, exact):
         yield ((gradient - expected).abs().max() / expected.abs().max()).item()
 
 
-def print_errors(classes, dtype):
+def print_errors(classes, dtype, **options):
     """Print one row of the table of errors."""
     real = torch.float64 if dtype == torch.float64 else torch.float32
     input, hue, target, labels = example(64, classes, spread=3.0)
     arguments = input.to(dtype), hue.to(real), target, labels.to(real)
     # Against the formula of the very same numbers.
     loss, grad_input, grad_hue = losses_and_gradients(
-        formula, *(t.double() if t.is_floating_point() else t for t in arguments)
+        formula, *(t.double() if t.is_floating_point() else t for t in arguments), **options
     )
     exact = loss, grad_input.to(dtype).double() if dtype.itemsize == 2 else grad_input, grad_hue
-    cells = [f"{e:.0e}" for e in largest_errors(losses_and_gradients(hue_cross_entropy, *arguments), exact)]
+    found = losses_and_gradients(hue_cross_entropy, *arguments, **options)
+    cells = [f"{e:.0e}" for e in largest_errors(found, exact)]
     if dtype == torch.float32:
-        eager = largest_errors(losses_and_gradients(formula, *arguments), exact)
+        eager = largest_errors(losses_and_gradients(formula, *arguments, **options), exact)
         cells = [f"{cell} ({error:.0e})" for cell, error in zip(cells, eager, strict=True)]
-    print(f"| {classes} | {str(dtype).removeprefix('torch.')} | {' | '.join(cells)} |")
+    name = str(dtype).removeprefix("torch.") + (", capped, with z-loss" if options else "")
+    print(f"| {classes} | {name} | {' | '.join(cells)} |")
 
 
 def print_norms(classes):
@@ -124,6 +129,8 @@ if __name__ == "__main__":
         print_errors(classes, torch.float32)
     for dtype in (torch.bfloat16, torch.float16, torch.float64):
         print_errors(21841, dtype)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        print_errors(21841, dtype, softcap=5.0, lse_square_scale=1e-3)
     print("\n| C | logits | hue, " + " | hue, ".join(SCALES) + " |\n|---|---|---|---|---|")
     for classes in (10, 100, 1000, 10_000, 21841):
         print_norms(classes)

@@ -6,13 +6,12 @@ from numpy.typing import NDArray
 
 packed_version: int
 block: int
-bound_terms: int
-row_parts: int
-row_terms: int
+stage_dims: int
+stage_terms: int
 cuda_slab: int
 cuda_terms: int
 reductions: dict[str, int]
-hue_outputs: tuple[int, int, int]
+hue_outputs: tuple[int, int, int, int, int]
 
 def isa() -> str: ...
 def available_isas() -> list[str]: ...
@@ -22,7 +21,15 @@ def set_num_threads(count: int) -> None: ...
 def limit_threads(count: int) -> None: ...
 
 class Layout:
-    def __init__(self, block_dims: int, row_dims: int, steps: NDArray[np.float64] | None = None) -> None: ...
+    def __init__(
+        self,
+        block_ends: Sequence[int],
+        row_begin: int,
+        row_ends: Sequence[int],
+        steps: NDArray[np.float64],
+    ) -> None: ...
+    @property
+    def block_terms(self) -> int: ...
     @property
     def block_shape(self) -> tuple[int, ...]: ...
     @property
@@ -33,9 +40,9 @@ class Packed:
         self,
         layout: Layout,
         order: NDArray[np.int64],
-        blocks: NDArray[np.uint16] | NDArray[np.uint8],
+        blocks: NDArray[np.uint8],
         bounds: NDArray[np.float32],
-        rows: NDArray[np.uint16] | None,
+        rows: NDArray[np.uint8] | None,
         row_bounds: NDArray[np.float32] | None,
         cluster_starts: NDArray[np.int64] | None,
     ) -> None: ...
@@ -61,7 +68,6 @@ class Queries:
         vectors: NDArray[np.float32],
         coordinates: Coordinates,
         clusters: NDArray[np.int32],
-        omit: float,
     ) -> None: ...
 
 def store_rows(
@@ -77,7 +83,7 @@ def search(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 def audit(
     piece: Piece, queries: Queries, distances: NDArray[np.float32]
-) -> tuple[NDArray[np.uint8], float]: ...
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
 def density(
     distances: NDArray[np.float32],
     labels: NDArray[np.int64],

@@ -212,12 +212,10 @@ class VectorMemory:
             device, vectors (packed; those added since are searched too) and bytes_per_vector (stored and
             packed).
 
-            On the CPU also plan ("plain": every channel is read; "sparse": each tile of queries reads the
-            channels where its norm lies; "principal": leading principal directions), block_dims and row_dims
-            (coordinates that the first and second filter keep), block_dtype (of the first: "int8", or
-            "bfloat16"), omit (share of a query's norm that a sparse tile may leave out). After `optimize`
-            also what it measured on its sample: dims (that the first filter read of each vector),
-            after_blocks and after_rows (shares of vectors that survived the first and both filters), gf_eq
+            On the CPU also plan ("plain": the channels themselves; "principal": principal directions), block_ends
+            (where the stages of the first filter end, in coordinates), row_begin and row_ends (from where rows
+            hold coordinates for the second filter, and where its stages end). After `optimize` also what it
+            measured on its sample: survivors (shares of vectors that are left after each of these ends), gf_eq
             (2 x dim x pairs / time of searching the sample's queries, in 1e9 a second) and seconds (of
             `optimize`).
 

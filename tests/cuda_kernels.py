@@ -46,7 +46,7 @@ class Emulated:
         return self.module.search(stored.array, center, rows, k, cuts, backwards)
 
     def hue_cross_entropy(self, input, hue, target, labels, weight, row_weight, options, gradients):
-        """The loss, and gradients of input, hue, labels, and a target of probabilities."""
+        """The loss; gradients of input, hue, labels, and a target of probabilities; what is asked of rows."""
         import torch
 
         def bits(tensor):
@@ -61,6 +61,12 @@ class Emulated:
         grads = [torch.full_like(t, math.nan) for t in wanted] if gradients else []
         if gradients == "in place":
             grads[0] = input = input.clone()
+        of_rows = []
+        if options["of_rows"]:
+            of_rows = [
+                loss.new_full(input.shape[:1], math.nan),
+                torch.ones(input.shape[:1], dtype=torch.bool),
+            ]
         self.module.hue_cross_entropy(
             types.index(input.dtype),
             bits(input),
@@ -69,8 +75,9 @@ class Emulated:
             *(bits(tensor) for tensor in (labels, weight, row_weight)),
             *_scalars(options),
             *(bits(tensor) for tensor in (loss, *grads, *[None] * (4 - len(grads)))),
+            *(bits(tensor) for tensor in of_rows or (None, None)),
         )
-        return loss, *grads
+        return loss, *grads, *of_rows
 
 
 class OnGpu:
@@ -128,21 +135,22 @@ class OnGpu:
     def hue_cross_entropy(self, input, hue, target, labels, weight, row_weight, options, gradients):
         self._poison()
         there = [_placed(t, self.device) for t in (input, hue, target, labels, weight, row_weight)]
-        *scalars, reduction, label_smoothing = _scalars(options)
+        scalars, of_rows = _scalars(options), 24 if options["of_rows"] else 0
         if gradients == "in place":
             assert options["reduction"] == "sum"
             there[0] = there[0].clone()
-            loss, grad_hue = self.ops.hue_cross_entropy_(*there, *scalars, label_smoothing)
+            loss, grad_hue, *_ = self.ops.hue_cross_entropy_(*there, *scalars[:3], *scalars[4:], 0)
             return loss.cpu(), there[0].cpu(), grad_hue.cpu()
-        wanted = 0 if not gradients else 7 if target.is_floating_point() else 3
-        found = self.ops.hue_cross_entropy(*there, *scalars, reduction, label_smoothing, wanted)
+        wanted = of_rows + (0 if not gradients else 7 if target.is_floating_point() else 3)
+        found = self.ops.hue_cross_entropy(*there, *scalars, wanted)
         return tuple(tensor.cpu() for tensor in found)
 
 
 def _scalars(options):
-    """As the operators take them: hue_weight, hue_scale, ignore_index, reduction, label_smoothing."""
-    names = ("hue_weight", "hue_scale", "ignore_index", "reduction", "label_smoothing")
-    return [REDUCTIONS.index(options[name]) if name == "reduction" else options[name] for name in names]
+    """As the operators take them."""
+    names = ("hue_weight", "hue_scale", "ignore_index", "reduction", "label_smoothing", "lse_square_scale")
+    values = [REDUCTIONS.index(options[name]) if name == "reduction" else options[name] for name in names]
+    return [*values, options["softcap"] or 0.0]
 
 
 def _placed(tensor, device):

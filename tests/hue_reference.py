@@ -39,6 +39,8 @@ def reference_hue_cross_entropy(
     *,
     hue_weight: float = 1.0,
     hue_scale: float | None = None,
+    lse_square_scale: float = 0.0,
+    softcap: float | None = None,
     **options: Any,
 ) -> Tensor:
     """In float64, whatever the arguments are."""
@@ -51,9 +53,36 @@ def reference_hue_cross_entropy(
         hue = hue.unsqueeze(-2 if input.dim() == 1 else 1)
     distances = hue_distances(hue[None], labels)[0] if input.dim() == 1 else hue_distances(hue, labels)
     scale = 1 / (2 * len(labels)) if hue_scale is None else hue_scale
-    return F.cross_entropy(input, target, **options) + hue_weight * F.cross_entropy(
+    if softcap is not None:
+        input = softcap * torch.tanh(input / softcap)
+    loss = F.cross_entropy(input, target, **options) + hue_weight * F.cross_entropy(
         -scale * distances, target, **options
     )
+    if lse_square_scale == 0:
+        return loss
+    return loss + lse_square_scale * mean_square_lse(input, target, **options)
+
+
+def mean_square_lse(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Of the rows, each of which counts as much as the weight of its class: their squared log-sum-exp."""
+    square = input.logsumexp(min(input.dim() - 1, 1)).square()
+    if target.is_floating_point():
+        counts = torch.ones_like(square)
+    else:
+        counted = target != ignore_index
+        of_class = torch.ones(input.shape[min(input.dim() - 1, 1)]) if weight is None else weight
+        counts = of_class.double()[torch.where(counted, target, 0)] * counted
+        square = torch.where(counted, square, 0)
+    if reduction == "none":
+        return counts * square
+    return (counts * square).sum() / (counts.sum() if reduction == "mean" else 1)
 
 
 def small_example(rows: int = 4, classes: int = 5, dtype: torch.dtype = torch.float64) -> list[Tensor]:

@@ -7,35 +7,34 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pyhue import _core
 from pyhue._search.clusters import Clusters
-from pyhue._search.plan import Plan, in_bytes, mean, plain, principal, principal_directions, sparse
+from pyhue._search.plan import FloatArray, Plan, mean, plain, principal, principal_directions
 from pyhue._search.stored import Stored
-
-OMIT = (0.0, 0.1, 0.5, 1.0)
 
 
 def all_plans(vectors: NDArray[np.float32]) -> list[Plan]:
-    """Plain, sparse and principal plans; rotations about the mean and about zero, exact or not."""
+    """Plain and principal plans: in blocks only and with rows, about the mean and about zero, exact rotations or not."""
     dim = vectors.shape[1]
-    center = mean(Stored(vectors))
-    plans = [plain(center), plain(np.zeros(dim)), *(sparse(dim, omit) for omit in OMIT)]
-    plans += [replace(plain(center), omit=0.5)]
+    zero, center = np.zeros(dim), mean(Stored(vectors))
     directions = principal_directions(vectors, center)
-    lengths = {
-        (max(1, dim * a // 4), max(1, dim * b // 4)) for a, b in ((1, 2), (1, 4), (2, 3), (3, 4), (4, 4))
-    }
-    rotated = [principal(center, directions, *pair) for pair in sorted(lengths | {(1, dim)})]
-    plans += [*rotated, replace(rotated[-1], center=np.zeros(dim)), replace(rotated[0], omit=0.3)]
+    plans = [plain(center, vectors), plain(zero, vectors)]
+    for rows in sorted({1, max(1, dim // 2), dim}):  # of the rotation: what follows is known by its norm only
+        plans += rotated(center, directions[:rows], vectors)
+    plans += rotated(zero, directions, vectors)
     for factor in (0.98, 1.02):
-        plans += [
-            principal(np.zeros(dim), directions * factor, *pair) for pair in ((dim, dim), rotated_pair(dim))
-        ]
-    return plans + [in_bytes(plan, vectors) for plan in plans if plan.omit == 0]
+        plans += rotated(zero, directions * factor, vectors)
+    few = plain(center, vectors[: max(1, len(vectors) // 10)])  # steps of a sample that has not seen everything
+    return [*plans, few, replace(plans[0], steps=np.ones(dim))]
 
 
-def rotated_pair(dim: int) -> tuple[int, int]:
-    """Half of the coordinates in blocks, the rest in rows."""
-    return max(1, dim // 2), dim
+def rotated(center: FloatArray, directions: FloatArray, sample: NDArray[np.float32]) -> list[Plan]:
+    """In blocks, and with rows where there are coordinates enough."""
+    plans = [principal(center, directions, sample)]
+    unit = _core.stage_dims
+    for block_dims in range(unit, len(directions), unit):
+        plans += [principal(center, directions, sample, block_dims, begin) for begin in (0, block_dims)]
+    return plans
 
 
 def random_clusters(vectors: NDArray[np.float32], count: int = 5, seed: int = 0) -> Clusters:

@@ -10,7 +10,7 @@ from pyhue import _core
 
 THREADS = "import pyhue; print(pyhue.get_num_threads())"
 ISA = "from pyhue import _core; print(_core.isa())"
-LEVELS = ["generic", "avx2", "avx512", "avx512bf16", "neon", "neondotprod", "neonbf16"]
+LEVELS = ["generic", "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "neondotprod", "neoni8mm"]
 
 
 def _usable_cpus():

@@ -14,7 +14,15 @@ from pyhue.nn.functional import hue_labels
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-11, torch.bfloat16: 1e-2, torch.float16: 1.5e-3}
 TYPES = tuple(TOLERANCE)
-DEFAULTS = {"hue_weight": 1.0, "ignore_index": -100, "reduction": "mean", "label_smoothing": 0.0}
+DEFAULTS = {
+    "hue_weight": 1.0,
+    "ignore_index": -100,
+    "reduction": "mean",
+    "label_smoothing": 0.0,
+    "lse_square_scale": 0.0,
+    "softcap": None,
+    "of_rows": False,  # log-sum-exp and correctness
+}
 
 
 @pytest.fixture(params=["emulated", "gpu"], autouse=True)
@@ -32,7 +40,7 @@ def real_type(dtype):
 def computed(
     input, hue, target, labels, weight=None, row_weight=None, gradients=True, hue_scale=None, **options
 ):
-    """Loss and gradients of input, hue, labels, and a target of probabilities."""
+    """Loss and gradients of input, hue, labels, and a target of probabilities; then what is asked of rows."""
     real = real_type(input.dtype)
     weights = (tensor if tensor is None else tensor.to(real) for tensor in (weight, row_weight))
     options = DEFAULTS | {"hue_scale": 1 / (2 * input.shape[1]) if hue_scale is None else hue_scale} | options
@@ -110,6 +118,55 @@ def test_every_length_of_a_row(classes, dtype):
     for offset, (per_class, smoothing) in enumerate(itertools.product([False, True], [0.0, 0.1])):
         arguments = example(7, classes, dtype, per_class=per_class, offset=offset)
         assert_agrees(arguments, label_smoothing=smoothing, hue_weight=float(classes), ignore_index=3)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("classes", [1, 7, 33, 512, 2500])
+def test_z_loss_and_softcap(dtype, classes):
+    kinds = itertools.product([False, True], [False, True], [0.0, 0.1], [None, 2.0, 30.0])
+    for number, (probabilities, per_class, label_smoothing, softcap) in enumerate(kinds):
+        arguments = example(9 if classes < 50 else 2, classes, dtype, probabilities, per_class, number % 5)
+        assert_agrees(
+            arguments,
+            label_smoothing=label_smoothing,
+            softcap=softcap,
+            lse_square_scale=[0.0, 1e-3, 2.0][number % 5 % 3],
+            reduction=REDUCTIONS[number % 3],
+            weight=torch.linspace(0.2, 2, classes) if number % 2 else None,
+            ignore_index=-100 if probabilities or classes < 3 else int(arguments[2][-1]),
+        )
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("classes", [5, 700, 9001])
+@pytest.mark.parametrize("softcap", [None, 20.0])
+def test_lse_and_correctness_of_rows(dtype, classes, softcap):
+    for offset, (per_class, smoothing) in enumerate(itertools.product([False, True], [0.0, 0.1])):
+        input, hue, target, labels = example(12, classes, dtype, per_class=per_class, offset=offset)
+        input.round_()  # ties
+        target[:8] = input[:8].argmax(1)
+        target[1], target[2] = input[1].flip(0).argmax(), 0  # the last of the largest, perhaps
+        target[1] = classes - 1 - target[1]
+        options = {"softcap": softcap, "label_smoothing": smoothing, "ignore_index": int(target[3])}
+        for gradients in (True, False):
+            arguments = (input, hue, target, labels)
+            *_, lse, correct = computed(*arguments, gradients=gradients, of_rows=True, **options)
+            counted = target != target[3]
+            logits = input.double() if softcap is None else softcap * torch.tanh(input.double() / softcap)
+            expected = torch.where(counted, logits.logsumexp(1), 0)
+            torch.testing.assert_close(lse.double(), expected, rtol=1e-6, atol=1e-6)
+            assert torch.equal(correct, (input.argmax(1) == target) & counted)
+
+
+def test_nan_and_infinity_are_not_correct():
+    input = torch.tensor([[math.inf, 0, 1], [math.nan, 0, 1], [0, math.nan, 1], [-math.inf] * 3])
+    for smoothing in (0.0, 0.1):
+        for target in range(3):
+            arguments = (input, torch.zeros(4, 2), torch.full((4,), target), hue_labels(3))
+            *_, lse, correct = computed(*arguments, label_smoothing=smoothing, of_rows=True)
+            assert lse[:3].isnan().all()
+            assert lse[3] == -math.inf
+            assert correct.tolist() == [False, False, False, target == 0]
 
 
 def test_weights_of_rows():

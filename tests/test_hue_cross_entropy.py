@@ -66,7 +66,7 @@ def assert_agrees(arguments, **options):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_agrees_with_reference(dtype, data):
     rows = data.draw(st.integers(1, 9), "rows")
@@ -86,6 +86,8 @@ def test_agrees_with_reference(dtype, data):
         "ignore_index": ignored,
         "reduction": data.draw(st.sampled_from(["none", "mean", "sum"]), "reduction"),
         "label_smoothing": data.draw(st.sampled_from([0.0, 0.1, 1.0]), "label_smoothing"),
+        "lse_square_scale": data.draw(st.sampled_from([0.0, 1e-4, 2.0]), "lse_square_scale"),
+        "softcap": data.draw(st.sampled_from([None, 0.5, 5.0, 30.0]), "softcap"),
     }
     assert_agrees(arguments, **options)
 
@@ -97,9 +99,10 @@ def test_agrees_with_reference(dtype, data):
         (120, 21841, torch.float32),  # its gradient is streamed
     ],
 )
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_many_classes(dtype, label_smoothing, rows, classes):
-    assert_agrees(example(rows, classes, dtype), label_smoothing=label_smoothing, hue_weight=float(classes))
+@pytest.mark.parametrize(("label_smoothing", "softcap"), [(0.0, None), (0.1, None), (0.0, 4.0)])
+def test_many_classes(dtype, label_smoothing, softcap, rows, classes):
+    options = {"label_smoothing": label_smoothing, "softcap": softcap, "hue_weight": float(classes)}
+    assert_agrees(example(rows, classes, dtype), **options)
 
 
 @pytest.mark.parametrize("hue_scale", [None, 1.0, 200.0])
@@ -120,14 +123,15 @@ def test_streamed_gradient_of_doubles_at_odd_addresses():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("row", UGLY_LOGITS)
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
-def test_infinite_nan_and_huge_logits_as_torch(dtype, row, label_smoothing):
+@pytest.mark.parametrize(("label_smoothing", "softcap"), [(0.0, None), (0.2, None), (0.0, 9.0), (0.2, 9.0)])
+def test_infinite_nan_and_huge_logits_as_torch(dtype, row, label_smoothing, softcap):
     input = torch.tensor([row, [0.0, 1.0, 2.0]], dtype=dtype, requires_grad=True)
     hue = torch.tensor([[0.3, 0.4], [0.0, 1.0]], requires_grad=True)
     target = torch.tensor([0, 2])
     options = {"label_smoothing": label_smoothing, "reduction": "none"}
-    ours = hue_cross_entropy(input, hue, target, torch.zeros(3, 2), **options) - math.log(3)
-    theirs = F.cross_entropy(input.double(), target, **options)
+    ours = hue_cross_entropy(input, hue, target, torch.zeros(3, 2), softcap=softcap, **options) - math.log(3)
+    logits = input.double() if softcap is None else softcap * torch.tanh(input.double() / softcap)
+    theirs = F.cross_entropy(logits, target, **options)
     tolerance = TOLERANCE[dtype]
     torch.testing.assert_close(ours.double(), theirs, rtol=tolerance, atol=10 * tolerance, equal_nan=True)
     gradients = [torch.autograd.grad(loss.sum(), input)[0] for loss in (ours, theirs)]
@@ -260,6 +264,11 @@ def test_backward_twice_and_shared_inputs():
         ({"reduction": "max"}, ValueError, "max is not a valid value for reduction: expected 'none'"),
         ({"label_smoothing": 1.5}, ValueError, "label_smoothing must be between 0.0 and 1.0. Got: 1.5"),
         ({"hue_scale": -1.0}, ValueError, "hue_scale: expected a finite number"),
+        (
+            {"target": torch.rand(3, 5), "return_accuracy": True},
+            ValueError,
+            "return_accuracy: expected classes",
+        ),
     ],
 )
 def test_errors(changes, error, message):

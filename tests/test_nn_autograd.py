@@ -9,12 +9,12 @@ from hue_reference import reference_hue_cross_entropy, small_example
 from torch.utils.checkpoint import checkpoint
 
 import pyhue.nn as hue_nn
-from pyhue.nn._options import GRADIENTS, LABEL_GRADIENT, TARGET_GRADIENT
+from pyhue.nn._options import GRADIENTS, LABEL_GRADIENT, LSE, TARGET_GRADIENT
 from pyhue.nn.functional import hue_cross_entropy, linear_hue_cross_entropy
 
 
 @pytest.mark.parametrize(
-    "outputs", [0, GRADIENTS, GRADIENTS + LABEL_GRADIENT, GRADIENTS + TARGET_GRADIENT, 7]
+    "outputs", [0, GRADIENTS, GRADIENTS + LABEL_GRADIENT, GRADIENTS + TARGET_GRADIENT, 7, LSE, LSE + 1]
 )
 @pytest.mark.parametrize("reduction", [0, 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -22,7 +22,7 @@ def test_opcheck(dtype, reduction, outputs):
     input, hue, target, labels = (t.detach() for t in small_example(dtype=dtype))
     if outputs & TARGET_GRADIENT:
         target = torch.rand(4, 5, dtype=dtype).softmax(1)
-    options = (1.0, 0.1, -100, reduction, 0.1, outputs)
+    options = (1.0, 0.1, -100, reduction, 0.1, 0.2, 3.0, outputs)
     for weight in (None, torch.rand(5, dtype=dtype)):
         row_weight = None if weight is None else torch.rand(4, dtype=dtype)
         arguments = (input, hue, target, labels, weight, row_weight, *options)

@@ -31,6 +31,31 @@ def step_of(**options):
     return Step()
 
 
+MORE = {"softcap": 5.0, "lse_square_scale": 0.1, "return_lse": True, "return_accuracy": True}
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_compile_of_all_options(linear):
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    function = linear_hue_cross_entropy if linear else hue_cross_entropy
+
+    def loss(*arguments):
+        found = function(*arguments, **MORE)
+        return 2 * found.loss, found.lse.mean(), found.accuracy
+
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend=counter)
+    for rows in (4, 7, 12):
+        input, hue, target, labels = small_example(rows, dtype=torch.float32)
+        leaves = (input, *hue_nn.HueHead(5, 5).parameters()) if linear else (input, hue)
+        compilations = counter.frame_count
+        found, plain = (f(*leaves, target, labels) for f in (compiled, loss))
+        torch.testing.assert_close(found, plain)
+        gradients = [torch.autograd.grad(result[0], leaves) for result in (found, plain)]
+        torch.testing.assert_close(*gradients)
+        assert rows == 4 or counter.frame_count == compilations
+
+
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_compile_without_breaks_or_recompilation(reduction):
     torch._dynamo.reset()
@@ -141,3 +166,24 @@ def test_export_save_load_and_run(options):
     for rows in (3, 9):
         features, target = torch.randn(rows, 6), torch.randint(5, (rows,))
         torch.testing.assert_close(loaded(features, target), step(features, target))
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_export_of_all_options(linear):
+    class Step(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.labels = hue_nn.HueHead(6, 5), nn.Buffer(hue_nn.hue_labels(5))
+
+        def forward(self, features, target):
+            if linear:
+                arguments = (features, *self.head.parameters())
+                return tuple(linear_hue_cross_entropy(*arguments, target, self.labels, **MORE))
+            return tuple(hue_cross_entropy(*self.head(features), target, self.labels, **MORE))
+
+    step, batch = Step(), torch.export.Dim("batch", min=2)
+    arguments = (torch.randn(3, 6), torch.randint(5, (3,)))
+    program = torch.export.export(step, arguments, dynamic_shapes=({0: batch}, {0: batch}))
+    for rows in (3, 9):
+        arguments = (torch.randn(rows, 6), torch.randint(5, (rows,)))
+        torch.testing.assert_close(program.module()(*arguments), step(*arguments))

@@ -10,7 +10,7 @@ from hue_reference import reference_hue_cross_entropy
 from torch import Tensor, nn
 
 import pyhue.nn as hue_nn
-from pyhue.nn import functional
+from pyhue.nn import _kinds, functional
 from pyhue.nn.functional import hue_cross_entropy, hue_labels, linear_hue_cross_entropy
 
 
@@ -30,6 +30,8 @@ def reference_linear(
 ):
     logits = nn.functional.linear(input, linear_weight, linear_bias)
     hue = nn.functional.linear(input, hue_linear_weight, hue_linear_bias)
+    if len(hue_linear_weight) > 2:
+        hue = hue.unflatten(1, (-1, 2))
     return reference_hue_cross_entropy(logits, hue, *others, **options)
 
 
@@ -77,8 +79,29 @@ CASES = {
         ("labels", "weight"),
         ("mean", "sum"),
     ),
+    "linear, a hue of every class": Case(
+        linear_hue_cross_entropy,
+        reference_linear,
+        {
+            "input": drawn(4, 3),
+            "linear_weight": drawn(5, 3),
+            "linear_bias": drawn(5),
+            "hue_linear_weight": drawn(10, 3),
+            "hue_linear_bias": drawn(10),
+        }
+        | COMMON,
+        ("input", "linear_weight", "linear_bias", "hue_linear_weight", "hue_linear_bias"),
+        ("labels", "weight"),
+        ("mean", "sum"),
+    ),
 }
-OPTIONS = {"hue_scale": 2.0, "hue_weight": 3.0, "label_smoothing": 0.2}
+OPTIONS = {
+    "hue_scale": 2.0,
+    "hue_weight": 3.0,
+    "label_smoothing": 0.2,
+    "lse_square_scale": 0.3,
+    "softcap": 2.0,
+}
 DIFFERENTIABLE = [(case, name) for case, made in CASES.items() for name in made.differentiable]
 REFUSED = [(case, name) for case, made in CASES.items() for name in made.refused]
 every_differentiable = pytest.mark.parametrize(("case", "name"), DIFFERENTIABLE)
@@ -105,6 +128,8 @@ def test_every_tensor_of_every_function_is_here():
     """A new function, or a new tensor of an old one, has to say what becomes of its gradient."""
     for name in functional.__all__:
         function = getattr(functional, name)
+        if inspect.isclass(function):
+            continue
         parameters = inspect.signature(function).parameters.values()
         tensors = {p.name for p in parameters if p.annotation in (Tensor, Tensor | None)}
         mine = [case for case in CASES.values() if case.function is function]
@@ -311,6 +336,7 @@ def test_made_on_the_meta_device_and_reset():
 
 BAD = [
     ({"hue_weight": "a"}, TypeError, "hue_weight: expected a number, got 'a'"),
+    ({"hue_weight": [1.0]}, TypeError, "hue_weight: expected a number, got "),
     ({"hue_weight": float("nan")}, ValueError, "hue_weight: expected a finite number, got nan"),
     (
         {"hue_weight": torch.ones((), requires_grad=True)},
@@ -320,6 +346,11 @@ BAD = [
     ({"hue_scale": "a"}, TypeError, "hue_scale: expected a number of at least 0, got 'a'"),
     ({"label_smoothing": None}, TypeError, "label_smoothing: expected a number, got None"),
     ({"ignore_index": 1.5}, TypeError, "ignore_index: expected an integer, got 1.5"),
+    ({"lse_square_scale": "a"}, TypeError, "lse_square_scale: expected a number of at least 0, got 'a'"),
+    ({"lse_square_scale": -1.0}, ValueError, "lse_square_scale: expected a finite number of at least 0"),
+    ({"softcap": "a"}, TypeError, "softcap: expected a number of at least 0, got 'a'"),
+    ({"softcap": 0.0}, ValueError, "softcap: expected a number above 0, or None, got 0.0"),
+    ({"softcap": float("inf")}, ValueError, "softcap: expected a finite number"),
     ({"reduction": None}, ValueError, "None is not a valid value for reduction"),
     ({"weight": torch.ones(4)}, ValueError, "weight tensor should be defined either for all 5 classes"),
     ({"weight": [1, 2]}, TypeError, "weight: expected a tensor, got list"),
@@ -339,6 +370,50 @@ def test_bad_options_of_functions_and_modules(bad, error, message):
         hue_nn.HueCrossEntropyLoss(5, **bad)
     with pytest.raises(error, match=message):
         hue_nn.HueClassifier(nn.Identity(), 6, 5, **bad)
+
+
+@pytest.mark.parametrize(("bad", "error", "message"), BAD)
+def test_a_call_like_an_earlier_one_is_checked_all_the_same(bad, error, message):
+    arguments = CASES["classes"].arguments
+    for _ in range(2):
+        hue_cross_entropy(**arguments)
+        with pytest.raises(error, match=message):
+            hue_cross_entropy(**arguments | bad)
+
+
+def test_a_call_like_an_earlier_one_has_its_own_gradients():
+    """Whatever requires one, in whatever order; strides and values are no part of its kind."""
+    for _ in range(2):
+        for names in itertools.chain.from_iterable(itertools.combinations(DIFFERENT, n) for n in range(4)):
+            found = []
+            for function in (hue_cross_entropy, reference_hue_cross_entropy):
+                made = {name: drawn_again(tensor, name in names) for name, tensor in LOGITS.items()}
+                with torch.no_grad():
+                    assert not hue_cross_entropy(**made).requires_grad
+                loss = function(*list(made.values())[:4], weight=made["weight"])
+                assert loss.requires_grad == bool(names)
+                wanted = [made[name] for name in names]
+                found.append((loss, *(torch.autograd.grad(loss, wanted) if wanted else ())))
+            torch.testing.assert_close(*found)
+            with pytest.raises(ValueError, match="weight: expected a tensor without gradient"):
+                hue_cross_entropy(**made | {"weight": made["weight"].clone().requires_grad_()})
+    with pytest.raises(IndexError, match="Target 5 is out of bounds"):
+        hue_cross_entropy(**LOGITS | {"target": torch.tensor([1, 0, 5, 2])})
+
+
+DIFFERENT = ("input", "hue", "labels")
+
+
+def drawn_again(tensor, requires_grad):
+    """Of the same kind, transposed in memory."""
+    transposed = tensor.T.contiguous().T if tensor.dim() == 2 else tensor.clone()
+    return transposed.requires_grad_(requires_grad) if requires_grad else transposed
+
+
+def test_kinds_of_calls_are_forgotten():
+    for i in range(_kinds.MOST + 10):
+        hue_cross_entropy(**LOGITS, hue_weight=1.0 + i)
+    assert len(_kinds._seen) <= _kinds.MOST
 
 
 @pytest.mark.parametrize(

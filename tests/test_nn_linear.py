@@ -3,12 +3,14 @@ import torch
 import torch.nn.functional as F
 
 from pyhue.nn import _linear
+from pyhue.nn._options import CORRECT, GRADIENTS, LSE
 from pyhue.nn.functional import hue_cross_entropy, hue_labels, linear_hue_cross_entropy
 
 
-def example(rows, features, classes, dtype=torch.float64):
+def example(rows, features, classes, dtype=torch.float64, per_class=False):
     torch.manual_seed(0)
-    shapes = [(rows, features), (classes, features), (classes,), (2, features), (2,)]
+    of_hue = 2 * classes if per_class else 2
+    shapes = [(rows, features), (classes, features), (classes,), (of_hue, features), (of_hue,)]
     tensors = [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
     return tensors, torch.randint(classes, (rows,)), hue_labels(classes).to(dtype)
 
@@ -16,17 +18,21 @@ def example(rows, features, classes, dtype=torch.float64):
 def unfused(tensors, target, labels, **options):
     input, weight, bias, hue_weight, hue_bias = tensors
     hue = F.linear(input, hue_weight, hue_bias)
+    if len(hue_weight) > 2:
+        hue = hue.unflatten(1, (-1, 2))
     return hue_cross_entropy(F.linear(input, weight, bias), hue, target, labels, **options)
 
 
+@pytest.mark.parametrize("more", [{}, {"softcap": 2.0, "lse_square_scale": 0.2}], ids=str)
+@pytest.mark.parametrize("per_class", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
-def test_equals_the_unfused_loss(monkeypatch, dtype, weighted, reduction):
+def test_equals_the_unfused_loss(monkeypatch, dtype, weighted, reduction, per_class, more):
     monkeypatch.setattr(_linear, "CHUNK_BYTES", 200)  # several chunks, the last one not whole
-    tensors, target, labels = example(45, 6, 11, dtype)
+    tensors, target, labels = example(45, 6, 11, dtype, per_class)
     target[3] = -100
-    options = {
+    options = more | {
         "reduction": reduction,
         "label_smoothing": 0.1,
         "hue_scale": 1.0,
@@ -96,10 +102,10 @@ def test_float16_keeps_the_mean_gradients_of_classes_that_no_row_has():
     assert (found - exact)[100:].norm() < 5e-3 * exact[100:].norm()  # 5e-8 of each row: float16 has 6e-8 or 0
 
 
-@pytest.mark.parametrize("part", ["features", "weight", "hue", "class weight"])
+@pytest.mark.parametrize("part", ["features", "weight", "hue", "class weight", "z-loss"])
 @pytest.mark.parametrize("rows", [3, 600])
 def test_float16_overflows_nowhere(rows, part):
-    tensors, target, labels = example(rows, 4, 5, torch.float16)
+    tensors, target, labels = example(rows, 4, 5, torch.float16, per_class=part == "hue")
     tensors = [(tensor / 8).detach() for tensor in tensors]
     target.fill_(2)  # all sums have one sign
     if part == "features":
@@ -112,6 +118,11 @@ def test_float16_overflows_nowhere(rows, part):
     weight = torch.full((5,), 3e4) if part == "class weight" else None
     tensors = [tensor.requires_grad_() for tensor in tensors]
     options = {"weight": weight, "hue_scale": 10.0 if part == "hue" else None}
+    if part == "z-loss":
+        # The gradient of the sum over rows is about 600 x 2 x 100 x 50.
+        tensors[0] = 100 * tensors[0].detach()
+        options["lse_square_scale"] = 100.0
+        tensors = [tensor.detach().requires_grad_() for tensor in tensors]
     found = torch.autograd.grad(linear_hue_cross_entropy(*tensors, target, labels, **options), tensors)
     wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
     exact = torch.autograd.grad(unfused(wide, target, labels.double(), **options), wide)
@@ -136,7 +147,7 @@ def test_no_grad():
 def operator_arguments(gradients, dtype):
     tensors, target, labels = example(5, 3, 4, dtype)
     labels = labels.double() if dtype == torch.float64 else labels.float()
-    options = (1.0, 0.1, -100, 1, 0.1, gradients)
+    options = (1.0, 0.1, -100, 1, 0.1, 0.2, 3.0, LSE | CORRECT | GRADIENTS * gradients)
     return (*(t.detach() for t in tensors), target, labels, None, *options)
 
 
@@ -150,8 +161,9 @@ def test_opcheck(gradients, dtype):
 def test_opcheck_of_the_kernel_in_place():
     tensors, target, labels = example(5, 2, 4)
     arguments = (torch.randn(5, 4, dtype=torch.float64), tensors[0].detach(), target, labels)
-    options = (None, None, 1.0, 0.1, -100, 0.1)
-    torch.library.opcheck(torch.ops.pyhue.hue_cross_entropy_.default, (*arguments, *options))
+    for outputs in (0, LSE | CORRECT):
+        options = (None, None, 1.0, 0.1, -100, 0.1, 0.2, 3.0, outputs)
+        torch.library.opcheck(torch.ops.pyhue.hue_cross_entropy_.default, (*arguments, *options))
 
 
 def test_functional_transforms():
@@ -239,6 +251,9 @@ def test_forward_mode_says_no():
         ({"reduction": "max"}, ValueError, "max is not a valid value for reduction"),
         ({"label_smoothing": -0.1}, ValueError, "label_smoothing must be between 0.0 and 1.0"),
         ({"hue_scale": float("nan")}, ValueError, "hue_scale: expected a finite number"),
+        ({"hue_linear_weight": torch.zeros(7, 3)}, ValueError, r"hue_linear_weight: expected shape \(2, 3\)"),
+        ({"hue_linear_weight": torch.zeros(8, 3)}, ValueError, r"hue_linear_bias: expected shape \(8,\)"),
+        ({"softcap": -1.0}, ValueError, "softcap: expected a finite number"),
         ({"linear_weight": torch.zeros(0, 3)}, ValueError, "linear_weight: expected at least 1 class"),
     ],
 )

@@ -92,7 +92,7 @@ def one_step():
     labels = hue_labels(5, generator=generator)
     features = torch.randn(8, 6, generator=generator)
     target = torch.randint(5, (8,), generator=generator)
-    return features, target, hue_nn.HueCrossEntropyLoss(5, labels=labels)
+    return features, target, hue_nn.HueCrossEntropyLoss(5, labels=labels, softcap=5.0, lse_square_scale=0.1)
 
 
 @pytest.mark.usefixtures("gloo")

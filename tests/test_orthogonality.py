@@ -9,7 +9,7 @@ from pyhue._search.index import Index
 from pyhue._search.plan import Plan, principal, principal_directions
 from pyhue._search.stored import Stored
 
-K = 5
+K, DIM = 5, 72
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,26 +21,26 @@ class Trusting(Plan):
 
 def _dropped_neighbors(plan_of, seed):
     rng = np.random.default_rng(seed)
-    vectors = rng.standard_normal((400, 24)).astype(np.float32)
-    queries = rng.standard_normal((20, 24)).astype(np.float32)
+    vectors = rng.standard_normal((400, DIM)).astype(np.float32)
+    queries = rng.standard_normal((20, DIM)).astype(np.float32)
     distances = ((queries[:, None].astype(np.float64) - vectors) ** 2).sum(axis=2)
     kth = np.sort(distances, axis=1)[:, K - 1]
-    center = np.zeros(24)
-    rotation = principal_directions(vectors, center) + 0.05 * rng.standard_normal((24, 24))
-    stages, _ = Index(Stored(vectors), plan_of(center, rotation)).audit(
+    center = np.zeros(DIM)
+    rotation = principal_directions(vectors, center) + 0.05 * rng.standard_normal((DIM, DIM))
+    read, _ = Index(Stored(vectors), plan_of(center, rotation, vectors)).audit(
         Stored(vectors), queries, (kth * (1 + 1e-6)).astype(np.float32)
     )
-    return np.count_nonzero((distances <= kth[:, None]) & (stages < 2))
+    return np.count_nonzero((distances <= kth[:, None]) & (read > 0))
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("block_dims", "dims"), [(4, 12), (12, 24)])
-def test_no_neighbor_is_dropped(isa, block_dims, dims, seed):
-    assert _dropped_neighbors(lambda *at: principal(*at, block_dims, dims), seed) == 0
+@pytest.mark.parametrize("stages", [(), (64, 0), (64, 64)])
+def test_no_neighbor_is_dropped(isa, stages, seed):
+    assert _dropped_neighbors(lambda *at: principal(*at, *stages), seed) == 0
 
 
 def test_the_error_is_needed():
-    def trusting(center, rotation):
-        return Trusting("principal", center, rotation, 12, 12)
+    def trusting(*at):
+        return Trusting(*(getattr(principal(*at), field.name) for field in dataclasses.fields(Plan)))
 
     assert sum(_dropped_neighbors(trusting, seed) for seed in range(20)) > 0

@@ -10,11 +10,11 @@ import safetensors.numpy
 import pyhue
 
 
-@pytest.fixture(params=["sparse", "principal"])
+@pytest.fixture(params=["plain", "principal"])
 def optimized(request):
     rng = np.random.default_rng(0)
-    if request.param == "sparse":
-        activations = rng.random((60, 20, 256)) * (rng.random((60, 1, 256)) < 0.1)
+    if request.param == "plain":
+        activations = rng.random((60, 20, 256))
     else:
         activations = rng.standard_normal((60, 20, 12)) @ rng.standard_normal((12, 256))
         activations = activations + 0.05 * rng.standard_normal((60, 20, 256))
@@ -73,10 +73,19 @@ DAMAGES = {
     "not JSON": lambda arrays, metadata: metadata.update(plan="{"),
     "not a mapping": lambda arrays, metadata: metadata.update(plan="[1]"),
     "no center": lambda arrays, metadata: arrays.pop("plan.center"),
-    "too many dimensions": _number("block_dims", 5000),
-    "no dimensions": _number("block_dims", 0),
-    "negative dimensions": _number("row_dims", -1),
-    "omit": _number("omit", 2.0),
+    "too many dimensions": _number("block_ends", [5000]),
+    "no dimensions": _number("block_ends", [0]),
+    "no stages": _number("block_ends", []),
+    "a number for stages": _number("block_ends", 256),
+    "fewer dimensions": _number("row_ends", [320]),
+    "huge dimensions": _number("row_ends", [2**70]),
+    "rows before the beginning": _number("row_begin", -64),
+    "dimensions of 0.1.0 without a rotation": lambda arrays, metadata: (
+        arrays.update({"plan.rotation": np.zeros((257, 256))}),
+        _number("block_dims", 4)(arrays, metadata),
+    ),
+    "steps": _replace("steps", lambda steps: -steps),
+    "no steps": lambda arrays, metadata: arrays.pop("plan.steps"),
     "measured": _number("measured", 3),
     "center of another size": _replace("center", lambda center: center[:-1]),
     "NaN": _replace("center", lambda center: center * np.nan),

@@ -86,7 +86,7 @@ PYBIND11_MODULE(_core, m) {
   m.attr("reductions") = std::map<std::string, int>{{"none", static_cast<int>(Reduction::kNone)},
                                                     {"mean", static_cast<int>(Reduction::kMean)},
                                                     {"sum", static_cast<int>(Reduction::kSum)}};
-  m.attr("hue_outputs") = py::make_tuple(+kGradients, +kLabelGradient, +kTargetGradient);
+  m.attr("hue_outputs") = py::make_tuple(+kGradients, +kLabelGradient, +kTargetGradient, +kLse, +kCorrect);
   m.def("isa", &isa);
   m.def("available_isas", &available_isas);
   m.def("set_isa", &set_isa);

@@ -23,35 +23,56 @@ namespace {
 
 constexpr int kMaxDim = 4096;
 
-// A layout and the steps that it points to.
+// A layout and the arrays that it points to.
 class LayoutArrays {
  public:
-  LayoutArrays(int block_dims, int row_dims, const std::optional<py::array>& steps) {
-    require(1 <= block_dims && block_dims <= kMaxDim, "block_dims", "1 to 4096");
-    require(0 <= row_dims && row_dims <= kMaxDim, "row_dims", "0 to 4096");
-    if (steps) {
-      steps_ = checked<double>(*steps, "steps", {block_dims});
-      const auto usable = [](double step) { return step > 0 && step <= std::numeric_limits<double>::max(); };
-      require(std::all_of(steps_->data(), steps_->data() + block_dims, usable), "steps", "finite positive numbers");
+  LayoutArrays(std::vector<int> block_ends, int row_begin, std::vector<int> row_ends, const py::array& steps)
+      : block_ends_(std::move(block_ends)), row_ends_(std::move(row_ends)), row_begin_(row_begin) {
+    require_ends(block_ends_, 1, "block_ends");
+    require_ends(row_ends_, 0, "row_ends");
+    const int block_dims = block_ends_.back();
+    if (row_ends_.empty()) {
+      require(row_begin == block_dims, "row_begin", "the last of block_ends where there are no rows");
+    } else {
+      require(0 <= row_begin && row_begin <= block_dims && row_begin % kStageDims == 0, "row_begin",
+              "a multiple of 64 within the blocks");
+      require(row_ends_.back() > block_dims && row_ends_.front() > row_begin, "row_ends", "more than the blocks hold");
+      require(block_dims % kStageDims == 0, "block_ends", "multiples of 64 where there are rows");
     }
-    view_ = {block_dims, row_dims, steps_ ? steps_->data() : nullptr};
+    steps_ = checked<double>(steps, "steps", {view().dims()});
+    const auto usable = [](double step) { return step > 0 && step <= std::numeric_limits<double>::max(); };
+    require(std::all_of(steps_.data(), steps_.data() + steps_.size(), usable), "steps", "finite positive numbers");
   }
 
-  const Layout& view() const { return view_; }
-  // Of a block.
-  py::tuple shape() const {
-    if (view_.steps) return py::make_tuple(view_.padded_block_dims() / 4, kBlock, 4);
-    return py::make_tuple(view_.padded_block_dims(), kBlock);
+  Layout view() const {
+    return {block_ends_.data(),
+            static_cast<int>(block_ends_.size()),
+            row_begin_,
+            row_ends_.data(),
+            static_cast<int>(row_ends_.size()),
+            steps_.data()};
   }
+  // Of a block.
+  py::tuple block_shape() const { return py::make_tuple(view().padded_block_dims() / 4, kBlock, 4); }
   friend bool operator==(const LayoutArrays& a, const LayoutArrays& b) {
-    return a.view_.block_dims == b.view_.block_dims && a.view_.row_dims == b.view_.row_dims &&
-           a.steps_.has_value() == b.steps_.has_value() &&
-           (!a.steps_ || std::equal(a.view_.steps, a.view_.steps + a.view_.block_dims, b.view_.steps));
+    return a.block_ends_ == b.block_ends_ && a.row_begin_ == b.row_begin_ && a.row_ends_ == b.row_ends_ &&
+           std::equal(a.steps_.data(), a.steps_.data() + a.steps_.size(), b.steps_.data());
   }
 
  private:
-  Layout view_;
-  std::optional<py::array_t<double>> steps_;
+  static void require_ends(const std::vector<int>& ends, size_t least, const char* name) {
+    require(least <= ends.size() && ends.size() <= kMaxStages, name, "up to 16 ends of stages");
+    int before = 0;
+    for (size_t i = 0; i < ends.size(); ++i) {
+      require(before < ends[i] && ends[i] <= kMaxDim, name, "ends that rise, up to 4096");
+      require(ends[i] % kStageDims == 0 || i + 1 == ends.size(), name, "multiples of 64 but for the last");
+      before = ends[i];
+    }
+  }
+
+  std::vector<int> block_ends_, row_ends_;
+  int row_begin_;
+  py::array_t<double> steps_;
 };
 
 // Rows of vectors, in the order in which a piece has them.
@@ -75,18 +96,14 @@ class Packed {
          const std::optional<py::array>& rows, const std::optional<py::array>& row_bounds,
          const std::optional<py::array>& cluster_starts)
       : layout_(arrays), order_(order) {
-    const Layout& layout = layout_.view();
+    const Layout layout = layout_.view();
     const int64_t n = size(), count = (n + kBlock - 1) / kBlock;
-    if (layout.steps) {
-      blocks_ = checked<uint8_t>(blocks, "blocks", {count, layout.padded_block_dims() / 4, kBlock, 4});
-    } else {
-      blocks_ = checked<uint16_t>(blocks, "blocks", {count, layout.padded_block_dims(), kBlock});
-    }
-    bounds_ = checked<float>(bounds, "bounds", {count, kBoundTerms, kBlock});
-    require(rows.has_value() == (layout.row_dims > 0), "rows", "an array where there are row_dims, else None");
+    blocks_ = checked<uint8_t>(blocks, "blocks", {count, layout.padded_block_dims() / 4, kBlock, 4});
+    bounds_ = checked<float>(bounds, "bounds", {count, layout.block_terms(), kBlock});
+    require(rows.has_value() == (layout.row_stages > 0), "rows", "an array where there are row_ends, else None");
     require(row_bounds.has_value() == rows.has_value(), "row_bounds", "an array where there are rows, else None");
-    if (rows) rows_ = checked<uint16_t>(*rows, "rows", {n, layout.padded_row_dims()});
-    if (row_bounds) row_bounds_ = checked<float>(*row_bounds, "row_bounds", {n, kRowParts, kRowTerms});
+    if (rows) rows_ = checked<uint8_t>(*rows, "rows", {n, layout.padded_row_dims()});
+    if (row_bounds) row_bounds_ = checked<float>(*row_bounds, "row_bounds", {n, layout.row_stages, kStageTerms});
     if (!cluster_starts) return;
     cluster_starts_ = checked<int64_t>(*cluster_starts, "cluster_starts", {-1});
     const int64_t *begin = cluster_starts_->data(), *end = begin + cluster_starts_->size();
@@ -113,9 +130,9 @@ class Packed {
  private:
   LayoutArrays layout_;
   Order order_;
-  py::array blocks_;  // bfloat16 as uint16, or uint8
+  py::array_t<uint8_t> blocks_;
   py::array_t<float> bounds_;
-  std::optional<py::array_t<uint16_t>> rows_;
+  std::optional<py::array_t<uint8_t>> rows_;
   std::optional<py::array_t<float>> row_bounds_;
   std::optional<py::array_t<int64_t>> cluster_starts_;
 };
@@ -177,24 +194,20 @@ struct QueryArrays {
   py::array_t<float> vectors;
   CoordinateArrays coordinates;
   py::array_t<int32_t> clusters;
-  double omit;
 
-  QueryArrays(const py::array& queries, const CoordinateArrays& z, const py::array& nearest, double share)
+  QueryArrays(const py::array& queries, const CoordinateArrays& z, const py::array& nearest)
       : vectors(checked<float>(queries, "vectors", {z.values.shape(0), -1})),
         coordinates(z),
-        clusters(checked<int32_t>(nearest, "clusters", {z.values.shape(0), -1})),
-        omit(share) {
-    require(0 <= share && share <= 1, "omit", "0 to 1");
-  }
+        clusters(checked<int32_t>(nearest, "clusters", {z.values.shape(0), -1})) {}
   Queries view() const {
-    return {vectors.data(), coordinates.view(), clusters.data(), static_cast<int>(clusters.shape(1)), omit};
+    return {vectors.data(), coordinates.view(), clusters.data(), static_cast<int>(clusters.shape(1))};
   }
   // Whether these queries are those of a piece.
   void require_fit(const SearchedPiece& piece, const LayoutArrays& layout) const {
     require(piece.dim() == vectors.shape(1), "vectors", "as many channels as the pieces have");
     if (!piece.packed()) return;
     require(piece.packed()->layout() == layout, "pieces", "all of one layout");
-    require(coordinates.values.shape(1) == layout.view().dims(), "values", "block_dims + row_dims coordinates");
+    require(coordinates.values.shape(1) == layout.view().dims(), "values", "the coordinates of the layout");
     if (piece.packed()->clusters() < 0) return;
     const int32_t *begin = clusters.data(), *end = begin + clusters.size();
     require(std::all_of(begin, end, [&](int32_t c) { return 0 <= c && c < piece.packed()->clusters(); }), "clusters",
@@ -205,7 +218,7 @@ struct QueryArrays {
 py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
                         const QueryArrays& queries, int64_t k) {
   require(k >= 1, "k", "at least 1");
-  require(queries.coordinates.values.shape(1) == layout.view().dims(), "values", "block_dims + row_dims coordinates");
+  require(queries.coordinates.values.shape(1) == layout.view().dims(), "values", "the coordinates of the layout");
   std::vector<Piece> pieces;
   for (const SearchedPiece& piece : arrays) {
     queries.require_fit(piece, layout);
@@ -229,10 +242,10 @@ py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutAr
 }
 
 void pack_arrays(Packed& packed, const CoordinateArrays& coordinates, int64_t first) {
-  const Layout& layout = packed.layout().view();
+  const Layout layout = packed.layout().view();
   const FilterArrays to = packed.arrays();
   const Coordinates from = coordinates.view();
-  require(coordinates.values.shape(1) == layout.dims(), "values", "block_dims + row_dims coordinates");
+  require(coordinates.values.shape(1) == layout.dims(), "values", "the coordinates of the layout");
   require(0 <= first && first + from.count <= packed.size(), "first", "positions that are there");
   py::gil_scoped_release release;
   pack(layout, from, first, to, pool_executor(nullptr, nullptr));
@@ -241,21 +254,22 @@ void pack_arrays(Packed& packed, const CoordinateArrays& coordinates, int64_t fi
 py::tuple audit_arrays(const SearchedPiece& piece, const QueryArrays& queries, const py::array& kth) {
   require(piece.packed(), "piece", "a packed one");
   queries.require_fit(piece, piece.packed()->layout());
-  const Layout& layout = piece.packed()->layout().view();
+  const Layout layout = piece.packed()->layout().view();
   const auto distances = checked<float>(kth, "distances", {queries.vectors.shape(0)});
   const int64_t count = distances.shape(0), rows = piece.rows();
-  py::array_t<uint8_t> stages({count, rows});
-  uint8_t* stage_data = stages.mutable_data();
+  py::array_t<int32_t> ends({count, rows});
+  py::array_t<float> bounds({count, rows});
+  int32_t* end_data = ends.mutable_data();
+  float* bound_data = bounds.mutable_data();
   const float* distance_data = distances.data();
   const Piece view = piece.view();
   const Queries asked = queries.view();
-  double dims;
   {
     py::gil_scoped_release release;
-    dims = audit(view, static_cast<int>(piece.dim()), layout, asked, count, rows, distance_data, stage_data,
-                 pool_executor(nullptr, nullptr));
+    audit(view, static_cast<int>(piece.dim()), layout, asked, count, rows, distance_data, end_data, bound_data,
+          pool_executor(nullptr, nullptr));
   }
-  return py::make_tuple(stages, dims);
+  return py::make_tuple(ends, bounds);
 }
 
 }  // namespace
@@ -263,15 +277,15 @@ py::tuple audit_arrays(const SearchedPiece& piece, const QueryArrays& queries, c
 void bind_search(py::module_& m) {
   m.attr("packed_version") = kPackedVersion;
   m.attr("block") = kBlock;
-  m.attr("bound_terms") = static_cast<int>(kBoundTerms);
-  m.attr("row_parts") = kRowParts;
-  m.attr("row_terms") = kRowTerms;
+  m.attr("stage_dims") = kStageDims;
+  m.attr("stage_terms") = static_cast<int>(kStageTerms);
   m.attr("cuda_slab") = cuda::kSlab;
   m.attr("cuda_terms") = static_cast<int>(cuda::kPackedTerms);
   py::class_<LayoutArrays>(m, "Layout")
-      .def(py::init<int, int, const std::optional<py::array>&>(), py::arg("block_dims"), py::arg("row_dims"),
-           py::arg("steps") = std::nullopt)
-      .def_property_readonly("block_shape", &LayoutArrays::shape)
+      .def(py::init<std::vector<int>, int, std::vector<int>, const py::array&>(), py::arg("block_ends"),
+           py::arg("row_begin"), py::arg("row_ends"), py::arg("steps"))
+      .def_property_readonly("block_shape", &LayoutArrays::block_shape)
+      .def_property_readonly("block_terms", [](const LayoutArrays& layout) { return layout.view().block_terms(); })
       .def_property_readonly("padded_row_dims",
                              [](const LayoutArrays& layout) { return layout.view().padded_row_dims(); });
   py::class_<Packed, std::shared_ptr<Packed>>(m, "Packed")
@@ -285,7 +299,7 @@ void bind_search(py::module_& m) {
            py::arg("first") = 0);
   py::class_<CoordinateArrays>(m, "Coordinates").def(py::init<const py::array&, const py::array&, double>());
   py::class_<QueryArrays>(m, "Queries")
-      .def(py::init<const py::array&, const CoordinateArrays&, const py::array&, double>());
+      .def(py::init<const py::array&, const CoordinateArrays&, const py::array&>());
   m.def("pack", &pack_arrays);
   m.def("search", &search_arrays);
   m.def("audit", &audit_arrays);

@@ -1,42 +1,70 @@
 #include "core/audit.h"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "core/bound.h"
 #include "core/screen.h"
 
 namespace pyhue {
+namespace {
 
-double audit(const Piece& piece, int dim, const Layout& layout, const Queries& queries, int64_t count, int64_t rows,
-             const float* distances, uint8_t* stages, const Executor& executor) {
+// Of the squared distance, from below: what an upper bound of <z_q, z_x> - |z_x|^2 / 2 leaves of |z_q|^2.
+float lower_distance(double squared_norm, float bound) { return -round_up(2.0 * bound - squared_norm); }
+
+}  // namespace
+
+void audit(const Piece& piece, int dim, const Layout& layout, const Queries& queries, int64_t count, int64_t rows,
+           const float* distances, int32_t* ends, float* bounds, const Executor& executor) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const StandardArithmetic standard;
-  std::fill(stages, stages + count * rows, uint8_t{0});
+  std::fill(ends, ends + count * rows, 0);
+  std::fill(bounds, bounds + count * rows, -kInfinity);
   const Tiles tiles(queries, 0, count, layout, kernels(), executor);
+  if (!tiles.complete()) return;
   const Screen screen(layout, tiles);
-  std::vector<QueryBound> bounds = tiles.bounds();
-  for (size_t place = 0; place < bounds.size(); ++place) {
-    const int64_t query = tiles.order()[place];
-    bounds[place].threshold = screening_threshold(queries.coordinates.squared_norms[query], distances[query], dim);
+  const std::vector<QueryBound> unlimited = tiles.bounds();  // every pair survives, and tells its bound
+  std::vector<QueryBound> limited = unlimited;
+  for (size_t query = 0; query < limited.size(); ++query) {
+    limited[query].threshold = screening_threshold(queries.coordinates.squared_norms[query], distances[query], dim);
   }
-  std::vector<Survivor> survivors(static_cast<size_t>(Screen::most(kernels())));
-  double dims = 0;
-  for (int64_t t = 0; t < tiles.size(); ++t) {
-    const Tile& tile = tiles[t];
-    dims += tile.count;
-    for (int64_t block = 0; block < piece.blocks(); ++block) {
-      const auto mark = [&](int found, uint8_t stage) {
-        for (size_t i = 0; i < static_cast<size_t>(found); ++i) {
-          const int64_t query = tiles.order()[static_cast<size_t>(tile.start + survivors[i].query)];
-          stages[query * rows + piece.order[block * kBlock + survivors[i].lane]] = stage;
+  for_each_chunk(executor, piece.blocks(), [&](int64_t block, int) {
+    const int64_t* order = piece.order + block * kBlock;
+    std::vector<Survivor> all(static_cast<size_t>(Screen::most(kernels()))), some = all;
+    for (int64_t t = 0; t < tiles.size(); ++t) {
+      const Tile tile = tiles[t];
+      const auto pair_of = [&](const Survivor& s) { return (tile.start + s.query) * rows + order[s.lane]; };
+      // Of pairs that no stage dropped: the bound of this one, and which it drops.
+      const auto take = [&](int found, int kept, int end) {
+        std::vector<char> stays(static_cast<size_t>(tile.size * kBlock));
+        for (int i = 0; i < kept; ++i) {
+          stays[static_cast<size_t>(some[static_cast<size_t>(i)].query * kBlock + some[static_cast<size_t>(i)].lane)] =
+              1;
+        }
+        for (int i = 0; i < found; ++i) {
+          const Survivor& s = all[static_cast<size_t>(i)];
+          const int64_t pair = pair_of(s);
+          if (ends[pair]) continue;
+          bounds[pair] = lower_distance(queries.coordinates.squared_norms[tile.start + s.query], s.bound);
+          if (!stays[static_cast<size_t>(s.query * kBlock + s.lane)]) ends[pair] = end;
         }
       };
-      const int found = screen.blocks(piece, block, tile, bounds.data(), survivors.data());
-      mark(found, 1);
-      mark(screen.rows(piece, block, tile, bounds.data(), survivors.data(), found), 2);
+      int found = 0;
+      for (int stage = 0; stage < layout.block_stages; ++stage) {
+        found = screen.block_stage(piece, block, tile, unlimited.data(), stage, all.data());
+        take(found, screen.block_stage(piece, block, tile, limited.data(), stage, some.data()),
+             layout.block_ends[stage]);
+      }
+      for (int stage = 0; stage < layout.row_stages; ++stage) {
+        if (layout.row_ends[stage] <= layout.block_dims()) continue;
+        some = all;
+        screen.row_stages(piece, block, tile, unlimited.data(), stage + 1, all.data(), found);
+        take(found, screen.row_stages(piece, block, tile, limited.data(), stage + 1, some.data(), found),
+             layout.row_ends[stage]);
+      }
     }
-  }
-  return dims / static_cast<double>(std::max<int64_t>(1, tiles.size()));
+  });
 }
 
 }  // namespace pyhue

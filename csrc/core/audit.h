@@ -1,4 +1,4 @@
-// The certificate, for tests: which filter drops each vector when the k-th distances are known.
+// The certificate: where each vector is dropped when the k-th distances are known.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,11 @@
 
 namespace pyhue {
 
-// distances (count,): of each query, the k-th. stages (count, rows) by row of the piece's vectors: 0 dropped by the
-// blocks or not in the piece, 1 dropped by the rows, 2 kept. Returns how many dimensions of the blocks the tiles read,
-// on average.
-double audit(const Piece& piece, int dim, const Layout& layout, const Queries& queries, int64_t count, int64_t rows,
-             const float* distances, uint8_t* stages, const Executor& executor);
+// distances (count,): of each query, the k-th. By query and row of the piece's vectors (count, rows): `ends`, how many
+// coordinates were read when it was dropped, or 0 where it was kept or is not in the piece; `bounds`, of the squared
+// distance from below, that of the last stage that was tested, -infinity where it is not in the piece. A pair's stages
+// are all tested, in the order of their ends.
+void audit(const Piece& piece, int dim, const Layout& layout, const Queries& queries, int64_t count, int64_t rows,
+           const float* distances, int32_t* ends, float* bounds, const Executor& executor);
 
 }  // namespace pyhue

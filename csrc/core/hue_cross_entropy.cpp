@@ -104,6 +104,8 @@ void run(const HueCrossEntropy& loss, Executor executor) {
       .weight = loss.weight,
       .ignore_index = loss.ignore_index,
       .label_smoothing = loss.label_smoothing,
+      .lse_square_scale = loss.lse_square_scale,
+      .softcap = loss.softcap,
       .hue_weight = loss.hue_weight,
       .hue_scale = loss.hue_scale,
       .label_radius = labels.radius,
@@ -114,6 +116,8 @@ void run(const HueCrossEntropy& loss, Executor executor) {
       .grad_hue = loss.grad_hue,
       .grad_probabilities = loss.grad_probabilities,
       .row_state = loss.grad_labels ? row_state.data() : nullptr,
+      .lse = loss.lse,
+      .correct = loss.correct,
       .stream = element_bytes >= 4 && loss.rows * loss.classes * element_bytes >= kStreamBytes,
   };
 
@@ -121,8 +125,9 @@ void run(const HueCrossEntropy& loss, Executor executor) {
   const int64_t chunk = std::max<int64_t>(1, kChunkLogits / loss.classes);
   const int64_t chunks = rounded_up(loss.rows, chunk) / chunk;
   executor.workers = static_cast<int>(std::min<int64_t>(executor.workers, std::max<int64_t>(1, chunks)));
+  const int64_t of_classes = loss.classes + 2 * kRegisterBytes;
   const int64_t scratch_reals =
-      loss.classes + 2 * kRegisterBytes + rounded_up(loss.classes, kSoftmaxBlock) / kSoftmaxBlock;
+      (loss.softcap != 0 ? 2 : 1) * of_classes + rounded_up(loss.classes, kSoftmaxBlock) / kSoftmaxBlock;
   const int64_t scratch_bytes = rounded_up(scratch_reals * static_cast<int64_t>(sizeof(Real)), kRegisterBytes);
   const Buffer scratch = buffer(executor.workers * scratch_bytes);
   for_each_chunk(executor, chunks, [&](int64_t index, int worker) {

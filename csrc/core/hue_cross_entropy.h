@@ -17,7 +17,7 @@ namespace pyhue {
 enum class Reduction { kNone, kMean, kSum };
 
 // Bits: what an operator gives after the loss, in this order. The first: of input and of hue.
-enum Outputs : int64_t { kGradients = 1, kLabelGradient = 2, kTargetGradient = 4 };
+enum Outputs : int64_t { kGradients = 1, kLabelGradient = 2, kTargetGradient = 4, kLse = 8, kCorrect = 16 };
 
 struct HueCrossEntropy {
   ElementType type;
@@ -35,13 +35,17 @@ struct HueCrossEntropy {
   double hue_scale;  // at least 0
   int64_t ignore_index;
   Reduction reduction;
-  double label_smoothing;  // 0 .. 1
+  double label_smoothing;   // 0 .. 1
+  double lse_square_scale;  // 0: none
+  double softcap;           // above 0, or 0: none
 
   void* loss;                          // (rows) (real) without reduction, else one
   void* grad_input;                    // (rows, classes) of the element type, or null: no gradients. May be `input`.
   void* grad_hue;                      // as hue (real), or null exactly when grad_input is
   void* grad_labels;                   // (classes, 2) (real), or null: not wanted
   void* grad_probabilities = nullptr;  // as probabilities, or null: not wanted; only together with grad_input
+  void* lse = nullptr;                 // (rows) (real), or null: not wanted
+  bool* correct = nullptr;             // (rows), or null: not wanted; where targets are classes
 };
 
 // Throws std::out_of_range when a target is neither a class nor ignore_index; nothing is written then.

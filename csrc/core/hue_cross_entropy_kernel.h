@@ -16,16 +16,27 @@ struct RowSums {
   HueSums<Real, kTiny> hue;
 };
 
-// Scratch memory of a worker: e^(x_c - shift of its block) for each class, then the shift of each block.
+// Scratch memory of a worker: e^(x_c - shift of its block) for each class, then the shift of each block, then the
+// logits where they are capped.
 template <class Real>
 struct Scratch {
   Scratch(void* memory, int64_t classes)
-      : exponentials(static_cast<Real*>(memory)), shifts(exponentials + classes + 2 * Lanes<Real>::count) {}
+      : exponentials(static_cast<Real*>(memory)),
+        shifts(exponentials + classes + 2 * Lanes<Real>::count),
+        capped(shifts + (classes + kSoftmaxBlock - 1) / kSoftmaxBlock) {}
   Real* exponentials;
   Real* shifts;
+  Real* capped;
 };
 
-template <bool kSoft, bool kTiny, class Row, class Real>
+// Logits of a row, of which sum_row has left the capped ones in scratch memory.
+template <bool kCapped, class Row, class Real, class Extent>
+inline Vector<Real> load_logits(const Row& row, Scratch<Real> scratch, int64_t i, Extent part) {
+  if constexpr (kCapped) return load<Vector<Real>>(scratch.capped + i);
+  return load_elements(row.input + i, part);
+}
+
+template <bool kSoft, bool kTiny, bool kCapped, class Row, class Real>
 inline RowSums<Real, kTiny> sum_row(const Row& row, int64_t classes, Scratch<Real> scratch) {
   const Vector<Real> lowest = splat(-static_cast<Real>(kInfinity));
   RowSums<Real, kTiny> sums{.hue = HueSums<Real, kTiny>(row.hue)};
@@ -33,7 +44,9 @@ inline RowSums<Real, kTiny> sum_row(const Row& row, int64_t classes, Scratch<Rea
     const int64_t end = begin + kSoftmaxBlock < classes ? begin + kSoftmaxBlock : classes;
     Vector<Real> largest = lowest;
     for_registers<Real>(begin, end, [&](int64_t i, auto part) {
-      largest = max(keep(load_elements(row.input + i, part), part, lowest), largest);
+      Vector<Real> x = load_elements(row.input + i, part);
+      if constexpr (kCapped) store(scratch.capped + i, x = row.capped(x));
+      largest = max(keep(x, part, lowest), largest);
     });
     const Real maximum = max_lanes(largest);
     if (maximum > sums.maximum) {
@@ -46,7 +59,8 @@ inline RowSums<Real, kTiny> sum_row(const Row& row, int64_t classes, Scratch<Rea
     RowSums<Real, kTiny> block = sums;  // of its own: what is returned lives in memory, not in registers
     for_registers<Real>(begin, end, [&](int64_t i, auto part) {
       __builtin_prefetch(row.input + i + kSoftmaxBlock);
-      const Vector<Real> e = exp(keep(load_elements(row.input + i, part), part, lowest) - splat(shift));
+      const Vector<Real> x = load_logits<kCapped>(row, scratch, i, part);
+      const Vector<Real> e = exp(keep(x, part, lowest) - splat(shift));
       store(scratch.exponentials + i, e);
       block.exponentials += e;
       const HueRegister<Real> hue = row.hue_of(i, part);
@@ -63,24 +77,38 @@ inline RowSums<Real, kTiny> sum_row(const Row& row, int64_t classes, Scratch<Rea
 }
 
 // sum_c q_c (maximum - x_c) over the soft part of q.
-template <class Row, class Real>
-inline Real soft_margin(const Row& row, int64_t classes, Real maximum) {
+template <bool kCapped, class Row, class Real>
+inline Real soft_margin(const Row& row, int64_t classes, Scratch<Real> scratch, Real maximum) {
   Vector<Real> sum{};
   for_registers<Real>(0, classes, [&](int64_t i, auto part) {
-    const Vector<Real> margin = splat(maximum) - load_elements(row.input + i, part);
+    const Vector<Real> margin = splat(maximum) - load_logits<kCapped>(row, scratch, i, part);
     sum += keep(row.soft(i, part) * margin, part, Vector<Real>{});
   });
   return sum_lanes(sum);
 }
 
-// gradient_c = factor e^(x_c - maximum) - row_scale q_c, each written once.
-template <bool kSoft, class Row, class Element, class Real>
+// Whether the target's logit is the first of the largest, as argmax counts.
+template <bool kCapped, class Row, class Real>
+inline bool is_correct(const Row& row, Scratch<Real> scratch, Real maximum) {
+  const Real at_target = load_logits<kCapped>(row, scratch, row.target, Part{1})[0];
+  if (!(at_target == maximum)) return false;
+  const Vector<Real> lowest = splat(-static_cast<Real>(kInfinity));
+  Vector<Real> largest = lowest;
+  for_registers<Real>(0, row.target, [&](int64_t i, auto part) {
+    largest = max(keep(load_logits<kCapped>(row, scratch, i, part), part, lowest), largest);
+  });
+  return row.target == 0 || max_lanes(largest) < at_target;
+}
+
+// gradient_c = factor e^(x_c - maximum) - row_scale q_c, times the slope of the cap, each written once.
+template <bool kSoft, bool kCapped, class Row, class Element, class Real>
 inline void write_gradient(const Row& row, const HueCrossEntropyRows& rows, Scratch<Real> scratch, Real maximum,
                            Real factor, Element* gradient) {
   const Vector<Real> row_scale = splat(row.scale);
   const auto value = [&](int64_t i, auto part, Vector<Real> block_factor) {
     Vector<Real> g = load<Vector<Real>>(scratch.exponentials + i) * block_factor;
     if constexpr (kSoft) g -= row.soft(i, part) * row_scale;
+    if constexpr (kCapped) g *= row.slope(load<Vector<Real>>(scratch.capped + i));
     return g;
   };
   Vector<Real> at_target{};
@@ -107,22 +135,24 @@ inline void write_gradient(const Row& row, const HueCrossEntropyRows& rows, Scra
         i, end, [&](int64_t j, auto part) { store_elements(gradient + j, value(j, part, block_factor), part); });
   }
   if (row.hard != 0) {
-    at_target -= splat(static_cast<Real>(row.hard * row_scale[0]));
+    Vector<Real> hard = splat(static_cast<Real>(row.hard * row_scale[0]));
+    if constexpr (kCapped) hard *= row.slope(load<Vector<Real>>(scratch.capped + row.target));
+    at_target -= hard;
     store_elements(gradient + row.target, at_target, Part{1});
   }
 }
 
 // gradient_c = what a unit of t_c adds to the loss: its share of q_c times the surprise of class c, of the logits
 // (maximum - x_c + log_sum) and of hue (log_partition - the exponent).
-template <class Row, class Real>
-inline void write_probability_gradient(const Row& row, const HueCrossEntropyRows& rows, Real maximum, Real log_sum,
-                                       Real log_partition, Real* gradient) {
+template <bool kCapped, class Row, class Real>
+inline void write_probability_gradient(const Row& row, const HueCrossEntropyRows& rows, Scratch<Real> scratch,
+                                       Real maximum, Real log_sum, Real log_partition, Real* gradient) {
   const Vector<Real> hue_weight = splat(static_cast<Real>(rows.hue_weight));
   for_registers<Real>(0, rows.classes, [&](int64_t i, auto part) {
     const Vector<Real> hue = splat(log_partition) - row.hue.exponent(row.hue_of(i, part));
     Vector<Real> share = splat(row.scale * row.given);
     if (row.weight) share *= load_elements(row.weight + i, part);
-    const Vector<Real> surprise = splat(maximum) - load_elements(row.input + i, part) + splat(log_sum);
+    const Vector<Real> surprise = splat(maximum) - load_logits<kCapped>(row, scratch, i, part) + splat(log_sum);
     store_elements(gradient + i, share * multiply_add(hue_weight, hue, surprise), part);
   });
 }
@@ -155,38 +185,48 @@ inline void write_hue_gradients(const Row& row, int64_t classes, Real scale, Rea
   });
 }
 
-template <bool kSoft, bool kTiny, bool kPerClass, class Element>
+template <bool kSoft, bool kTiny, bool kPerClass, bool kCapped, class Element>
 inline void hue_cross_entropy_row(const HueCrossEntropyRows& rows, int64_t index, void* memory) {
   using Real = RealOf<Element>;
   HueCrossEntropyRow<Element, kPerClass> row(rows, index);
   row.hue.shift = row.shift(rows.classes, rows.hue_scale * rows.label_radius);
   const Scratch<Real> scratch(memory, rows.classes);
-  const RowSums<Real, kTiny> sums = sum_row<kSoft, kTiny>(row, rows.classes, scratch);
+  const RowSums<Real, kTiny> sums = sum_row<kSoft, kTiny, kCapped>(row, rows.classes, scratch);
 
   const Real exponentials = sum_lanes(sums.exponentials), partition = sums.hue.partition(rows.classes);
   const Real total = row.hard + (kSoft ? sum_lanes(sums.soft) : Real(0));  // of q
   const double log_sum = __builtin_log(static_cast<double>(exponentials));
   double margin = 0, hue_margin = 0;  // sum_c q_c (maximum - x_c), and -sum_c q_c t_c
   if (!rows.probabilities) {
-    margin = row.hard * static_cast<double>(sums.maximum - load_elements(row.input + row.target, Part{1})[0]);
+    margin = row.hard * static_cast<double>(sums.maximum - load_logits<kCapped>(row, scratch, row.target, Part{1})[0]);
     hue_margin = -row.hard * static_cast<double>(row.hue.exponent(row.hue_of(row.target, Part{1}))[0]);
   }
   if constexpr (kSoft) {
-    margin += soft_margin(row, rows.classes, sums.maximum);
+    margin += soft_margin<kCapped>(row, rows.classes, scratch, sums.maximum);
     hue_margin -= sum_lanes(sums.hue.soft_t);
   }
   const double log_partition = __builtin_log(static_cast<double>(partition));
   rows.loss[index] = total * log_sum + margin + rows.hue_weight * (total * log_partition + hue_margin);
+  const double lse = static_cast<double>(sums.maximum) + log_sum;
+  Real pull = total;  // of the softmax
+  if (rows.lse_square_scale != 0) {
+    const double square_scale = rows.lse_square_scale * static_cast<double>(row.counts);
+    rows.loss[index] += square_scale * lse * lse;
+    pull += static_cast<Real>(2 * square_scale * lse);
+  }
+  if (rows.lse) static_cast<Real*>(rows.lse)[index] = static_cast<Real>(lse);
+  if (rows.correct) rows.correct[index] = lse == lse && is_correct<kCapped>(row, scratch, sums.maximum);
 
   if (!rows.grad_input) return;
   if constexpr (kSoft) {
     if (rows.grad_probabilities) {
-      write_probability_gradient(row, rows, sums.maximum, static_cast<Real>(log_sum), static_cast<Real>(log_partition),
-                                 static_cast<Real*>(rows.grad_probabilities) + index * rows.classes);
+      write_probability_gradient<kCapped>(row, rows, scratch, sums.maximum, static_cast<Real>(log_sum),
+                                          static_cast<Real>(log_partition),
+                                          static_cast<Real*>(rows.grad_probabilities) + index * rows.classes);
     }
   }
-  write_gradient<kSoft>(row, rows, scratch, sums.maximum, row.scale * total / exponentials,
-                        static_cast<Element*>(rows.grad_input) + index * rows.classes);
+  write_gradient<kSoft, kCapped>(row, rows, scratch, sums.maximum, row.scale * pull / exponentials,
+                                 static_cast<Element*>(rows.grad_input) + index * rows.classes);
   const Real scale = row.scale * static_cast<Real>(rows.hue_weight * rows.hue_scale);
   const Real share = total / partition;
   if constexpr (kPerClass) {
@@ -207,14 +247,16 @@ inline bool ignored(const HueCrossEntropyRows& rows, int64_t row) {
   return rows.target && rows.target[row] == rows.ignore_index;
 }
 
-template <bool kSoft, bool kTiny, bool kPerClass, class Element>
+template <bool kSoft, bool kTiny, bool kPerClass, bool kCapped, class Element>
 void hue_cross_entropy_rows(const HueCrossEntropyRows& rows, int64_t begin, int64_t end, void* scratch) {
   for (int64_t row = begin; row < end; ++row) {
     if (!ignored(rows, row)) {
-      hue_cross_entropy_row<kSoft, kTiny, kPerClass, Element>(rows, row, scratch);
+      hue_cross_entropy_row<kSoft, kTiny, kPerClass, kCapped, Element>(rows, row, scratch);
       continue;
     }
     rows.loss[row] = 0;
+    if (rows.lse) static_cast<RealOf<Element>*>(rows.lse)[row] = 0;
+    if (rows.correct) rows.correct[row] = false;
     if (!rows.grad_input) continue;
     const unsigned long bytes = sizeof(Element) * static_cast<unsigned long>(rows.classes);
     __builtin_memset(static_cast<Element*>(rows.grad_input) + row * rows.classes, 0, bytes);
@@ -228,17 +270,22 @@ void hue_cross_entropy_rows(const HueCrossEntropyRows& rows, int64_t begin, int6
 #endif
 }
 
+template <bool kSoft, bool kPerClass, class Element>
+HueCrossEntropyKernel rows_kernel(bool tiny, bool capped) {
+  if (capped) return hue_cross_entropy_rows<kSoft, false, kPerClass, true, Element>;
+  if constexpr (!kPerClass) {
+    if (tiny) return hue_cross_entropy_rows<kSoft, true, false, false, Element>;
+  }
+  return hue_cross_entropy_rows<kSoft, false, kPerClass, false, Element>;
+}
+
 template <class Element>
 void hue_cross_entropy(const HueCrossEntropyRows& rows, int64_t begin, int64_t end, void* scratch) {
   const bool soft = rows.probabilities || rows.label_smoothing != 0;
   const bool tiny = sizeof(RealOf<Element>) == 4 && rows.hue_scale * rows.label_radius <= 0x1.6ap-8;  // 2^-7.5
-  const auto kernel = rows.per_class ? (soft ? hue_cross_entropy_rows<true, false, true, Element>
-                                             : hue_cross_entropy_rows<false, false, true, Element>)
-                      : soft         ? (tiny ? hue_cross_entropy_rows<true, true, false, Element>
-                                             : hue_cross_entropy_rows<true, false, false, Element>)
-                                     : (tiny ? hue_cross_entropy_rows<false, true, false, Element>
-                                             : hue_cross_entropy_rows<false, false, false, Element>);
-  kernel(rows, begin, end, scratch);
+  const auto choose = rows.per_class ? (soft ? rows_kernel<true, true, Element> : rows_kernel<false, true, Element>)
+                                     : (soft ? rows_kernel<true, false, Element> : rows_kernel<false, false, Element>);
+  choose(tiny, rows.softcap != 0)(rows, begin, end, scratch);
 }
 
 template <bool kPerClass, class Element>

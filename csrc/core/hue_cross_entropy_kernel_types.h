@@ -12,10 +12,11 @@ namespace pyhue {
 // A row x of logits and a point p on the plane of hue give, with the target distribution q,
 //
 //   lse = log sum_c exp(x_c)             d_c = hue_scale ||labels_c - p||
-//   loss = sum_c q_c (lse - x_c) + hue_weight sum_c q_c (log sum_k exp(-d_k) + d_c)
+//   loss = sum_c q_c (lse - x_c) + hue_weight sum_c q_c (log sum_k exp(-d_k) + d_c) + lse_square_scale w lse^2
 //   q_c  = (1 - label_smoothing) weight_c t_c + label_smoothing / classes weight_c
 //
-// where t is one-hot at the row's target, or the row of probabilities.
+// where t is one-hot at the row's target, or the row of probabilities, and w the weight of the target, 1 of
+// probabilities. With a softcap, softcap tanh(x_c / softcap) takes the place of x_c.
 struct HueCrossEntropyRows {
   int64_t classes;
   const void* input;          // (rows, classes) of the element type
@@ -28,6 +29,8 @@ struct HueCrossEntropyRows {
   const void* weight;         // (classes) (real), or null for ones
   int64_t ignore_index;
   double label_smoothing;
+  double lse_square_scale;
+  double softcap;  // 0: none
   double hue_weight;
   double hue_scale;
   double label_radius;     // at least the length of every label
@@ -39,6 +42,8 @@ struct HueCrossEntropyRows {
   void* grad_hue;            // as hue (real)
   void* grad_probabilities;  // (rows, classes) (real), or null: not wanted
   void* row_state;           // (rows, kRowState) (real): what the labels' gradient needs of a row; null: not wanted
+  void* lse;                 // (rows) (real), 0 where the target is ignored; null: not wanted
+  bool* correct;             // (rows): whether the target's logit is the first of the largest; null: not wanted
   bool stream;               // grad_input is too large for the caches: write past them
 };
 
@@ -48,7 +53,7 @@ enum RowState { kShift, kPartition, kHard, kRowState };
 
 // Rows begin .. end-1. The row is read from memory once and its gradient written once: exp(x_c - max) is
 // kept in `scratch`, hue distances and their softmax stay in registers (the gradient with respect to hue
-// needs sums over classes only).
+// needs sums over classes only). With a softcap its logits are kept there, too.
 //   scratch  of the worker, aligned to 64: room for Scratch of hue_cross_entropy_kernel.h
 using HueCrossEntropyKernel = void (*)(const HueCrossEntropyRows&, int64_t begin, int64_t end, void* scratch);
 

@@ -24,13 +24,16 @@ struct HueCrossEntropyRow {
         weight(static_cast<const Real*>(rows.weight)),
         given(static_cast<Real>(1 - rows.label_smoothing)),
         smooth(static_cast<Real>(rows.label_smoothing / static_cast<double>(rows.classes))),
+        softcap(splat(static_cast<Real>(rows.softcap))),
+        inverse_softcap(splat(static_cast<Real>(1 / rows.softcap))),
         scale(static_cast<Real>(rows.row_scale)) {
     if (rows.row_weight) scale *= static_cast<const Real*>(rows.row_weight)[row];
     if (rows.probabilities) {
       probabilities = static_cast<const Real*>(rows.probabilities) + row * rows.classes;
     } else {
       target = rows.target[row];
-      hard = given * (weight ? weight[target] : Real(1));
+      if (weight) counts = weight[target];
+      hard = given * counts;
     }
   }
 
@@ -41,6 +44,13 @@ struct HueCrossEntropyRow {
     if (probabilities) q = multiply_add(load_elements(probabilities + i, part), splat(given), q);
     if (weight) q *= load_elements(weight + i, part);
     return keep(q, part, Vector<Real>{});
+  }
+
+  Vector<Real> capped(Vector<Real> x) const { return softcap * tanh(x * inverse_softcap); }
+  // What a unit of x adds to the capped logit y.
+  Vector<Real> slope(Vector<Real> y) const {
+    const Vector<Real> share = y * inverse_softcap;
+    return 1 - share * share;
   }
 
   template <class Extent>
@@ -64,9 +74,11 @@ struct HueCrossEntropyRow {
   const Real* weight;
   const Real* probabilities = nullptr;
   Real given, smooth;
+  Vector<Real> softcap, inverse_softcap;
   Real scale;  // of the row's gradients
   int64_t target = 0;
-  Real hard = 0;  // the one-hot part of q, at `target`
+  Real hard = 0;    // the one-hot part of q, at `target`
+  Real counts = 1;  // the weight of the target
 };
 
 }  // namespace

@@ -1,10 +1,15 @@
 #include "core/isa.h"
 
+#if defined(PYHUE_HAS_AVX2)
+#endif
+
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
 
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/sysctl.h>
@@ -35,14 +40,17 @@ bool runs_avx512() {
 bool runs_avx2() { return __builtin_cpu_supports("x86-64-v3"); }
 bool runs_avx512() { return __builtin_cpu_supports("x86-64-v4"); }
 #endif
-bool runs_avx512bf16() {
-  return runs_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+bool runs_avxvnni() {
+  unsigned a, b, c, d;
+  return runs_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVXVNNI);
 }
+bool runs_avx512vnni() { return runs_avx512() && __builtin_cpu_supports("avx512vnni"); }
 #else
 #define PYHUE_X86(pointer) nullptr
 bool runs_avx2() { return false; }
+bool runs_avxvnni() { return false; }
 bool runs_avx512() { return false; }
-bool runs_avx512bf16() { return false; }
+bool runs_avx512vnni() { return false; }
 #endif
 
 #if defined(PYHUE_HAS_NEON)
@@ -54,30 +62,26 @@ bool has(const char* feature) {
   return sysctlbyname(feature, &value, &size, nullptr, 0) == 0 && value != 0;
 }
 bool runs_neondotprod() { return has("hw.optional.arm.FEAT_DotProd"); }
-bool runs_neonbf16() {
-  return runs_neondotprod() && has("hw.optional.arm.FEAT_BF16") && has("hw.optional.arm.FEAT_I8MM");
-}
-#else  // as Linux's asm/hwcap.h numbers them; older ones do not know all three
+bool runs_neoni8mm() { return runs_neondotprod() && has("hw.optional.arm.FEAT_I8MM"); }
+#else  // as Linux's asm/hwcap.h numbers them; older ones do not know both
 bool runs_neondotprod() { return getauxval(AT_HWCAP) >> 20 & 1; }
-bool runs_neonbf16() {
-  const unsigned long more = getauxval(AT_HWCAP2);
-  return runs_neondotprod() && (more >> 13 & 1) && (more >> 14 & 1);  // i8mm and bf16
-}
+bool runs_neoni8mm() { return runs_neondotprod() && (getauxval(AT_HWCAP2) >> 13 & 1); }
 #endif
 #else
 #define PYHUE_ARM(pointer) nullptr
 bool runs_neondotprod() { return false; }
-bool runs_neonbf16() { return false; }
+bool runs_neoni8mm() { return false; }
 #endif
 
 const Level kLevels[] = {
     {"generic", &generic::table, [] { return true; }},
     {"avx2", PYHUE_X86(&avx2::table), runs_avx2},
+    {"avxvnni", PYHUE_X86(&avxvnni::table), runs_avxvnni},
     {"avx512", PYHUE_X86(&avx512::table), runs_avx512},
-    {"avx512bf16", PYHUE_X86(&avx512bf16::table), runs_avx512bf16},
+    {"avx512vnni", PYHUE_X86(&avx512vnni::table), runs_avx512vnni},
     {"neon", PYHUE_ARM(&neon::table), [] { return true; }},
     {"neondotprod", PYHUE_ARM(&neondotprod::table), runs_neondotprod},
-    {"neonbf16", PYHUE_ARM(&neonbf16::table), runs_neonbf16},
+    {"neoni8mm", PYHUE_ARM(&neoni8mm::table), runs_neoni8mm},
 };
 
 const Level* highest() {
@@ -108,9 +112,7 @@ std::vector<std::string> available_isas() {
 }
 
 void set_isa(const std::string& name) {
-  std::string names;
   for (const Level& level : kLevels) {
-    names += (names.empty() ? "" : ", ") + std::string(level.name);
     if (name != level.name) continue;
     if (!level.kernels || !level.runs_here()) {
       throw std::invalid_argument("PYHUE_ISA=" + name + " is not available on this CPU");
@@ -118,6 +120,8 @@ void set_isa(const std::string& name) {
     current().store(&level);
     return;
   }
+  std::string names;
+  for (const Level& level : kLevels) names += (names.empty() ? "" : ", ") + std::string(level.name);
   throw std::invalid_argument("PYHUE_ISA=" + name + " is not one of " + names);
 }
 

@@ -11,7 +11,7 @@ struct Kernels;
 // The kernels in use: the highest level that the CPU runs, unless set_isa() chose a lower one.
 const Kernels& kernels();
 
-// Name of the level in use: "generic", "avx2", "neon" or another of isa.cpp's table.
+// Name of the level in use: as PYHUE_ISA names it.
 std::string isa();
 
 // Names of the levels that this build has and this CPU runs, lowest first.

@@ -14,10 +14,9 @@ namespace PYHUE_LEVEL {
 const Kernels table = {
     .project_tile = project_tile,
     .tile_queries = kTileQueries,
-    .panel_element_size = kPanelElementSize,
-    .screen_tile = screen_tile,
     .int8_limit = kInt8Limit,
-    .screen_bytes = screen_bytes,
+    .byte_offset = kByteOffset,
+    .screen_block = screen_block,
     .screen_rows = screen_rows,
     .squared_distance = squared_distance_to<float>,
     .squared_distance_bfloat16 = squared_distance_to<uint16_t>,

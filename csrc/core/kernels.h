@@ -13,10 +13,9 @@ struct Kernels {
   ProjectTile project_tile;  // see project_kernel_types.h
   // Search: see screen_kernel_types.h and distance_kernel_types.h.
   int tile_queries;
-  int panel_element_size;
-  ScreenTile screen_tile;
-  int int8_limit;
-  ScreenBytes screen_bytes;
+  int int8_limit;   // of a query's coordinates
+  int byte_offset;  // what stored bytes are more than their values when they are multiplied
+  ScreenBlock screen_block;
   ScreenRows screen_rows;
   SquaredDistance squared_distance;
   SquaredDistance squared_distance_bfloat16;
@@ -34,10 +33,13 @@ extern const Kernels table;
 namespace avx2 {
 extern const Kernels table;
 }
+namespace avxvnni {
+extern const Kernels table;
+}
 namespace avx512 {
 extern const Kernels table;
 }
-namespace avx512bf16 {
+namespace avx512vnni {
 extern const Kernels table;
 }
 namespace neon {
@@ -46,7 +48,7 @@ extern const Kernels table;
 namespace neondotprod {
 extern const Kernels table;
 }
-namespace neonbf16 {
+namespace neoni8mm {
 extern const Kernels table;
 }
 

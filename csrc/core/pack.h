@@ -1,19 +1,17 @@
 // Packing: from coordinates to what the search kernels read.
 //
-// Coordinates are the memory's vectors in any system that keeps distances: z = R (x - centre). The first
-// `block_dims` of them are stored in lane-interleaved blocks, the next `row_dims` in rows, both as bfloat16;
-// what follows is known by its norm only, the tail. With u the rounded coordinates of a memory vector, v those
-// of a query, over any set S of stored dimensions that a query chooses to read, Cauchy-Schwarz gives an upper
-// bound of the dot product that is certain:
+// Coordinates are the memory's vectors in any system that keeps distances: z = R (x - centre). Those that are stored
+// are rounded to int8: coordinate j to a multiple of steps[j], at most 127 of it. They are read in stages, in
+// lane-interleaved blocks first, and of the few vectors that remain in rows. After each stage, of the coordinates S = 0
+// .. end - 1, Cauchy-Schwarz gives an upper bound of the dot product that is certain. With u the rounded coordinates of
+// a memory vector and v those of a query, whose product with the steps is rounded to a multiple of the query's own
+// scale:
 //
-//     <z_q, z_x>  <=  <u, v>_S  +  |v|_S error_x  +  norm_x (error_q + omitted_q)  +  tail_q tail_x
+//     <z_q, z_x>  <=  <u, v>_S  +  |v|_S |z_x - u|_S  +  |(z_q - v) / w|_S |w z_x|_S  +  tail_q tail_x
 //
-// where error is the norm of what rounding changed and omitted_q the norm of the stored coordinates outside S.
-// With the norms of both it bounds the distance from below. Every term is rounded to the safe side.
-//
-// Blocks hold bfloat16 values, or bytes: then coordinate j is rounded to a multiple of steps[j], at most 127 of it, and
-// the same bound holds with the errors as they are. A query's coordinate times the step is rounded to a multiple of the
-// query's own scale, so that the product of both is an integer times that scale.
+// where <u, v> is an integer times the query's scale, computed exactly; the tails are the norms of what follows; and
+// the weights w (weight() below) are large where coordinates are small and a query's rounding is coarse. With the norms
+// of both it bounds the distance from below. Every term is rounded to the safe side.
 //
 // Vectors whose norm is beyond what float32 products hold get an infinite norm: they are never dropped.
 #pragma once
@@ -26,25 +24,31 @@
 
 namespace pyhue {
 
-constexpr int kPackedVersion = 2;  // of what this file describes
-constexpr int kRowParts = 2;
-constexpr int kRowTerms = 2;  // of a part: error and tail
+constexpr int kPackedVersion = 3;  // of what this file describes
+constexpr int kMaxStages = 16;     // of blocks, and of rows
 
-// Which coordinates are stored, and how.
+// Which coordinates are stored where. Blocks hold coordinates 0 .. block_dims() - 1, rows row_begin .. dims() - 1;
+// where both have some, a vector may leave the blocks at any stage that ends there.
 struct Layout {
-  int block_dims;       // 1 .. 4096
-  int row_dims;         // 0: no rows
-  const double* steps;  // (block_dims,), positive: of blocks of bytes; null: blocks of bfloat16
-  // Lengths in memory: block_dims is padded to an even number, that of bytes to a multiple of 4, row_dims to a multiple
-  // of 32, with zeros.
-  int padded_block_dims() const { return steps ? (block_dims + 3) / 4 * 4 : (block_dims + 1) / 2 * 2; }
-  int64_t block_bytes() const { return int64_t{kBlock} * padded_block_dims() * (steps ? 1 : 2); }
-  int padded_row_dims() const { return (row_dims + 31) / 32 * 32; }
-  int dims() const { return block_dims + row_dims; }
-  // Rows are read in two parts, with a bound after each: most of what survives the blocks ends at the first.
-  int row_part(int part) const {
-    return part == 0 ? 0 : part == 1 ? std::min(256, padded_row_dims()) : padded_row_dims();
-  }
+  const int* block_ends;  // (block_stages,) where each stage ends, ascending; multiples of kStageDims but for the last
+  int block_stages;       // 1 .. kMaxStages
+  int row_begin;          // a multiple of kStageDims, or block_dims() where there are no rows
+  const int* row_ends;    // (row_stages,) likewise
+  int row_stages;         // 0: no rows
+  const double* steps;    // (dims(),), positive
+
+  int block_dims() const { return block_ends[block_stages - 1]; }
+  int dims() const { return row_stages ? row_ends[row_stages - 1] : block_dims(); }
+  // Lengths in memory, padded with zeros: of less than a stage's dimensions a block holds just a multiple of 4.
+  int padded_block_dims() const { return padded(block_dims(), block_dims() < kStageDims ? 4 : kStageDims); }
+  int padded_row_dims() const { return row_stages ? padded(dims() - row_begin, kStageDims) : 0; }
+  // Of a query.
+  int padded_dims() const { return padded(dims(), kStageDims); }
+  int64_t block_bytes() const { return int64_t{kBlock} * padded_block_dims(); }
+  int block_terms() const { return 1 + kStageTerms * block_stages; }
+
+ private:
+  static int padded(int dims, int to) { return (dims + to - 1) / to * to; }
 };
 
 // Coordinates of `count` vectors.
@@ -58,21 +62,24 @@ struct Coordinates {
 // Upper bound of the norm of what is left of `squared_norm` without `squared_part`.
 double tail_norm(double squared_norm, double squared_part, double orthogonality_error);
 
+// The weight of a coordinate, at least 1. Steps grow with the spread of a coordinate, less than in proportion
+// (pyhue/_search/plan.py); this makes the terms of both factors about alike, which is where Cauchy-Schwarz loses least.
+double weight(double step, double largest_step);
+
 // The packed form of n vectors. Position p is in lane p % kBlock of block p / kBlock.
 struct Filters {
-  const void* blocks;       // (ceil(n / kBlock), padded_block_dims, kBlock) bfloat16, or of bytes
-                            // (ceil(n / kBlock), padded_block_dims / 4, kBlock, 4) uint8, 128 more than the values
-  const float* bounds;      // (ceil(n / kBlock), kBoundTerms, kBlock): see BoundTerm
-  const uint16_t* rows;     // (n, padded_row_dims) bfloat16, or null
-  const float* row_bounds;  // (n, kRowParts, kRowTerms): error and tail of the blocks and the rows up to the end of a
-                            // part, or null
+  const uint8_t* blocks;    // (ceil(n / kBlock), padded_block_dims / 4, kBlock, 4): 128 more than the values
+  const float* bounds;      // (ceil(n / kBlock), block_terms, kBlock): half of the squared norm, rounded down, and
+                            // for each stage its StageTerm
+  const uint8_t* rows;      // (n, padded_row_dims), likewise, or null
+  const float* row_bounds;  // (n, row_stages, kStageTerms), or null
 };
 
 // The same, to be written.
 struct FilterArrays {
-  void* blocks;
+  uint8_t* blocks;
   float* bounds;
-  uint16_t* rows;
+  uint8_t* rows;
   float* row_bounds;
 };
 

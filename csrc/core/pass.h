@@ -51,6 +51,7 @@ class Pass {
       worker.survivors.resize(static_cast<size_t>(Screen::most(kernels_)));
       worker.bounds = tiles_.bounds();
       worker.distances.assign(static_cast<size_t>(count), kUnlimited);
+      worker.histories.resize(static_cast<size_t>(tiles_.size()));
     }
   }
 
@@ -73,7 +74,8 @@ class Pass {
   struct Worker {
     std::vector<Survivor> survivors;
     std::vector<QueryBound> bounds;
-    std::vector<float> distances;  // what bounds[place].threshold stands for
+    std::vector<float> distances;         // what bounds[place].threshold stands for
+    std::vector<StageHistory> histories;  // of each tile
   };
 
   // Blocks of one piece that are gone through together.
@@ -116,7 +118,7 @@ class Pass {
         for (int64_t block = begin / kBlock; block * kBlock < end; ++block) {
           if (visited[block]) continue;
           visited[block] = 1;
-          visit(w, tiles_[t], piece, block);
+          visit(w, t, piece, block);
         }
       }
     }
@@ -137,7 +139,7 @@ class Pass {
         tighten(worker, tiles_[t]);
         const char* visited = visited_.empty() ? nullptr : at(visited_, t).data() + chunk.offset;
         for (int64_t block = chunk.begin; block < chunk.end; ++block) {
-          if (!visited || !visited[block]) visit(w, tiles_[t], *chunk.piece, block);
+          if (!visited || !visited[block]) visit(w, t, *chunk.piece, block);
         }
         publish(worker, tiles_[t]);
       }
@@ -160,12 +162,13 @@ class Pass {
     return chunks;
   }
 
-  void visit(int w, const Tile& tile, const Piece& piece, int64_t block) {
+  void visit(int w, int64_t t, const Piece& piece, int64_t block) {
+    const Tile tile = tiles_[t];
     const int64_t* order = piece.order + block * kBlock;
     if (!piece.packed) return visit_unpacked(w, tile, piece, order, piece.lanes(block));
     Worker& worker = at(workers_, w);
     Survivor* survivors = worker.survivors.data();
-    const int found = screen_.blocks(piece, block, tile, worker.bounds.data(), survivors);
+    const int found = screen_.blocks(piece, block, tile, worker.bounds.data(), at(worker.histories, t), survivors);
     if (found == 0) return;
     const int kept = screen_.rows(piece, block, tile, worker.bounds.data(), survivors, found);
     if (at(worker.distances, tile.start) == kUnlimited) best_first(survivors, kept, tile.size);

@@ -9,55 +9,100 @@
 
 namespace pyhue {
 
+// At which stage a tile's blocks have ended lately: its next ones are not tested long before.
+class StageHistory {
+ public:
+  int first() const { return static_cast<int>(mean_); }
+  void ended(int stage) {
+    const float later = static_cast<float>(stage) - mean_;
+    // Where blocks end at the first stage that is tested, an earlier one is tried now and then.
+    mean_ = std::max(0.0f, mean_ + (later > 0 ? later / 8 : -1.0f / 16));
+  }
+
+ private:
+  float mean_ = 0;
+};
+
 class Screen {
  public:
   // Both must outlive it.
-  Screen(const Layout& layout, const Tiles& tiles) : layout_(layout), tiles_(tiles), kernels_(kernels()) {}
+  Screen(const Layout& layout, const Tiles& tiles) : layout_(layout), tiles_(tiles), kernels_(kernels()) {
+    while (leave_ + 1 < layout.block_stages && layout.block_ends[leave_] < layout.row_begin) ++leave_;
+    if (!layout.row_stages) leave_ = 0;
+  }
 
   // What a search reads of a block, about.
-  int64_t block_bytes() const { return layout_.block_bytes() + 2 * kBlock * layout_.padded_row_dims(); }
+  int64_t block_bytes() const { return layout_.block_bytes() + int64_t{kBlock} * layout_.padded_row_dims(); }
 
   // How many survivors there are at most.
   static int64_t most(const Kernels& kernels) { return int64_t{kernels.tile_queries} * kBlock; }
 
   // Writes the survivors of the first filter; returns how many.
-  int blocks(const Piece& piece, int64_t block, const Tile& tile, const QueryBound* bounds, Survivor* survivors) const {
-    const char* values = static_cast<const char*>(piece.filters.blocks) + block * layout_.block_bytes();
-    const int count =
-        layout_.steps
-            ? kernels_.screen_bytes(reinterpret_cast<const uint8_t*>(values), terms(piece, block), tile.count / 4,
-                                    reinterpret_cast<const int8_t*>(tile.panel.data()), tiles_.bytes(tile.start),
-                                    bounds + tile.start, tile.size, survivors)
-            : kernels_.screen_tile(reinterpret_cast<const uint16_t*>(values), terms(piece, block), tile.dims.data(),
-                                   tile.count, tile.panel.data(), bounds + tile.start, tile.size, survivors);
+  int blocks(const Piece& piece, int64_t block, const Tile& tile, const QueryBound* bounds, StageHistory& history,
+             Survivor* survivors) const {
+    BlockScreen screen = block_screen(piece, block, tile, bounds);
+    screen.first = history.first();
+    int ended = 0;
+    const int count = kernels_.screen_block(screen, tile.size, survivors, &ended);
+    history.ended(ended);
     return count == 0 ? 0 : without_padding(piece.lanes(block), survivors, count);
+  }
+
+  // The same of one stage alone: writes what its bound does not exclude.
+  int block_stage(const Piece& piece, int64_t block, const Tile& tile, const QueryBound* bounds, int stage,
+                  Survivor* survivors) const {
+    BlockScreen screen = block_screen(piece, block, tile, bounds);
+    screen.first = stage;
+    screen.stages = stage + 1;
+    int ended = 0;
+    const int count = kernels_.screen_block(screen, tile.size, survivors, &ended);
+    return without_padding(piece.lanes(block), survivors, count);
   }
 
   // Drops what the second filter excludes; returns how many stay.
   int rows(const Piece& piece, int64_t block, const Tile& tile, const QueryBound* bounds, Survivor* survivors,
            int count) const {
+    return row_stages(piece, block, tile, bounds, layout_.row_stages, survivors, count);
+  }
+
+  // The same up to some stage.
+  int row_stages(const Piece& piece, int64_t block, const Tile& tile, const QueryBound* bounds, int stages,
+                 Survivor* survivors, int count) const {
+    if (!stages || !count) return count;
     const int64_t first = block * kBlock;
-    for (int part = 0; part < kRowParts && layout_.row_part(part) < layout_.row_part(part + 1); ++part) {
-      const int64_t stride = layout_.padded_row_dims();
-      const int begin = layout_.row_part(part), end = layout_.row_part(part + 1);
-      const RowPart rows = {piece.filters.rows + first * stride + begin,
-                            tiles_.row(tile.start) + begin,
-                            stride,
-                            end - begin,
-                            terms(piece, block),
-                            piece.filters.row_bounds + (first * kRowParts + part) * kRowTerms,
-                            kRowTerms * kRowParts,
-                            tiles_.row_bounds(tile.start) + part,
-                            kRowParts,
-                            bounds + tile.start};
-      count = kernels_.screen_rows(rows, survivors, count);
-    }
-    return count;
+    const RowScreen screen = {piece.filters.rows + first * layout_.padded_row_dims(),
+                              layout_.padded_row_dims(),
+                              layout_.row_begin,
+                              terms(piece, block),
+                              piece.filters.row_bounds + first * layout_.row_stages * kStageTerms,
+                              int64_t{layout_.row_stages} * kStageTerms,
+                              tiles_.values(tile.start),
+                              layout_.padded_dims(),
+                              tiles_.row_factors() + tile.start,
+                              tiles_.queries(),
+                              bounds + tile.start,
+                              layout_.row_ends,
+                              stages};
+    return kernels_.screen_rows(screen, survivors, count);
   }
 
  private:
+  BlockScreen block_screen(const Piece& piece, int64_t block, const Tile& tile, const QueryBound* bounds) const {
+    return {piece.filters.blocks + block * layout_.block_bytes(),
+            terms(piece, block),
+            tiles_.values(tile.start),
+            layout_.padded_dims(),
+            tiles_.block_factors() + tile.start,
+            tiles_.queries(),
+            bounds + tile.start,
+            layout_.block_ends,
+            layout_.block_stages,
+            0,
+            leave_};
+  }
+
   const float* terms(const Piece& piece, int64_t block) const {
-    return piece.filters.bounds + block * kBoundTerms * kBlock;
+    return piece.filters.bounds + block * layout_.block_terms() * kBlock;
   }
 
   // Drops the padding of the last block.
@@ -70,6 +115,7 @@ class Screen {
   const Layout& layout_;
   const Tiles& tiles_;
   const Kernels& kernels_;
+  int leave_ = 0;  // the first stage after which rows hold all that follows
 };
 
 }  // namespace pyhue

@@ -6,70 +6,73 @@
 namespace pyhue {
 
 constexpr int kBlock = 64;      // memory vectors in a lane-interleaved block
-constexpr int kDimsAhead = 16;  // dimensions that the screening kernel prefetches ahead
+constexpr int kStageDims = 64;  // stages end at multiples of so many coordinates
 
-// Per-vector terms of the bound (pack.h), an array of kBlock floats each, one after the other for a block:
-// half of the squared norm, rounded down; norm, norm of the rounding error, norm of the tail, rounded up.
-enum BoundTerm { kHalfNorm, kNorm, kError, kTail, kBoundTerms };
+// Terms of the bound (pack.h) at the end of a stage, rounded up: the weighted norm, that of the rounding error, and of
+// what follows.
+enum StageTerm { kNorm, kError, kTail, kStageTerms };
 
-// Per-query factors of the same terms.
+// A query's factors of the same terms, and what the offset of every byte adds to its integer sum.
+struct StageFactors {
+  float norm, error, tail;
+  int32_t offset;
+};
+
+// Of a query, whatever the stage.
 struct QueryBound {
-  float norm_factor;
-  float error_factor;
-  float tail_factor;
+  float scale;      // what one unit of an integer sum stands for
   float threshold;  // survivors have bound >= threshold; rises as neighbours are found
 };
 
 struct Survivor {
   int32_t query;  // within the tile
   int32_t lane;   // within the block
-  float dot;      // <u, v>_S
+  int32_t sum;    // of products of bytes and int8, over the coordinates read
+  int32_t end;    // how many these are
   float bound;    // of <z_q, z_x> - |z_x|^2 / 2
 };
 
-// Screens a tile of queries against one block of memory vectors.
-//   block    (padded_block_dims, kBlock) bfloat16
-//   bounds   (kBoundTerms, kBlock)
-//   dims     (count + kDimsAhead,) the dimensions S to read, count even; the rest is only prefetched
-//   panel    the queries' values of them: (count / 2, queries, 2) bfloat16 where panel_element_size is 2,
-//            (count, queries) float32 where it is 4
-//   queries  1 .. tile_queries
-// Writes every (query, lane) that the bound does not exclude, and returns how many, at most
-// queries * kBlock. Distances are never stored: accumulators stay in registers, and a compare and a mask test
-// for each register decide whether anything is written.
-// Cost: 2 * count * kBlock * queries operations; the rows of the block that `dims` names are read once.
-using ScreenTile = int (*)(const uint16_t* block, const float* bounds, const int32_t* dims, int count,
-                           const void* panel, const QueryBound* query_bounds, int queries, Survivor* survivors);
-
-// The same of blocks of bytes: vectors and queries are rounded to int8 multiples of steps (pack.h), and the sums are
-// exact integers.
-//   block   (quads, kBlock, 4) uint8: 128 more than the values, so that 4 dimensions of a vector are a 32-bit lane
-//   panel   (quads, queries, 4) int8, at most int8_limit in size
-//   sums    (queries,): how a query's dot product comes from its integer sum
-// Cost: 8 * quads * kBlock * queries operations; the block is read once.
-struct ByteQuery {
-  float scale;     // what one unit of the sum stands for
-  int32_t offset;  // what the 128s add to the sum: taken away before
-};
-using ScreenBytes = int (*)(const uint8_t* block, const float* bounds, int quads, const int8_t* panel,
-                            const ByteQuery* sums, const QueryBound* query_bounds, int queries, Survivor* survivors);
-
-// One part of the rows of a block and of a tile's queries, for the bounds that follow the first.
-struct RowPart {
-  const uint16_t* rows;     // (kBlock, stride) bfloat16, at the part's first dimension
-  const uint16_t* queries;  // (queries, stride) bfloat16, likewise
-  int64_t stride;           // dimensions
-  int count;                // dimensions of the part, a multiple of 32
-  const float* bounds;      // (kBoundTerms, kBlock) of the block
-  const float* row_bounds;  // (kBlock, row_bound_stride): error and tail with this part
-  int64_t row_bound_stride;
-  const QueryBound* row_queries;  // (queries, row_query_stride): factors with this part
-  int64_t row_query_stride;
-  const QueryBound* query_bounds;  // (queries,): thresholds
+// A tile of queries against one block of memory vectors, in stages.
+struct BlockScreen {
+  const uint8_t* block;         // (quads, kBlock, 4): 4 coordinates of a vector are a 32-bit lane
+  const float* bounds;          // (kBlock,) half of the squared norm, then (stages, kStageTerms, kBlock)
+  const int8_t* queries;        // (queries, stride), at most int8_limit in size; zeros behind the coordinates
+  int64_t stride;               // a multiple of kStageDims
+  const StageFactors* factors;  // (stages, factor_stride): from the tile's first query on
+  int64_t factor_stride;
+  const QueryBound* query_bounds;
+  const int* ends;  // (stages,) the coordinates that a stage ends before
+  int stages;
+  int first;  // the first stage whose bound is tested
+  int leave;  // the first stage after which few survivors may be left to what follows
 };
 
-// Adds the part's products to the survivors' dots, tightens their bounds and keeps those that the tighter bound does
-// not exclude, in place and in order; returns how many.
-using ScreenRows = int (*)(const RowPart& part, Survivor* survivors, int count);
+// Writes every (query, lane) that the bound of the stage where it ended does not exclude; returns how many, at most
+// queries * kBlock. Groups of lanes go from stage to stage together until none survives, or few do from stage `leave`
+// on, or the stages are over. `ended` gets the stage at which the last group ended. queries: 1 .. tile_queries. Cost: 2
+// * coordinates * kBlock * queries operations; the block is read once. Distances are never stored: sums stay in
+// registers, and a compare and a mask test for each register decide whether anything is written.
+using ScreenBlock = int (*)(const BlockScreen& screen, int queries, Survivor* survivors, int* ended);
+
+// The rows of a block and a tile's queries.
+struct RowScreen {
+  const uint8_t* rows;  // (kBlock, stride): coordinates begin ..
+  int64_t stride;
+  int begin;
+  const float* half_norms;  // (kBlock,)
+  const float* bounds;      // (kBlock, bound_stride): of each stage its StageTerm
+  int64_t bound_stride;
+  const int8_t* queries;  // (queries, query_stride): coordinates 0 ..
+  int64_t query_stride;
+  const StageFactors* factors;  // (stages, factor_stride), likewise
+  int64_t factor_stride;
+  const QueryBound* query_bounds;
+  const int* ends;  // (stages,)
+  int stages;
+};
+
+// Takes the survivors from where they ended through the stages that end later, and keeps those that no bound excludes,
+// in place and in order; returns how many.
+using ScreenRows = int (*)(const RowScreen& screen, Survivor* survivors, int count);
 
 }  // namespace pyhue

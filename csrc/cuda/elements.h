@@ -37,6 +37,9 @@ inline void narrow(float value, Bfloat16& to) {
 __device__ inline float exponential(float x) { return expf(x); }
 __device__ inline double exponential(double x) { return exp(x); }
 
+__device__ inline float tangent(float x) { return tanhf(x); }
+__device__ inline double tangent(double x) { return tanh(x); }
+
 // sqrt(x) and its inverse, both 0 where x is 0 or subnormal.
 __device__ inline void square_roots(float x, float& root, float& inverse) {
   inverse = x >= 0x1p-126f || x != x ? rsqrtf(x) : 0;

@@ -13,6 +13,11 @@ constexpr int64_t kSmallRowBytes = 32 * 1024;  // rows up to this a small block
 constexpr int kLargeTeam = 512;                // threads for longer ones, two blocks to a multiprocessor
 constexpr int64_t kReservedBytes = 1024;       // of shared memory, for each block
 
+// Whether the softmaxes of logits and of hue are computed together; the gradient of the labels has to know.
+bool is_soft(const HueCrossEntropy& loss) {
+  return loss.probabilities || loss.label_smoothing != 0 || loss.softcap != 0;
+}
+
 unsigned blocks_for(int64_t items, int64_t of_block) {
   return static_cast<unsigned>((items + of_block - 1) / of_block);
 }
@@ -53,16 +58,16 @@ void launch_teams(Kernel kernel, int64_t blocks, int together, const HueCrossEnt
          static_cast<size_t>(held * teams * 16), stream, loss, work, held);
 }
 
-template <class Element, bool kSoft, bool kPerClass>
+template <class Element, bool kSoft, bool kPerClass, bool kCapped = false>
 void launch_soft(const HueCrossEntropy& loss, const Work& work, cudaStream_t stream) {
   const int64_t bytes = loss.classes * static_cast<int64_t>(sizeof(Element));
   const auto launch_team = [&]<int kTeam>() {
-    launch_teams<Element, kTeam>(hue_rows<Element, kSoft, kPerClass, kTeam>, blocks_for(loss.rows, Team<kTeam>::kTeams),
-                                 1, loss, work, stream);
+    launch_teams<Element, kTeam>(hue_rows<Element, kSoft, kPerClass, kCapped, kTeam>,
+                                 blocks_for(loss.rows, Team<kTeam>::kTeams), 1, loss, work, stream);
   };
   if (bytes <= kWarpBytes / 4) return launch_team.template operator()<32>();
   // The rarest forms do without a kernel of their own for long rows.
-  if constexpr (sizeof(Element) < 8 && !kPerClass) {
+  if constexpr (sizeof(Element) < 8 && !kPerClass && !kCapped) {
     if (bytes > kSmallRowBytes) return launch_team.template operator()<kLargeTeam>();
   }
   launch_team.template operator()<kThreads>();
@@ -85,7 +90,7 @@ void launch_hard(const HueCrossEntropy& loss, const Work& work, cudaStream_t str
 
 template <class Real>
 void label_gradient(const HueCrossEntropy& loss, const Work& work, void* partial, cudaStream_t stream) {
-  const bool soft = loss.probabilities || loss.label_smoothing != 0;
+  const bool soft = is_soft(loss);
   const auto kernel = loss.per_class ? soft ? label_gradients<Real, true, true> : label_gradients<Real, false, true>
                       : soft         ? label_gradients<Real, true, false>
                                      : label_gradients<Real, false, false>;
@@ -113,14 +118,16 @@ void run(const HueCrossEntropy& loss, unsigned char* scratch, cudaStream_t strea
   double* total = reinterpret_cast<double*>(scratch + layout.total);
   double* partial = reinterpret_cast<double*>(scratch + layout.partial);
   double* row_loss = reinterpret_cast<double*>(scratch + layout.row_loss);
-  const bool mean = loss.reduction == Reduction::kMean, soft = loss.probabilities || loss.label_smoothing != 0;
+  const bool mean = loss.reduction == Reduction::kMean, soft = is_soft(loss), capped = loss.softcap != 0;
   if (mean) sum(TargetWeight<Real>{loss}, loss.rows, partial, ToArray{total}, stream);
   const Work work{mean ? total : nullptr, row_loss, loss.grad_labels ? scratch + layout.row_state : nullptr};
   const bool hard = !soft && !loss.per_class;
   if (loss.rows > 0) {
-    const auto rows = hard             ? launch_hard<Element>
-                      : loss.per_class ? soft ? launch_soft<Element, true, true> : launch_soft<Element, false, true>
-                                       : launch_soft<Element, true, false>;
+    const auto rows =
+        hard     ? launch_hard<Element>
+        : capped ? loss.per_class ? launch_soft<Element, true, true, true> : launch_soft<Element, true, false, true>
+        : loss.per_class ? soft ? launch_soft<Element, true, true> : launch_soft<Element, false, true>
+                         : launch_soft<Element, true, false>;
     rows(loss, work, stream);
   }
   if (loss.reduction != Reduction::kNone) {

@@ -181,7 +181,10 @@ __device__ inline void write_row(const HueCrossEntropy& loss, const Work& work, 
   const Row<Real, false, false> row(loss, index, 1);  // what the mean divides by is waited for later
   Element* gradient = static_cast<Element*>(loss.grad_input) + (loss.grad_input ? index * loss.classes : 0);
   if (row.ignored) {
-    if (first) work.row_loss[index] = 0;
+    if (first) {
+      work.row_loss[index] = 0;
+      write_of_row<Real>(loss, index, 0, false);
+    }
     if (!loss.grad_input) return;
     for (int64_t c = Team<kTeam>::rank(); c < loss.classes; c += kTeam) narrow(Real(0), gradient[c]);
     return;
@@ -198,10 +201,25 @@ __device__ inline void write_row(const HueCrossEntropy& loss, const Work& work, 
   sum *= power_of_two(own.shift - exponential.shift);
   if (exponential.wide()) sum = sum_slowly<kTeam>(input, loss.classes, exponential);
   sum = team.reduce(sum, [](Real a, Real b) { return a + b; });
-  if (first) work.row_loss[index] = row.hard * (static_cast<double>(log(sum)) + exponential.above(at_target));
+  const double log_sum = static_cast<double>(log(sum)), lse = log_sum + exponential.above(0);
+  double value = row.hard * (log_sum + exponential.above(at_target));
+  Real pull = row.hard;  // of the softmax
+  if (loss.lse_square_scale != 0) {
+    const double square_scale = square_scale_of(loss, row);
+    value += square_scale * lse * lse;
+    pull += static_cast<Real>(2 * square_scale * lse);
+  }
+  const auto logit = [input](int64_t c) { return widen(input[c]); };
+  const bool correct =
+      loss.correct && is_correct<kTeam>(logit, loss.classes, row.target, at_target, exponential.maximum);
+  if (first) {
+    work.row_loss[index] = value;
+    write_of_row<Real>(loss, index, lse, correct);
+  }
   if (!loss.grad_input) return;
 
-  const Real scale = row.scale * row_scale_of<Real>(work) * row.hard, factor = scale / sum;
+  const Real row_scale = row.scale * row_scale_of<Real>(work), scale = row_scale * row.hard;
+  const Real factor = row_scale * pull / sum;
   const bool aligned = (reinterpret_cast<uintptr_t>(gradient) - reinterpret_cast<uintptr_t>(input)) % 16 == 0;
   const bool slowly = !aligned || exponential.wide();
   if (slowly) {

@@ -124,18 +124,45 @@ struct Work {
   void* row_state;      // (rows, kRowState) (real), or null
 };
 
+// Whether the target's logit is the first of the largest, as argmax counts; asked by the whole team, before a gradient
+// takes the place of a logit.
+template <int kTeam, class Value, class Real>
+__device__ inline bool is_correct(const Value& value, int64_t classes, int64_t target, Real at_target, Real maximum) {
+  if (at_target < maximum && at_target > -kInfinity<Real>) return false;  // of infinities the maximum may not tell
+  Real before = 0;                                                        // how many come before it
+  for (int64_t c = Team<kTeam>::rank(); c < classes; c += kTeam) {
+    const Real other = value(c);
+    if (other > at_target || (other == at_target && c < target)) before = 1;
+  }
+  return Team<kTeam>{}.reduce(before, [](Real a, Real b) { return a + b; }) == 0;
+}
+
+// What is asked of a row besides.
+template <class Real>
+__device__ inline void write_of_row(const HueCrossEntropy& loss, int64_t index, double lse, bool correct) {
+  if (loss.lse) static_cast<Real*>(loss.lse)[index] = static_cast<Real>(lse);
+  if (loss.correct) loss.correct[index] = correct && lse == lse;
+}
+
+// The factor of the squared log-sum-exp in the loss.
+template <class RowType>
+__device__ inline double square_scale_of(const HueCrossEntropy& loss, const RowType& row) {
+  return loss.lse_square_scale * static_cast<double>(row.counts);
+}
+
 // The gradients of a row; returns sum_c q_c (maximum - x_c) over the soft part of q, this thread's share. Of a
 // probability it is what a unit of it adds to the loss: its share of q_c times the surprise of class c, in both terms.
-template <bool kSoft, bool kPerClass, int kTeam, class Element, class RowType, class SumsType>
+// `pull` is what the softmax is multiplied by, `total` the sum of q.
+template <bool kSoft, bool kPerClass, bool kCapped, int kTeam, class Element, class RowType, class SumsType>
 __device__ inline RealOf<Element> write_gradients(const HueCrossEntropy& loss, int64_t index, const RowType& row,
                                                   const SumsType& sums, const Pieces<Element>& pieces,
-                                                  RealOf<Element> total) {
+                                                  RealOf<Element> total, RealOf<Element> pull) {
   using Real = RealOf<Element>;
   constexpr int kLength = Pieces<Element>::kLength;
   Element* gradient = static_cast<Element*>(loss.grad_input) + (loss.grad_input ? index * row.classes : 0);
   const bool aligned = (reinterpret_cast<uintptr_t>(gradient) - reinterpret_cast<uintptr_t>(pieces.row)) % 16 == 0;
   Real* hue_gradient = static_cast<Real*>(loss.grad_hue) + (loss.grad_hue && kPerClass ? 2 * index * row.classes : 0);
-  const Real factor = row.scale * total / sums.exponentials, shift = shift_of(sums.maximum);
+  const Real factor = row.scale * pull / sums.exponentials, shift = shift_of(sums.maximum);
   const Real hue_scale = row.scale * static_cast<Real>(loss.hue_weight * loss.hue_scale);
   const Real hue_factor = hue_scale * total / sums.partition, hue_shift = shift_of(sums.hue_maximum);
   Real* const target_gradient =
@@ -149,6 +176,8 @@ __device__ inline RealOf<Element> write_gradients(const HueCrossEntropy& loss, i
     for (int i = 0; i < kLength; ++i) {
       if (i >= pieces.length(piece)) continue;
       const int64_t c = pieces.begin(piece) + i;
+      if (kCapped) values[i] = row.capped(values[i]);
+      const Real slope = kCapped ? row.slope(values[i]) : Real(1);
       Real q = c == row.target ? row.hard : 0;
       if (kSoft) {
         const Real soft = row.soft(c);
@@ -161,6 +190,7 @@ __device__ inline RealOf<Element> write_gradients(const HueCrossEntropy& loss, i
         }
       }
       values[i] = factor * exponential(values[i] - shift) - row.scale * q;
+      if (kCapped) values[i] *= slope;
       if (!kPerClass || !loss.grad_input) continue;
       const HueTerm<Real> hue = row.hue(c);
       const Real coefficient = hue_scale * q - hue_factor * exponential(hue.t - hue_shift);
@@ -197,7 +227,7 @@ __device__ inline void write_loss_of_row(const HueCrossEntropy& loss, const Work
 }
 
 // A team for each row; `held` pieces of each are kept in shared memory.
-template <class Element, bool kSoft, bool kPerClass, int kTeam>
+template <class Element, bool kSoft, bool kPerClass, bool kCapped, int kTeam>
 __global__ void __launch_bounds__(Team<kTeam>::kBlockThreads) hue_rows(HueCrossEntropy loss, Work work, int held) {
   using Real = RealOf<Element>;
   const Team<kTeam> team;
@@ -207,25 +237,38 @@ __global__ void __launch_bounds__(Team<kTeam>::kBlockThreads) hue_rows(HueCrossE
   const double row_scale = work.total ? 1 / *work.total : 1;
   const Row<Real, kSoft, kPerClass> row(loss, index, row_scale);
   if (row.ignored) {
-    if (first) write_loss_of_row<Element>(loss, work, index, 0);
+    if (first) {
+      write_loss_of_row<Element>(loss, work, index, 0);
+      write_of_row<Real>(loss, index, 0, false);
+    }
     return write_zeros<kPerClass, kTeam, Element>(loss, index);
   }
   const Element* input = static_cast<const Element*>(loss.input) + index * loss.classes;
   const Pieces<Element> pieces(
       input, loss.classes, reinterpret_cast<Vector<Element>*>(dynamic_shared()) + Team<kTeam>::number() * held, held);
-  const Real at_target = row.target < 0 ? Real(0) : widen(input[row.target]);  // before a gradient takes its place
+  const auto logit = [&](int64_t c) { return kCapped ? row.capped(widen(input[c])) : widen(input[c]); };
+  const Real at_target = row.target < 0 ? Real(0) : logit(row.target);  // before a gradient takes its place
   Sums<Real, kSoft> sums;
   for (int64_t piece = Team<kTeam>::rank(); piece < pieces.count; piece += kTeam) {
     Real values[Pieces<Element>::kLength];
     pieces.load(piece, true, values);
+    if constexpr (kCapped) {
+#pragma unroll
+      for (Real& value : values) value = row.capped(value);
+    }
     sums.add(row, pieces.begin(piece), pieces.length(piece), values);
   }
   sums.combine(team);
 
   const Real total = row.hard + sums.soft;  // of q
+  const double log_sum = log(static_cast<double>(sums.exponentials));
+  const double lse = log_sum + static_cast<double>(sums.maximum);
+  Real pull = total;
+  if (loss.lse_square_scale != 0) pull += static_cast<Real>(2 * square_scale_of(loss, row) * lse);
+  const bool correct = loss.correct && is_correct<kTeam>(logit, loss.classes, row.target, at_target, sums.maximum);
   Real soft_margin = 0;
   if (kSoft || loss.grad_input) {
-    soft_margin = write_gradients<kSoft, kPerClass, kTeam>(loss, index, row, sums, pieces, total);
+    soft_margin = write_gradients<kSoft, kPerClass, kCapped, kTeam>(loss, index, row, sums, pieces, total, pull);
   }
   if (kSoft) soft_margin = team.reduce(soft_margin, [](Real a, Real b) { return a + b; });
   if (!first) return;
@@ -237,10 +280,11 @@ __global__ void __launch_bounds__(Team<kTeam>::kBlockThreads) hue_rows(HueCrossE
     margin += row.hard * static_cast<double>(sums.maximum - at_target);
     hue_margin -= static_cast<double>(row.hard) * hue.t;
   }
-  const double log_sum = log(static_cast<double>(sums.exponentials));
   const double log_partition = log(static_cast<double>(sums.partition)) + sums.hue_maximum;
-  write_loss_of_row<Element>(loss, work, index,
-                             total * log_sum + margin + loss.hue_weight * (total * log_partition + hue_margin));
+  double value = total * log_sum + margin + loss.hue_weight * (total * log_partition + hue_margin);
+  if (loss.lse_square_scale != 0) value += square_scale_of(loss, row) * lse * lse;
+  write_loss_of_row<Element>(loss, work, index, value);
+  write_of_row<Real>(loss, index, lse, correct);
   if (!loss.grad_input) return;
   const Real scale = row.scale * static_cast<Real>(loss.hue_weight * loss.hue_scale), share = total / sums.partition;
   if (!kPerClass) {

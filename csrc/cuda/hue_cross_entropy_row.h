@@ -49,6 +49,7 @@ struct Row {
         hue_scale(static_cast<Real>(loss.hue_scale)),
         given(kSoft ? static_cast<Real>(1 - loss.label_smoothing) : Real(1)),
         smooth(static_cast<Real>(loss.label_smoothing / static_cast<double>(loss.classes))),
+        softcap(static_cast<Real>(loss.softcap)),
         scale(static_cast<Real>(row_scale)) {
     if (loss.row_weight) scale *= static_cast<const Real*>(loss.row_weight)[row];
     if (!kPerClass) {
@@ -66,8 +67,16 @@ struct Row {
       target = 0;
       hard = std::numeric_limits<Real>::quiet_NaN();
     } else {
-      hard = given * (weight ? weight[target] : Real(1));
+      if (weight) counts = weight[target];
+      hard = given * counts;
     }
+  }
+
+  __device__ Real capped(Real x) const { return softcap * tangent(x / softcap); }
+  // What a unit of x adds to the capped logit y.
+  __device__ Real slope(Real y) const {
+    const Real share = y / softcap;
+    return 1 - share * share;
   }
 
   // q without its one-hot part.
@@ -90,11 +99,12 @@ struct Row {
   const Real* points;
   const Real* weight;
   const Real* probabilities = nullptr;
-  Real hue_scale, given, smooth;
+  Real hue_scale, given, smooth, softcap;
   Real scale;  // of the row's gradients
   Real x = 0, y = 0;
   int64_t target = -1;
-  Real hard = 0;  // the one-hot part of q, at `target`
+  Real hard = 0;    // the one-hot part of q, at `target`
+  Real counts = 1;  // the weight of the target
   bool ignored = false;
 };
 

@@ -122,8 +122,9 @@ void* output(Given& array) { return array ? array->mutable_data() : nullptr; }
 void hue_cross_entropy_arrays(int type, const py::array& input, const py::array& hue, const Given& target,
                               const Given& probabilities, const py::array& labels, const Given& weight,
                               const Given& row_weight, double hue_weight, double hue_scale, int64_t ignore_index,
-                              int reduction, double label_smoothing, py::array loss, Given grad_input, Given grad_hue,
-                              Given grad_labels, Given grad_probabilities) {
+                              int reduction, double label_smoothing, double lse_square_scale, double softcap,
+                              py::array loss, Given grad_input, Given grad_hue, Given grad_labels,
+                              Given grad_probabilities, Given lse, Given correct) {
   const HueCrossEntropy arguments{.type = static_cast<ElementType>(type),
                                   .rows = input.shape(0),
                                   .classes = input.shape(1),
@@ -140,11 +141,15 @@ void hue_cross_entropy_arrays(int type, const py::array& input, const py::array&
                                   .ignore_index = ignore_index,
                                   .reduction = static_cast<Reduction>(reduction),
                                   .label_smoothing = label_smoothing,
+                                  .lse_square_scale = lse_square_scale,
+                                  .softcap = softcap,
                                   .loss = loss.mutable_data(),
                                   .grad_input = output(grad_input),
                                   .grad_hue = output(grad_hue),
                                   .grad_labels = output(grad_labels),
-                                  .grad_probabilities = output(grad_probabilities)};
+                                  .grad_probabilities = output(grad_probabilities),
+                                  .lse = output(lse),
+                                  .correct = static_cast<bool*>(output(correct))};
   std::vector<unsigned char> scratch(static_cast<size_t>(cuda::hue_cross_entropy_scratch_bytes(arguments)), 0xff);
   cuda::hue_cross_entropy(arguments, scratch.data(), nullptr);
 }

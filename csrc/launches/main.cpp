@@ -47,8 +47,8 @@ void every_hue_cross_entropy() {
   for (const ElementType type : {kFloat32, kFloat64, kBfloat16, kFloat16}) {
     for (const int64_t c : classes) {
       for (const int64_t rows : {0, 1, 7, 100'000}) {
-        for (int form = 0; form < 8; ++form) {
-          const bool soft = form & 1, per_class = form & 2, smoothed = form & 4;
+        for (int form = 0; form < 16; ++form) {
+          const bool soft = form & 1, per_class = form & 2, smoothed = form & 4, capped = form & 8;
           const HueCrossEntropy loss{.type = type,
                                      .rows = rows,
                                      .classes = c,
@@ -65,6 +65,8 @@ void every_hue_cross_entropy() {
                                      .ignore_index = -100,
                                      .reduction = static_cast<Reduction>(c % 3),
                                      .label_smoothing = smoothed ? 0.1 : 0,
+                                     .lse_square_scale = 0,
+                                     .softcap = capped ? 30.0 : 0,
                                      .loss = memory,
                                      .grad_input = memory,
                                      .grad_hue = memory,

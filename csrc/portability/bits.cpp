@@ -21,7 +21,8 @@ namespace pyhue {
 namespace {
 
 const Executor kHere = {1, nullptr, nullptr, nullptr};  // the calling thread
-constexpr int kDim = 70;
+constexpr int kDim = 150;
+constexpr int kWhole[] = {kDim}, kBlockEnds[] = {64, 128}, kRowEnds[] = {128, kDim};
 constexpr int64_t kVectors = 600, kQueries = 20, kNearest = 7, kClasses = 5;
 
 // FNV-1a; what is no number has many bit patterns, and they count as one.
@@ -73,6 +74,14 @@ struct Data {
       value = from_bfloat16(narrow.back());
     }
   }
+  // So that the largest value of a coordinate is 127 steps.
+  std::vector<double> steps() const {
+    std::vector<double> steps(kDim, 0x1p-1000);
+    for (size_t i = 0; i < vectors.size(); ++i) {
+      steps[i % kDim] = std::fmax(steps[i % kDim], std::fabs(double{vectors[i]}) / 127);
+    }
+    return steps;
+  }
   const void* stored() const { return bfloat16 ? static_cast<const void*>(narrow.data()) : vectors.data(); }
 
   bool bfloat16;
@@ -91,9 +100,10 @@ Found find(const Data& data, const Layout& layout, bool packed) {
   std::vector<int64_t> order(kVectors);
   for (int64_t row = 0; row < kVectors; ++row) order[static_cast<size_t>(row)] = row;
   const size_t blocks = (kVectors + kBlock - 1) / kBlock;
-  std::vector<char> values(blocks * static_cast<size_t>(layout.block_bytes()));
-  std::vector<float> bounds(blocks * kBoundTerms * kBlock), row_bounds(kVectors * kRowParts * kRowTerms);
-  std::vector<uint16_t> rows(static_cast<size_t>(kVectors * layout.padded_row_dims()));
+  std::vector<uint8_t> values(blocks * static_cast<size_t>(layout.block_bytes()));
+  std::vector<float> bounds(blocks * kBlock * static_cast<size_t>(layout.block_terms()));
+  std::vector<uint8_t> rows(static_cast<size_t>(kVectors * layout.padded_row_dims()));
+  std::vector<float> row_bounds(static_cast<size_t>(kVectors * layout.row_stages * kStageTerms));
   if (packed) {
     const std::vector<double> wide(data.vectors.begin(), data.vectors.end()), norms = squared_norms(wide);
     pack(layout, {wide.data(), norms.data(), kVectors, 0}, 0,
@@ -102,7 +112,7 @@ Found find(const Data& data, const Layout& layout, bool packed) {
   const Filters filters = {values.data(), bounds.data(), rows.data(), row_bounds.data()};
   const Piece piece = {data.stored(), data.bfloat16, 0, kVectors, order.data(), packed, filters, nullptr};
   const std::vector<double> wide(data.queries.begin(), data.queries.end()), norms = squared_norms(wide);
-  const Queries queries = {data.queries.data(), {wide.data(), norms.data(), kQueries, 0}, nullptr, 0, 0.01};
+  const Queries queries = {data.queries.data(), {wide.data(), norms.data(), kQueries, 0}, nullptr, 0};
   Found found;
   search({&piece, 1}, kDim, layout, queries, kQueries, kNearest, found.distances.data(), found.indices.data(), kHere);
   return found;
@@ -113,11 +123,9 @@ int search_family(const Family& family) {
   int wrong = 0;
   for (const bool bfloat16 : {false, true}) {
     const Data data(family, bfloat16);
-    std::vector<double> steps(kDim, 0x1p-1000);
-    for (size_t i = 0; i < data.vectors.size(); ++i) {
-      steps[i % kDim] = std::fmax(steps[i % kDim], std::fabs(double{data.vectors[i]}) / 127);
-    }
-    const Layout layouts[] = {{48, kDim - 48, nullptr}, {kDim, 0, steps.data()}};
+    const std::vector<double> steps = data.steps();
+    const Layout layouts[] = {{kWhole, 1, kDim, nullptr, 0, steps.data()},
+                              {kBlockEnds, 2, 64, kRowEnds, 2, steps.data()}};
     const Found expected = find(data, layouts[0], false);
     for (const Layout& layout : layouts) wrong += !(find(data, layout, true) == expected);
     print("search", family.name, bfloat16 ? "bfloat16" : "float32",
@@ -129,7 +137,8 @@ int search_family(const Family& family) {
 void density_family(const Family& family) {
   constexpr int64_t kImages = 2, kPixels = kQueries / kImages;
   const Data data(family, false);
-  const Found neighbors = find(data, {48, kDim - 48, nullptr}, false);
+  const std::vector<double> steps = data.steps();
+  const Found neighbors = find(data, {kWhole, 1, kDim, nullptr, 0, steps.data()}, false);
   std::vector<int64_t> labels, counts(kClasses, kVectors / kClasses);
   for (const int64_t index : neighbors.indices) labels.push_back(index < 0 ? -1 : index % kClasses);
   std::vector<double> log_likelihood(kImages * kClasses), gradient(kImages * kClasses, 0.25), to(kQueries * kDim);
@@ -206,6 +215,8 @@ void loss_family(const Family& family, ElementType type, const char* name) {
                            .ignore_index = -100,
                            .reduction = Reduction::kNone,
                            .label_smoothing = soft ? 0 : 0.1,
+                           .lse_square_scale = scale == 0.7 ? 0.01 : 0,
+                           .softcap = scale == 0.7 ? 30.0 : 0,
                            .loss = loss.data(),
                            .grad_input = grad_input.data(),
                            .grad_hue = grad_hue.data(),

@@ -1,8 +1,7 @@
 // Screens one block with a full tile of queries, some times, for instructions to be counted: nothing survives.
-// pyhue_tile floats|bytes DIMS TIMES; prints the products of one tile. PYHUE_ISA names the level.
+// pyhue_tile DIMS TIMES, DIMS a multiple of 64; prints the products of one tile. PYHUE_ISA names the level.
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -12,26 +11,20 @@
 namespace pyhue {
 namespace {
 
-int run(bool bytes, int dims, int times) {
+int run(int dims, int times) {
   set_isa_from_environment();
   const Kernels& table = kernels();
   const size_t count = static_cast<size_t>(dims), queries = static_cast<size_t>(table.tile_queries);
-  std::vector<uint16_t> block(count * kBlock);
-  std::vector<uint8_t> quads(count * kBlock);
-  std::vector<float> bounds(kBoundTerms * kBlock);
-  std::vector<int32_t> order(count + kDimsAhead);
-  for (size_t i = 0; i < count; ++i) order[i] = static_cast<int32_t>(i);
-  std::vector<char> panel(4 * count * queries);
-  const std::vector<ByteQuery> sums(queries);
-  const std::vector<QueryBound> query_bounds(queries, {0, 0, 0, std::numeric_limits<float>::infinity()});
+  const std::vector<uint8_t> block(count * kBlock);
+  const std::vector<float> bounds((1 + kStageTerms) * kBlock);
+  const std::vector<int8_t> values(count * queries);
+  const std::vector<StageFactors> factors(queries);
+  const std::vector<QueryBound> query_bounds(queries, {1, std::numeric_limits<float>::infinity()});
   std::vector<Survivor> survivors(queries * kBlock);
-  int found = 0;
-  for (int i = 0; i < times; ++i) {
-    found += bytes ? table.screen_bytes(quads.data(), bounds.data(), dims / 4, reinterpret_cast<int8_t*>(panel.data()),
-                                        sums.data(), query_bounds.data(), table.tile_queries, survivors.data())
-                   : table.screen_tile(block.data(), bounds.data(), order.data(), dims, panel.data(),
-                                       query_bounds.data(), table.tile_queries, survivors.data());
-  }
+  const BlockScreen screen = {
+      block.data(), bounds.data(), values.data(), dims, factors.data(), 0, query_bounds.data(), &dims, 1, 0, 0};
+  int found = 0, ended = 0;
+  for (int i = 0; i < times; ++i) found += table.screen_block(screen, table.tile_queries, survivors.data(), &ended);
   std::printf("%d\n", dims * kBlock * table.tile_queries);
   return found != 0;
 }
@@ -39,7 +32,4 @@ int run(bool bytes, int dims, int times) {
 }  // namespace
 }  // namespace pyhue
 
-int main(int argc, char** argv) {
-  if (argc != 4) return 2;
-  return pyhue::run(std::strcmp(argv[1], "bytes") == 0, std::atoi(argv[2]), std::atoi(argv[3]));
-}
+int main(int argc, char** argv) { return argc == 3 ? pyhue::run(std::atoi(argv[1]), std::atoi(argv[2])) : 2; }

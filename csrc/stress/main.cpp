@@ -15,22 +15,25 @@
 namespace pyhue {
 namespace {
 
-constexpr int kDim = 40, kBlockDims = 24, kReaders = 3;
+constexpr int kDim = 200, kReaders = 3;
+constexpr int kBlockEnds[] = {64, 128}, kRowEnds[] = {128, kDim};
+const std::vector<double> kSteps(kDim, 1.0 / 32);
+const Layout kLayout = {kBlockEnds, 2, 64, kRowEnds, 2, kSteps.data()};
 constexpr int64_t kMost = 4096, kStep = 160, kQueries = 15, kNearest = 7;
 
 // The packed form of rows begin .. end - 1.
 struct PackedRows {
   std::vector<int64_t> order;
-  std::vector<uint16_t> blocks, rows;
+  std::vector<uint8_t> blocks, rows;
   std::vector<float> bounds, row_bounds;
 
   PackedRows(const Layout& layout, const float* vectors, int64_t begin, int64_t end) {
     const int64_t n = end - begin, count = (n + kBlock - 1) / kBlock;
     for (int64_t row = begin; row < end; ++row) order.push_back(row);
-    blocks.resize(static_cast<size_t>(count * layout.padded_block_dims() * kBlock));
-    bounds.resize(static_cast<size_t>(count * kBoundTerms * kBlock));
+    blocks.resize(static_cast<size_t>(count * layout.block_bytes()));
+    bounds.resize(static_cast<size_t>(count * layout.block_terms() * kBlock));
     rows.resize(static_cast<size_t>(n * layout.padded_row_dims()));
-    row_bounds.resize(static_cast<size_t>(n * kRowParts * kRowTerms));
+    row_bounds.resize(static_cast<size_t>(n * layout.row_stages * kStageTerms));
     const std::vector<double> values(vectors + begin * kDim, vectors + end * kDim);
     const std::vector<double> norms = squared_norms(values);
     pack(layout, {values.data(), norms.data(), n, 0}, 0, {blocks.data(), bounds.data(), rows.data(), row_bounds.data()},
@@ -83,19 +86,17 @@ struct Found {
 };
 
 Found search_pieces(const std::vector<Piece>& pieces, const std::vector<float>& vectors) {
-  const Layout layout = {kBlockDims, kDim - kBlockDims, nullptr};
   const std::vector<double> values(vectors.begin(), vectors.end());
   const std::vector<double> norms = PackedRows::squared_norms(values);
-  const Queries queries = {vectors.data(), {values.data(), norms.data(), kQueries, 0}, nullptr, 0, 0.0};
+  const Queries queries = {vectors.data(), {values.data(), norms.data(), kQueries, 0}, nullptr, 0};
   Found found;
-  search(pieces, kDim, layout, queries, kQueries, kNearest, found.distances.data(), found.indices.data(),
+  search(pieces, kDim, kLayout, queries, kQueries, kNearest, found.distances.data(), found.indices.data(),
          pool_executor(nullptr, [](void*) { return false; }));
   return found;
 }
 
 int run() {
   set_num_threads(2);
-  const Layout layout = {kBlockDims, kDim - kBlockDims, nullptr};
   std::mt19937 random(0);
   const auto draw = [&] { return static_cast<float>(random() % 5); };  // many ties
   std::vector<float> vectors(kMost * kDim);                            // what grows: only ever behind what is seen
@@ -137,7 +138,7 @@ int run() {
     if (n / kStep % 3 != 2) continue;
     auto packed = std::make_shared<Snapshot>(*next);
     packed->packed.push_back(
-        std::make_shared<const PackedRows>(layout, vectors.data(), packed->rest.front(), n + kStep));
+        std::make_shared<const PackedRows>(kLayout, vectors.data(), packed->rest.front(), n + kStep));
     packed->rest.clear();
     newest.store(packed);
   }

@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyhue import _core
 from pyhue._search.clusters import Clusters
 from pyhue._search.index import Index
-from pyhue._search.plan import Plan
+from pyhue._search.optimize import sample_of
+from pyhue._search.plan import FloatArray, Plan, plain, principal
 from pyhue._search.stored import Stored
 
 Arrays = dict[str, NDArray[Any]]
-_NUMBERS = {"name": str, "block_dims": int, "row_dims": int, "omit": float}
+_NUMBERS = ("name", "block_ends", "row_begin", "row_ends")
 
 
 def to_arrays(index: Index) -> tuple[Arrays, str]:
     """The arrays of the index's plan and clusters, and its numbers as JSON."""
     plan, clusters = index.plan, index.clusters
-    arrays: Arrays = {"center": plan.center}
+    arrays: Arrays = {"center": plan.center, "steps": plan.steps}
     if plan.rotation is not None:
         arrays["rotation"] = plan.rotation
-    if plan.steps is not None:
-        arrays["steps"] = plan.steps
     if clusters is not None:
         arrays |= {"centroids": clusters.centroids} | _whole(clusters)
     numbers = {name: getattr(plan, name) for name in _NUMBERS}
@@ -35,13 +35,17 @@ def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Inde
     """The index that `to_arrays` described, packed; ValueError naming `path` where the parts disagree."""
     try:
         read = json.loads(numbers)
-        plan = Plan(
-            center=arrays["center"],
-            rotation=arrays.get("rotation"),
-            steps=arrays.get("steps"),
-            **{name: kind(read[name]) for name, kind in _NUMBERS.items()},
-        )
-        measured = {str(name): float(value) for name, value in read["measured"].items()}
+        center, rotation = arrays["center"], arrays.get("rotation")
+        measured = _measured(read["measured"])
+        if "block_dims" in read:  # as 0.1.0 wrote it: its coordinates serve, its stages do not
+            if not _fits(center, rotation, stored):
+                raise _misfit(path)
+            plan, measured = _of_0_1_0(stored, center, rotation), {"gf_eq": measured["gf_eq"]}
+        else:
+            ends = {name: tuple(map(int, read[name])) for name in ("block_ends", "row_ends")}
+            plan = Plan(
+                str(read["name"]), center, rotation, row_begin=int(read["row_begin"]), steps=arrays["steps"], **ends
+            )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: the plan's numbers cannot be read: {error!r}") from error
     clusters = None
@@ -53,7 +57,7 @@ def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Inde
             )
         clusters = Clusters(arrays["centroids"], arrays["order"], arrays["starts"])
     if not (_plan_fits(plan, stored) and (clusters is None or _clusters_fit(clusters, plan, stored))):
-        raise ValueError(f"{path}: the plan does not fit the vectors")
+        raise _misfit(path)
     index = Index(stored, plan, clusters)
     index.measured = measured
     return index
@@ -67,18 +71,38 @@ def _whole(clusters: Clusters) -> Arrays:
     return {"order": np.concatenate((order, hidden)), "starts": starts}
 
 
-def _plan_fits(plan: Plan, stored: Stored) -> bool:
-    dims = plan.block_dims + plan.row_dims
-    rotation, steps = plan.rotation, plan.steps
-    return (
-        1 <= plan.block_dims <= stored.dim
-        and plan.row_dims >= 0
-        and 0 <= plan.omit <= 1
-        and _is(plan.center, np.float64, (stored.dim,))
-        and (dims == stored.dim if rotation is None else dims <= stored.dim)
-        and (rotation is None or _is(rotation, np.float64, (dims, stored.dim)))
-        and (steps is None or (_is(steps, np.float64, (plan.block_dims,)) and bool((steps > 0).all())))
+def _measured(read: Any) -> dict[str, Any]:
+    """What `optimize` found out: numbers, and lists of them."""
+    return {
+        str(name): list(map(float, value)) if isinstance(value, list) else float(value)
+        for name, value in read.items()
+    }
+
+
+def _of_0_1_0(stored: Stored, center: FloatArray, rotation: FloatArray | None) -> Plan:
+    sample = sample_of(stored)
+    return plain(center, sample) if rotation is None else principal(center, rotation, sample)
+
+
+def _misfit(path: object) -> ValueError:
+    return ValueError(f"{path}: the plan does not fit the vectors")
+
+
+def _fits(center: FloatArray, rotation: FloatArray | None, stored: Stored) -> bool:
+    if not _is(center, np.float64, (stored.dim,)):
+        return False
+    return rotation is None or (
+        _is(rotation, np.float64, (*rotation.shape[:1], stored.dim)) and 1 <= len(rotation) <= stored.dim
     )
+
+
+def _plan_fits(plan: Plan, stored: Stored) -> bool:
+    try:
+        _core.Layout(*plan.layout)
+    except (ValueError, TypeError, OverflowError):
+        return False
+    dims = stored.dim if plan.rotation is None else len(plan.rotation)
+    return _fits(plan.center, plan.rotation, stored) and plan.dims == dims
 
 
 def _clusters_fit(clusters: Clusters, plan: Plan, stored: Stored) -> bool:
@@ -86,7 +110,7 @@ def _clusters_fit(clusters: Clusters, plan: Plan, stored: Stored) -> bool:
     order, starts = clusters.order, clusters.starts
     return (
         _is(clusters.centroids, np.float64, (count, dims))
-        and 1 <= dims <= plan.block_dims + plan.row_dims
+        and 1 <= dims <= plan.dims
         and _is(order, np.int64, (len(order),))
         and _is(starts, np.int64, (count + 1,))
         and len(order) <= len(stored)

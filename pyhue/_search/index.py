@@ -27,7 +27,7 @@ class Index:
     def __init__(self, stored: Stored, plan: Plan, clusters: Clusters | None = None):
         self.plan = plan
         self.clusters = None if clusters is None else clusters.of(stored)
-        self.measured: dict[str, float] = {}  #: what `optimize` found out
+        self.measured: dict[str, Any] = {}  #: what `optimize` found out
         self.planned = len(stored)  #: how many rows there were when it was made
         self._orthogonality_error = plan.orthogonality_error
         end = len(stored) if clusters is None else int(clusters.order.max(initial=-1)) + 1
@@ -48,10 +48,9 @@ class Index:
         """The plan and what was measured of it."""
         plan = self.plan
         numbers: dict[str, Any] = {
-            "block_dims": plan.block_dims,
-            "block_dtype": "bfloat16" if plan.steps is None else "int8",
-            "row_dims": plan.row_dims,
-            "omit": plan.omit,
+            "block_ends": list(plan.block_ends),
+            "row_begin": plan.row_begin,
+            "row_ends": list(plan.row_ends),
         }
         return {"plan": plan.name, "vectors": len(self)} | numbers | self.measured
 
@@ -89,11 +88,11 @@ class Index:
 
     def audit(
         self, stored: Stored, queries: NDArray[np.float32], distances: NDArray[np.float32]
-    ) -> tuple[NDArray[np.uint8], float]:
-        """Which filter drops each vector of the first piece, when each query's k-th distance is known.
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Where each vector of the first piece is dropped, when each query's k-th distance is known.
 
-        (queries, n), 0: the blocks, 1: the rows, 2: none. And how many dimensions of the blocks were read, on
-        average.
+        Both (queries, n): how many coordinates were read, 0 where it is kept; and the last lower bound of its squared
+        distance, -inf where it cannot be found.
         """
         piece = _core.Piece(stored.array, self._pieces[0].core)
         return _core.audit(piece, self._queries(queries), np.ascontiguousarray(distances, np.float32))
@@ -104,4 +103,4 @@ class Index:
         nearest = np.empty((len(queries), 0), np.int32)
         if self.clusters is not None:
             nearest = self.clusters.nearest(values, _CLUSTERS_VISITED)
-        return _core.Queries(queries, coordinates, nearest, self.plan.omit)
+        return _core.Queries(queries, coordinates, nearest)

@@ -14,17 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pyhue import _core
 from pyhue._search.clusters import cluster
 from pyhue._search.index import Index
 from pyhue._search.plan import (
     FloatArray,
     Plan,
-    in_bytes,
     mean,
     plain,
     principal,
     principal_directions,
-    sparse,
 )
 from pyhue._search.stored import Stored
 
@@ -32,15 +31,13 @@ _K = 10
 _RUNS, _RUN = 14, 7  # stretches of neighbouring vectors that play the queries
 _SAMPLE = 4096  # vectors that candidates are packed of
 _PCA_SAMPLE = 16384
+_IN_BLOCKS_AND_ROWS = ((0.4, 0.2), (0.6, 0.4))  # shares of the dimensions: to where blocks go, from where rows
 _PCA_MAX_DIM = 2048  # beyond, finding the principal directions takes longer than they save
 
-# What a survivor costs, in dimensions of a pair that the first filter could read instead; measured.
-_BYTES_COST = 0.5  # of a dimension of int8 blocks
-_ROW_COST = 3000
-_REFINE_COST = 90  # for each dimension of the vector
-
-_OMIT = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
-_BLOCK_DIMS = (64, 128, 192, 256, 384, 512, 640)
+# What reading costs, in coordinates of a pair that the first filter could read instead; measured.
+_FEW = 1 / 64  # share of a block's pairs that are taken one by one
+_ROW_COST = 2000
+_REFINE_COST = 120  # for each dimension of the vector
 
 
 @dataclass(frozen=True)
@@ -48,22 +45,31 @@ class Estimate:
     """What a plan does on the sample, as means over pairs of a query and a vector."""
 
     plan: Plan
-    dims: float  #: dimensions of the blocks read
-    after_blocks: float  #: share of vectors that survive the first filter
-    after_rows: float  #: share that survives both
+    survivors: dict[int, float]  #: share that survives, by how many coordinates were read
 
     @property
     def cost(self) -> float:
-        """Work for each pair, in dimensions read by the first filter."""
-        rows = self.after_blocks * _ROW_COST if self.plan.row_dims else 0.0
-        blocks = self.dims * (1.0 if self.plan.steps is None else _BYTES_COST)
-        return blocks + rows + self.after_rows * _REFINE_COST * len(self.plan.center)
+        """Work for each pair, in coordinates read by the first filter."""
+        plan, cost, begin, reached = self.plan, 0.0, 0, 1.0
+        for end in plan.block_ends:
+            cost += reached * (end - begin)
+            if end >= plan.row_begin or not plan.row_ends:
+                reached = min(1.0, self.survivors[end] / _FEW)
+            begin = end
+        one_by_one = max(self.survivors[begin], min(self.survivors[plan.row_begin], _FEW))
+        if plan.row_ends:
+            return cost + one_by_one * _ROW_COST + self.survivors[plan.dims] * _REFINE_COST * len(plan.center)
+        return cost + one_by_one * _REFINE_COST * len(plan.center)
 
 
 def unoptimized(stored: Stored) -> Index:
     """The index of a memory that nothing was measured of."""
-    sample = stored.rows(slice(None, None, max(1, -(-len(stored) // _SAMPLE))))
-    return Index(stored, in_bytes(plain(mean(stored)), sample))
+    return Index(stored, plain(mean(stored), sample_of(stored)))
+
+
+def sample_of(stored: Stored) -> NDArray[np.float32]:
+    """Some thousand of the vectors, evenly."""
+    return stored.rows(slice(None, None, max(1, -(-len(stored) // _SAMPLE))))
 
 
 def extended(index: Index, stored: Stored) -> Index:
@@ -89,9 +95,7 @@ def optimized(stored: Stored, images: NDArray[np.int64]) -> Index:
     index.search(stored, choice.queries, _K)
     end = time.perf_counter()
     index.measured = {
-        "dims": choice.best.dims,
-        "after_blocks": choice.best.after_blocks,
-        "after_rows": choice.best.after_rows,
+        "survivors": [choice.best.survivors[end] for end in sorted(choice.best.survivors)],
         "gf_eq": 2e-9 * len(choice.queries) * len(stored) * stored.dim / (end - searching),
         "seconds": end - begin,
     }
@@ -133,15 +137,15 @@ def choose(stored: Stored, images: NDArray[np.int64], rng: np.random.Generator) 
 def _candidates(
     center: FloatArray, directions: FloatArray | None, sample: NDArray[np.float32]
 ) -> Iterator[Plan]:
-    dim = len(center)
-    yield in_bytes(plain(center), sample)
-    yield from (sparse(dim, omit) for omit in _OMIT)
+    yield plain(center, sample)
     if directions is None:
         return
-    for block_dims in _BLOCK_DIMS:
-        for dims in sorted({min(dim, max(640, 2 * block_dims)), dim}):
-            if block_dims + 32 <= dims:
-                yield in_bytes(principal(center, directions, block_dims, dims), sample)
+    yield principal(center, directions, sample)
+    unit, dims = _core.stage_dims, len(center)
+    for block_share, row_share in _IN_BLOCKS_AND_ROWS:
+        block_dims, row_begin = (round(share * dims / unit) * unit for share in (block_share, row_share))
+        if 0 < row_begin <= block_dims < dims:
+            yield principal(center, directions, sample, block_dims, row_begin)
 
 
 def _kth_distances(
@@ -166,5 +170,6 @@ def _estimate(
     plan: Plan, sample: NDArray[np.float32], queries: NDArray[np.float32], distances: NDArray[np.float32]
 ) -> Estimate:
     stored = Stored(sample)
-    stages, dims = Index(stored, plan).audit(stored, queries, distances)
-    return Estimate(plan, dims, float((stages >= 1).mean()), float((stages == 2).mean()))
+    read, _ = Index(stored, plan).audit(stored, queries, distances)
+    ends = {*plan.block_ends, *plan.row_ends}
+    return Estimate(plan, {end: float(((read == 0) | (read > end)).mean()) for end in ends})

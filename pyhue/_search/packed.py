@@ -19,7 +19,7 @@ class PackedPiece:
     """Rows begin .. end - 1 of a memory, those that can be found, packed; never changed.
 
     Attributes:
-        layout: block_dims, row_dims and steps of the plan.
+        layout: block_ends, row_begin, row_ends and steps of the plan.
         arrays: order, blocks, bounds, rows, row_bounds and cluster_starts, as `csrc/core/pack.h` and
             `memory.h` have them; None where there are no rows or clusters.
         core: the same for `_core.search`.
@@ -61,13 +61,13 @@ def packed(
     """Packs the vectors `order`, those of `rows` that can be found; `starts`: of their clusters."""
     n, layout = len(order), _core.Layout(*plan.layout)
     count = -(-n // _core.block)
-    blocks = _aligned((count, *layout.block_shape), np.uint16 if plan.steps is None else np.uint8)
-    bounds = _aligned((count, _core.bound_terms, _core.block), np.float32)
+    blocks = _aligned((count, *layout.block_shape), np.uint8)
+    bounds = _aligned((count, layout.block_terms, _core.block), np.float32)
     blocks[-1:] = bounds[-1:] = 0  # where the last block has no vectors
     second: tuple[Any, ...] = (None, None)
-    if plan.row_dims:
-        shape = (n, _core.row_parts, _core.row_terms)
-        second = _aligned((n, layout.padded_row_dims), np.uint16), _aligned(shape, np.float32)
+    if plan.row_ends:
+        shape = (n, len(plan.row_ends), _core.stage_terms)
+        second = _aligned((n, layout.padded_row_dims), np.uint8), _aligned(shape, np.float32)
     arrays = (order, blocks, bounds, *second, starts)
     piece = PackedPiece(rows.start, rows.stop, plan.layout, arrays)
     for start in range(0, n, _ROWS):

@@ -1,16 +1,20 @@
-"""How a memory is packed: coordinates that keep distances, and which of them the filters read."""
+"""How a memory is packed: coordinates that keep distances, and in which stages the filters read them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyhue import _core
 from pyhue._search.stored import Stored
 
 FloatArray = NDArray[np.float64]
+
+_STAGES = 10  # of all coordinates, about; later stages are longer
+_SMALLEST_SPREAD = 1e-3  # of the largest, that steps follow
 
 
 @dataclass(frozen=True)
@@ -22,16 +26,21 @@ class Plan:
 
     name: str
     center: FloatArray  #: (dim,)
-    rotation: FloatArray | None  #: (block_dims + row_dims, dim), orthonormal rows; None: identity
-    block_dims: int  #: coordinates in blocks, read by the first filter
-    row_dims: int = 0  #: coordinates in rows, read by the second filter; 0: there is none
-    omit: float = 0.0  #: share of a query's norm that the first filter may leave out
-    steps: FloatArray | None = None  #: (block_dims,) what int8 blocks count in; None: blocks are bfloat16
+    rotation: FloatArray | None  #: (dims, dim), orthonormal rows; None: identity
+    block_ends: tuple[int, ...]  #: where the stages of the first filter end; blocks hold what is before the last
+    row_begin: int  #: where rows begin, which the second filter reads
+    row_ends: tuple[int, ...]  #: where its stages end; empty: there is none
+    steps: FloatArray  #: (dims,) what each coordinate counts in
 
     @property
-    def layout(self) -> tuple[int, int, FloatArray | None]:
+    def dims(self) -> int:
+        """How many coordinates there are."""
+        return max(self.block_ends[-1:] + self.row_ends[-1:])
+
+    @property
+    def layout(self) -> tuple[tuple[int, ...], int, tuple[int, ...], FloatArray]:
         """What `_core.Layout` takes."""
-        return self.block_dims, self.row_dims, self.steps
+        return self.block_ends, self.row_begin, self.row_ends, self.steps
 
     @property
     def orthogonality_error(self) -> float:
@@ -45,7 +54,7 @@ class Plan:
     def coordinates(
         self, vectors: NDArray[np.float32], multiply: Callable[[FloatArray, FloatArray], FloatArray]
     ) -> tuple[FloatArray, FloatArray]:
-        """Coordinates (n, block_dims + row_dims) and squared norms (n,) of vectors (n, dim).
+        """Coordinates (n, dims) and squared norms (n,) of vectors (n, dim).
 
         `multiply(a, b)` is the product of a with b transposed.
         """
@@ -62,39 +71,55 @@ def mean(stored: Stored) -> FloatArray:
     return total / max(1, len(stored))
 
 
-def plain(center: FloatArray) -> Plan:
-    """Every coordinate is read: right for small memories, and where nothing prunes."""
-    return Plan("plain", center, None, len(center))
+def plain(center: FloatArray, sample: NDArray[np.float32]) -> Plan:
+    """The channels themselves, read at once: right for small memories, and where nothing prunes."""
+    dim = len(center)
+    return Plan("plain", center, None, (dim,), dim, (), steps(sample - center))
 
 
-def sparse(dim: int, omit: float) -> Plan:
-    """Each tile of queries reads the channels where its norm lies: right for sparse activations.
+def principal(
+    center: FloatArray,
+    directions: FloatArray,
+    sample: NDArray[np.float32],
+    block_dims: int | None = None,
+    row_begin: int | None = None,
+) -> Plan:
+    """The principal directions, in stages: right where the leading ones hold most of the variance.
 
-    Not centred, which would fill the zeros.
+    All in blocks; or `block_dims` in blocks, which may be left from `row_begin` on, and what follows that in rows.
     """
-    return Plan("sparse", np.zeros(dim), None, dim, omit=omit)
+    dims = len(directions)
+    ends = stage_ends(dims)
+    block_ends, row_ends = ends, ()
+    begin = dims if row_begin is None else row_begin
+    if block_dims is not None:
+        block_ends = (*(end for end in ends if end < block_dims), block_dims)
+        next_end = min(end for end in ends if end > block_dims)
+        row_ends = tuple(end for end in sorted({block_dims, next_end, dims}) if end > begin)
+    steps_of = steps((sample - center) @ directions.T)
+    return Plan("principal", center, directions, block_ends, begin, row_ends, steps_of)
 
 
-def principal(center: FloatArray, directions: FloatArray, block_dims: int, dims: int) -> Plan:
-    """The leading principal directions: right where few of them hold most of the variance."""
-    return Plan("principal", center, directions[:dims], block_dims, dims - block_dims)
+def stage_ends(dims: int) -> tuple[int, ...]:
+    """Where stages of so many coordinates end."""
+    unit = max(1, round(dims / _STAGES / _core.stage_dims)) * _core.stage_dims
+    ends = [unit * count for count in (1, 2, 3, 4, 6, 8, 10, 13, 16)]
+    return (*(end for end in ends if end < dims), dims)
 
 
-def in_bytes(plan: Plan, sample: NDArray[np.float32]) -> Plan:
-    """The plan with int8 blocks, whose steps suit a sample of the vectors.
+def steps(coordinates: FloatArray) -> FloatArray:
+    """What each coordinate counts in, (dims,), for vectors like these (n, dims).
 
-    A coordinate of standard deviation s counts in steps proportional to sqrt(s): coarser where values are
-    large, but less so than they are, since the query's coordinates, times the steps, share one scale. The
-    largest coordinate of the sample is 127 steps; what is beyond is cut, and counts as error.
+    A coordinate of standard deviation s counts in steps proportional to s^0.4: coarser where values are large, but
+    less so than they are, since the query's coordinates, times the steps, share one scale. The largest coordinate is
+    127 steps; what is beyond is cut, and counts as error.
     """
-    coordinates, _ = plan.coordinates(sample, lambda vectors, rows: vectors @ rows.T)
-    blocks = coordinates[:, : plan.block_dims]
-    roots = np.sqrt(blocks.std(axis=0))
-    steps = np.maximum(roots, 1e-3 * roots.max(initial=0.0))
-    if not (np.isfinite(steps).all() and (steps > 0).all()):
-        steps = np.ones(plan.block_dims)
-    largest = float(np.abs(blocks / steps).max(initial=0.0)) or 1.0
-    return replace(plan, steps=np.maximum(steps * (largest / 127), np.finfo(np.float64).tiny))
+    spread = coordinates.std(axis=0)
+    raised = np.maximum(spread, _SMALLEST_SPREAD * spread.max(initial=0.0)) ** 0.4
+    if not (np.isfinite(raised).all() and (raised > 0).all()):
+        raised = np.ones(coordinates.shape[1])
+    largest = float(np.abs(coordinates / raised).max(initial=0.0)) or 1.0
+    return np.maximum(raised * (largest / 127), np.finfo(np.float64).tiny)
 
 
 def principal_directions(sample: NDArray[np.float32], center: FloatArray) -> FloatArray:

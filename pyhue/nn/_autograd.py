@@ -36,16 +36,22 @@ def as_in_torch(error: RuntimeError) -> Exception:
     return IndexError(found[0]) if found else error
 
 
-def refuse_double_backward(*grad_gradients: Tensor | None) -> None:
+def refuse_double_backward(of_rows: int, *grad_others: Tensor | None) -> None:
     """Raise where a backward is to be differentiated: its gradients would pass for constants.
 
     torch.compile alone asks with gradients of all outputs, and has no double backward itself.
+
+    Args:
+        of_rows: how many of the last outputs are results of rows, which have no gradient either.
+        *grad_others: the gradients of the outputs after the loss.
     """
     transforming = transforms_active()
     if torch.compiler.is_compiling() and not transforming:
         return
     once_more = torch.is_grad_enabled() and not transforming
-    if once_more or any(gradient is not None for gradient in grad_gradients):
+    if of_rows and any(gradient is not None for gradient in grad_others[-of_rows:]):
+        raise RuntimeError("lse has no gradient: lse_square_scale adds its square to the loss")
+    if once_more or any(gradient is not None for gradient in grad_others):
         raise RuntimeError("there is no double backward: gradients of pyhue.nn cannot be differentiated")
 
 

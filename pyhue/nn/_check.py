@@ -66,7 +66,8 @@ def check_linear_hue_cross_entropy(
     (rows, features), classes = input.shape, len(linear_weight)
     if classes == 0:
         raise ValueError("linear_weight: expected at least 1 class, got 0")
-    shapes = ((classes, features), (classes,), (2, features), (2,))
+    rows_of_hue = 2 * classes if hue_linear_weight.shape[:1] == (2 * classes,) else 2
+    shapes = ((classes, features), (classes,), (rows_of_hue, features), (rows_of_hue,))
     for (name, tensor), shape in zip(layers.items(), shapes, strict=True):
         _check_floating(name, tensor, shape)
         if tensor.dtype != input.dtype:

@@ -185,7 +185,7 @@ class _PixelDensityGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[None, ...]:
-        refuse_double_backward(*gradients)
+        refuse_double_backward(0, *gradients)
         return (None,) * 9
 
     @staticmethod

@@ -23,7 +23,8 @@ from pyhue.nn._autograd import (
     transforms_active,
 )
 from pyhue.nn._ops import ops
-from pyhue.nn._options import GRADIENTS, LABEL_GRADIENT, REDUCTIONS, TARGET_GRADIENT, Options
+from pyhue.nn._options import CORRECT, GRADIENTS, LABEL_GRADIENT, LSE, REDUCTIONS, TARGET_GRADIENT, Options
+from pyhue.nn._output import count_of
 
 _kernel = ops.hue_cross_entropy.default
 
@@ -35,7 +36,7 @@ def _call(*arguments: Any) -> tuple[Tensor, ...]:
     """
     options: Options = arguments[-1]
     if options.reduction == REDUCTIONS["none"]:
-        options = options._replace(outputs=0)
+        options = options._replace(outputs=options.outputs & (LSE | CORRECT))
     return _compute(*arguments[:-1], options)
 
 
@@ -56,11 +57,14 @@ def _fake(input: Tensor, hue: Tensor, target: Tensor, labels: Tensor, *others: A
     ):
         if options.outputs & bit:
             outputs += [tensor.new_empty(tensor.shape) for tensor in tensors]
-    return outputs
+    of_rows = ((LSE, hue.dtype), (CORRECT, torch.bool))
+    return outputs + [hue.new_empty(hue.shape[:1], dtype=t) for bit, t in of_rows if options.outputs & bit]
 
 
-def _fake_in_place(input: Tensor, hue: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
-    return hue.new_empty(()), hue.new_empty(hue.shape)
+def _fake_in_place(input: Tensor, hue: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    lse, correct = (hue.shape[0] if others[-1] & bit else 0 for bit in (LSE, CORRECT))
+    of_rows = hue.new_empty(lse), hue.new_empty(correct, dtype=torch.bool)
+    return hue.new_empty(()), hue.new_empty(hue.shape), *of_rows
 
 
 torch.library.register_fake("pyhue::hue_cross_entropy", _fake)
@@ -73,24 +77,24 @@ def _save(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Non
     """Keep what the backward scales, or the tensors that it calls the kernel with."""
     ctx.set_materialize_grads(False)
     ctx.options = options = inputs[-1]
+    ctx.of_rows = count_of(options.outputs)
     ctx.overwrite = may_overwrite_saved()
     if options.reduction == REDUCTIONS["none"]:
         ctx.save_for_backward(*inputs[:5])
     else:
-        ctx.save_for_backward(*outputs[1:])
+        ctx.save_for_backward(*outputs[1 : len(outputs) - ctx.of_rows])
 
 
-def _backward(
-    ctx: Any, grad_loss: Tensor | None, *grad_gradients: Tensor | None
-) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_loss: Tensor | None, *grad_others: Tensor | None) -> tuple[Tensor | None, ...]:
     """Gradients of the arguments of the functions below."""
-    refuse_double_backward(*grad_gradients)
+    refuse_double_backward(ctx.of_rows, *grad_others)
     if grad_loss is None:
         return (None,) * 7
     options, saved = ctx.options, ctx.saved_tensors
     if options.reduction == REDUCTIONS["none"]:
         kernel = _transformable if transforms_active() else _compute
-        options = options._replace(reduction=REDUCTIONS["sum"])
+        outputs = options.outputs & ~(LSE | CORRECT)
+        options = options._replace(reduction=REDUCTIONS["sum"], outputs=outputs)
 
         def of_rows(weight: Tensor) -> tuple[Tensor, ...]:
             return kernel(*saved, weight.contiguous(), options)[1:]
@@ -129,18 +133,31 @@ class _DirectFunction(torch.autograd.Function):
     """The loss without torch.func: saves the binding of the signature of forward, which takes 20 us."""
 
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tensor:
+    def forward(ctx: Any, *arguments: Any) -> Tensor | tuple[Tensor, ...]:
         outputs = _call(*arguments)
         _save(ctx, arguments, outputs)
-        return outputs[0]
+        if not ctx.of_rows:
+            return outputs[0]
+        of_rows = outputs[-ctx.of_rows :]
+        ctx.mark_non_differentiable(*of_rows)
+        return outputs[0], *of_rows
 
     backward = staticmethod(_backward)
 
 
-_direct: Callable[..., Tensor] = _DirectFunction.apply
+_direct: Callable[..., Tensor | tuple[Tensor, ...]] = _DirectFunction.apply
 _transformable: Callable[..., tuple[Tensor, ...]] = _TransformableFunction.apply
 
 
-def hue_cross_entropy_loss(transforming: bool, *arguments: Any) -> Tensor:
-    """Call the operator with its autograd, inside the transforms of torch.func or not."""
-    return _transformable(*arguments)[0] if transforming else _direct(*arguments)
+def hue_cross_entropy_loss(transforming: bool, *arguments: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Call the operator with its autograd, inside the transforms of torch.func or not.
+
+    Returns:
+        The loss, and what the options ask for of rows.
+    """
+    of_rows = count_of(arguments[-1].outputs)
+    if transforming:
+        outputs = _transformable(*arguments)
+        return outputs[0], outputs[len(outputs) - of_rows :]
+    found: Any = _direct(*arguments)
+    return (found[0], found[1:]) if of_rows else (found, ())

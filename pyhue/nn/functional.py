@@ -11,11 +11,27 @@ from pyhue.nn import _density
 from pyhue.nn._autograd import float32_under_autocast, transforms_active
 from pyhue.nn._check import check_hue_cross_entropy, check_linear_hue_cross_entropy
 from pyhue.nn._hue_cross_entropy import hue_cross_entropy_loss
-from pyhue.nn._linear import linear_hue_cross_entropy_outputs
+from pyhue.nn._kinds import kind_of, options_of, remember
+from pyhue.nn._linear import linear_hue_cross_entropy_loss
 from pyhue.nn._memories import handle_of
-from pyhue.nn._options import GRADIENTS, LABEL_GRADIENT, TARGET_GRADIENT, checked_options, positive_integer
+from pyhue.nn._options import (
+    CORRECT,
+    GRADIENTS,
+    LABEL_GRADIENT,
+    LSE,
+    TARGET_GRADIENT,
+    checked_options,
+    positive_integer,
+)
+from pyhue.nn._output import HueCrossEntropyOutput, output_of
 
-__all__ = ["hue_cross_entropy", "hue_labels", "linear_hue_cross_entropy", "pixel_density"]
+__all__ = [
+    "HueCrossEntropyOutput",
+    "hue_cross_entropy",
+    "hue_labels",
+    "linear_hue_cross_entropy",
+    "pixel_density",
+]
 
 
 def hue_labels(num_classes: int, kind: str = "circle", generator: torch.Generator | None = None) -> Tensor:
@@ -76,7 +92,11 @@ def hue_cross_entropy(
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
-) -> Tensor:
+    lse_square_scale: float = 0.0,
+    softcap: float | None = None,
+    return_lse: bool = False,
+    return_accuracy: bool = False,
+) -> Any:
     r"""Compute the hue loss: cross-entropy of the logits plus cross-entropy of the predicted hue.
 
     With d_c = hue_scale ||labels_c - hue||, the distances from the predicted hue, or from the hue predicted
@@ -86,7 +106,10 @@ def hue_cross_entropy(
 
     in which every shared argument means what it means in :func:`torch.nn.functional.cross_entropy`. Loss and
     gradients come from one pass over the logits; the distances are never stored. Where hue equals a label the
-    distance has no gradient, and 0 is used.
+    distance has no gradient, and 0 is used. Two options change the first term, the second one first::
+
+        loss of a row += lse_square_scale * weight[target] * logsumexp(input) ** 2    (z-loss)
+        input = softcap * tanh(input / softcap)
 
     Args:
         input: logits, (N, C), (N, C, d1, ..., dk) or (C,); float32, float64, bfloat16 or float16. Sums are
@@ -102,14 +125,21 @@ def hue_cross_entropy(
         ignore_index: a target that adds nothing to the loss; at least 0 only where targets are classes.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
         label_smoothing: in [0, 1]; the part of every target that is spread evenly over the classes.
+        lse_square_scale: factor of the z-loss, at least 0; it counts as much as the row's class weight, 1
+            where there is none.
+        softcap: above 0, what logits stay below; None leaves them as they are.
+        return_lse, return_accuracy: return a :class:`HueCrossEntropyOutput`, with the log-sum-exp of each row
+            and the accuracy; for the latter targets are classes.
 
     Returns:
         A scalar of the type of ``input`` (float32 under autocast); with ``reduction="none"`` the losses,
-        shaped as class targets are.
+        shaped as class targets are. With ``return_lse`` or ``return_accuracy`` a named tuple (loss, lse,
+        accuracy), of which only the loss is differentiable and what was not asked for is None.
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: an argument has the wrong shape or value; ``weight`` requires a gradient.
+        ValueError: an argument has the wrong shape or value; ``weight`` requires a gradient;
+            ``return_accuracy`` with class probabilities.
         IndexError: a target is neither a class nor ``ignore_index``. Nothing waits for a GPU: there the loss
             and the gradients of that row are NaN.
 
@@ -120,10 +150,26 @@ def hue_cross_entropy(
         >>> hue_cross_entropy(input, torch.tensor([[1.0, 0.0]]), torch.tensor([0]), labels)
         tensor(1.1552)
     """
+    # fmt: off
+    kind = kind_of(
+        input, hue, target, labels, weight,
+        (hue_weight, hue_scale, ignore_index, reduction, label_smoothing, lse_square_scale, softcap,
+         return_lse, return_accuracy),
+    )
+    # fmt: on
+    seen = options_of(kind)
+    if seen is not None:
+        weight = None if weight is None else weight.contiguous()
+        tensors = input.contiguous(), hue.contiguous(), target.contiguous(), labels.contiguous()
+        loss, of_rows = hue_cross_entropy_loss(False, *tensors, weight, None, seen)
+        return output_of(loss, of_rows, seen.outputs, target, ignore_index) if of_rows else loss
     check_hue_cross_entropy(input, hue, target, labels, weight, ignore_index)
+    arguments = input, hue, target, labels, weight
     input = float32_under_autocast(input)
     dims, per_class = input.dim(), hue.dim() > input.dim()
     probabilities = target.dim() == dims
+    if return_accuracy and probabilities:
+        raise ValueError("return_accuracy: expected classes as targets, got probabilities")
     shape = None
     if dims != 2:
         shape = target.shape if not probabilities else input.shape[:1] + input.shape[2:] if dims > 2 else ()
@@ -139,10 +185,20 @@ def hue_cross_entropy(
         outputs = LABEL_GRADIENT * label_gradient + TARGET_GRADIENT * target_gradient
         if outputs or input.requires_grad or hue.requires_grad:
             outputs += GRADIENTS
+    wanted = LSE * bool(return_lse) + CORRECT * bool(return_accuracy)
     options = checked_options(
-        labels.shape[0], hue_weight, hue_scale, ignore_index, reduction, label_smoothing, outputs
+        labels.shape[0],
+        hue_weight,
+        hue_scale,
+        ignore_index,
+        reduction,
+        label_smoothing,
+        lse_square_scale,
+        softcap,
+        outputs + wanted,
     )
-    loss = hue_cross_entropy_loss(
+    remember(kind, options, *arguments)
+    loss, of_rows = hue_cross_entropy_loss(
         transforming,
         input.contiguous(),
         _as(hue, real),
@@ -152,9 +208,12 @@ def hue_cross_entropy(
         None,
         options,
     )
-    if shape is not None and reduction == "none":
-        loss = loss.reshape(shape)
-    return loss if loss.dtype == input.dtype else loss.to(input.dtype)
+    if shape is not None:
+        loss = loss.reshape(shape) if reduction == "none" else loss
+        of_rows = tuple(tensor.reshape(shape) for tensor in of_rows)
+        target = target if probabilities else target.reshape(shape)
+    loss = loss if loss.dtype == input.dtype else loss.to(input.dtype)
+    return output_of(loss, of_rows, wanted, target, ignore_index) if wanted else loss
 
 
 def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -186,32 +245,38 @@ def linear_hue_cross_entropy(
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
-) -> Tensor:
+    lse_square_scale: float = 0.0,
+    softcap: float | None = None,
+    return_lse: bool = False,
+    return_accuracy: bool = False,
+) -> Any:
     """Compute :func:`hue_cross_entropy` of two linear layers without storing the logits.
 
     Equivalent to::
 
         logits = F.linear(input, linear_weight, linear_bias)
-        hue = F.linear(input, hue_linear_weight, hue_linear_bias)
+        hue = F.linear(input, hue_linear_weight, hue_linear_bias)  # of every class: .unflatten(1, (C, 2))
         hue_cross_entropy(logits, hue, target, labels, ...)
 
     Rows are taken in chunks, their gradients accumulated in the forward. Beyond the gradients themselves it
-    needs room for logits of 100 MiB, or of 16 rows, whatever N is; where rows of 16 bits are several chunks
-    also for the layers' gradients in float32, in which chunks are added.
+    needs room for logits, and hue of every class, of 100 MiB, or of 16 rows, whatever N is; where rows of
+    16 bits are several chunks also for the layers' gradients in float32, in which chunks are added.
 
     Args:
         input: features (N, F), float32, float64, bfloat16 or float16; under autocast what has 16 bits is
             converted to float32.
         linear_weight, linear_bias: (C, F) and (C,), of the dtype of ``input``; zeros for layers without
             bias.
-        hue_linear_weight, hue_linear_bias: (2, F) and (2,), likewise.
-        target: classes (N,), int64. Neither class probabilities nor a hue of every class are supported.
+        hue_linear_weight, hue_linear_bias: (2, F) and (2,), likewise; for a hue of every class (2 C, F) and
+            (2 C,), in which the rows 2 c and 2 c + 1 predict the point of class c.
+        target: classes (N,), int64; class probabilities are not supported.
         labels: hue labels (C, 2), floating; receive no gradient here.
         reduction: ``"mean"`` or ``"sum"``.
-        hue_weight, hue_scale, weight, ignore_index, label_smoothing: as in :func:`hue_cross_entropy`.
+        hue_weight, hue_scale, weight, ignore_index, label_smoothing, lse_square_scale, softcap, return_lse,
+            return_accuracy: as in :func:`hue_cross_entropy`.
 
     Returns:
-        A scalar of the type of ``input`` (float32 under autocast).
+        A scalar of the type of ``input`` (float32 under autocast); a named tuple as there.
 
     Raises:
         TypeError, ValueError, IndexError: as :func:`hue_cross_entropy`; labels that require a gradient.
@@ -233,14 +298,25 @@ def linear_hue_cross_entropy(
     gradients = torch.is_grad_enabled() and (
         transforms_active() or any(tensor.requires_grad for tensor in linears)
     )
+    wanted = LSE * bool(return_lse) + CORRECT * bool(return_accuracy)
     options = checked_options(
-        labels.shape[0], hue_weight, hue_scale, ignore_index, reduction, label_smoothing, 0
+        labels.shape[0],
+        hue_weight,
+        hue_scale,
+        ignore_index,
+        reduction,
+        label_smoothing,
+        lse_square_scale,
+        softcap,
+        GRADIENTS * gradients + wanted,
     )
     dtype = linears[0].dtype
     real = torch.float64 if dtype == torch.float64 else torch.float32
     weight = None if weight is None else _as(weight, real)
     arguments = (*linears, target.contiguous(), _as(labels, real), weight)
-    return linear_hue_cross_entropy_outputs(*arguments, *options[:-1], gradients)[0].to(dtype)
+    loss, of_rows = linear_hue_cross_entropy_loss(*arguments, *options)
+    loss = loss.to(dtype)
+    return output_of(loss, of_rows, wanted, target, ignore_index) if wanted else loss
 
 
 def pixel_density(activations: Tensor, memory: PixelMemory, k: int = 10, eps: float = 1e-8) -> Tensor:

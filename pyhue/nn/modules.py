@@ -58,7 +58,8 @@ class HueCrossEntropyLoss(nn.Module):
             they are saved with the module.
         learnable: learn the labels. They stay on the unit circle: the parameter is the angle of each, and
             starts at the angle of ``labels``; the lengths of ``labels`` are lost.
-        hue_weight, hue_scale, weight, ignore_index, reduction, label_smoothing: as in the function.
+        hue_weight, hue_scale, weight, ignore_index, reduction, label_smoothing, lse_square_scale, softcap,
+            return_lse, return_accuracy: as in the function.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, shape or value.
@@ -84,10 +85,24 @@ class HueCrossEntropyLoss(nn.Module):
         ignore_index: int = -100,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
+        lse_square_scale: float = 0.0,
+        softcap: float | None = None,
+        return_lse: bool = False,
+        return_accuracy: bool = False,
     ) -> None:
         super().__init__()
         positive_integer("num_classes", num_classes)
-        checked_options(num_classes, hue_weight, hue_scale, ignore_index, reduction, label_smoothing, 0)
+        checked_options(
+            num_classes,
+            hue_weight,
+            hue_scale,
+            ignore_index,
+            reduction,
+            label_smoothing,
+            lse_square_scale,
+            softcap,
+            0,
+        )
         if labels is not None:
             check_labels(labels, num_classes)
             labels = _at_least_float32(labels)
@@ -107,6 +122,10 @@ class HueCrossEntropyLoss(nn.Module):
         self.ignore_index = ignore_index
         self.reduction = reduction
         self.label_smoothing = label_smoothing
+        self.lse_square_scale = lse_square_scale
+        self.softcap = softcap
+        self.return_lse = return_lse
+        self.return_accuracy = return_accuracy
 
     def reset_parameters(self) -> None:
         """Give labels and weights the values that the constructor gave them; it draws labels anew.
@@ -146,7 +165,7 @@ class HueCrossEntropyLoss(nn.Module):
             return self.get_buffer("fixed_labels")
         return torch.stack((angles.cos(), angles.sin()), dim=-1)
 
-    def forward(self, input: Tensor, hue: Tensor, target: Tensor) -> Tensor:
+    def forward(self, input: Tensor, hue: Tensor, target: Tensor) -> Any:
         """Compute the loss of logits (N, C) and hue (N, 2) for targets (N,)."""
         return hue_cross_entropy(
             input,
@@ -159,6 +178,10 @@ class HueCrossEntropyLoss(nn.Module):
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
+            lse_square_scale=self.lse_square_scale,
+            softcap=self.softcap,
+            return_lse=self.return_lse,
+            return_accuracy=self.return_accuracy,
         )
 
     def extra_repr(self) -> str:
@@ -166,7 +189,8 @@ class HueCrossEntropyLoss(nn.Module):
         return (
             f"num_classes={self.num_classes}, hue_weight={self.hue_weight}, hue_scale={self.hue_scale}, "
             f"ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
-            f"label_smoothing={self.label_smoothing}"
+            f"label_smoothing={self.label_smoothing}, lse_square_scale={self.lse_square_scale}, "
+            f"softcap={self.softcap}"
         )
 
 
@@ -215,8 +239,7 @@ class HueClassifier(nn.Module):
         self.head = HueHead(in_features, num_classes, per_class=per_class)
         self.loss = HueCrossEntropyLoss(num_classes, **options)
 
-    def forward(self, input: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return the logits (N, C), or the loss for targets (N,)."""
+    def forward(self, input: Tensor, target: Tensor | None = None) -> Any:
+        """Return the logits (N, C), or the loss for targets (N,), as the options say with what else."""
         logits, hue = self.head(self.backbone(input))
-        loss: Tensor = logits if target is None else self.loss(logits, hue, target)
-        return loss
+        return logits if target is None else self.loss(logits, hue, target)

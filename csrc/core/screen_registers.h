@@ -1,0 +1,102 @@
+// The first filter at one level, with sums in vector registers.
+#pragma once
+
+#include "core/screen_bounds.h"
+
+namespace pyhue {
+namespace PYHUE_LEVEL {
+namespace {
+
+// Adds the products of coordinates begin .. end - 1 to the sums of a group, which are in registers only here: the tests
+// between stages need the registers too.
+template <int Q>
+__attribute__((noinline)) void add_stage(const BlockScreen& s, int lane, int begin, int end,
+                                         Ints (&sums)[Q][kTileRegisters]) {
+  Ints added[Q][kTileRegisters];
+#pragma GCC unroll 7
+  for (int q = 0; q < Q; ++q) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kTileRegisters; ++r) added[q][r] = sums[q][r];
+  }
+  const uint8_t* from = s.block + 4 * lane + int64_t{begin} * kBlock;
+  const int8_t* values = s.queries;
+  for (int k = begin; k < end; k += 4, from += 4 * kBlock) {
+    Ints x[kTileRegisters];
+#pragma GCC unroll 4
+    for (int r = 0; r < kTileRegisters; ++r) x[r] = load<Ints>(from + 4 * r * kWidth);
+#pragma GCC unroll 7
+    for (int q = 0; q < Q; ++q) {
+      int32_t four;
+      __builtin_memcpy(&four, values + q * s.stride + k, 4);
+      const Ints y = Ints{} + four;
+#pragma GCC unroll 4
+      for (int r = 0; r < kTileRegisters; ++r) added[q][r] = add_products(added[q][r], x[r], y);
+    }
+  }
+#pragma GCC unroll 7
+  for (int q = 0; q < Q; ++q) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kTileRegisters; ++r) sums[q][r] = added[q][r];
+  }
+}
+
+// One group: kTileLanes lanes from `lane` on.
+template <int Q>
+int screen_lanes(const BlockScreen& s, int lane, Survivor* survivors, int* ended) {
+  Ints sums[Q][kTileRegisters] = {};
+  for (int stage = s.first, read = 0;; ++stage) {
+    add_stage<Q>(s, lane, read, s.ends[stage], sums);
+    read = s.ends[stage];
+    uint32_t masks[kTileRegisters][Q];
+    int found = 0;
+#pragma GCC unroll 4
+    for (int r = 0; r < kTileRegisters; ++r) {
+      const LaneTerms x = lane_terms(s, stage, lane + r * kWidth);
+#pragma GCC unroll 7
+      for (int q = 0; q < Q; ++q) {
+        const QueryBound& query = s.query_bounds[q];
+        const Floats bounds = bound_of(sums[q][r], x, s.factors[stage * s.factor_stride + q], query.scale);
+        masks[r][q] = not_less(bounds, broadcast(query.threshold));
+        found += __builtin_popcount(masks[r][q]);
+      }
+    }
+    if (!ends(s, stage, found, kFew)) continue;
+    *ended = stage;
+    int count = 0;
+    if (found == 0) return 0;
+#pragma GCC unroll 4
+    for (int r = 0; r < kTileRegisters; ++r) {
+#pragma GCC unroll 7
+      for (int q = 0; q < Q; ++q) {
+        if (!masks[r][q]) continue;
+        const LaneTerms x = lane_terms(s, stage, lane + r * kWidth);
+        const Floats bounds = bound_of(sums[q][r], x, s.factors[stage * s.factor_stride + q], s.query_bounds[q].scale);
+        count = write_survivors(masks[r][q], q, lane + r * kWidth, s.ends[stage], sums[q][r], bounds, survivors, count);
+      }
+    }
+    return count;
+  }
+}
+
+template <int Q>
+int screen_groups(const BlockScreen& s, Survivor* survivors, int* ended) {
+  int count = 0;
+  for (int lane = 0; lane < kBlock; lane += kTileLanes) count += screen_lanes<Q>(s, lane, survivors + count, ended);
+  return count;
+}
+
+int screen_block(const BlockScreen& screen, int queries, Survivor* survivors, int* ended) {
+  switch (queries) {
+    case 1: return screen_groups<1>(screen, survivors, ended);
+    case 2: return screen_groups<2>(screen, survivors, ended);
+    case 3: return screen_groups<3>(screen, survivors, ended);
+    case 4: return screen_groups<4>(screen, survivors, ended);
+    case 5: return screen_groups<5>(screen, survivors, ended);
+    case 6: return screen_groups<6>(screen, survivors, ended);
+    default: return screen_groups<kTileQueries>(screen, survivors, ended);
+  }
+}
+
+}  // namespace
+}  // namespace PYHUE_LEVEL
+}  // namespace pyhue
