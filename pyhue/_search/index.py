@@ -31,11 +31,10 @@ class Index:
         self.measured: dict[str, Any] = {}  #: what `optimize` found out
         self.planned = len(stored)  #: how many rows there were when it was made
         self.epoch = stored.epoch  #: of the rows that it holds
-        self._orthogonality_error = plan.orthogonality_error
         end = len(stored) if clusters is None else int(clusters.order.max(initial=-1)) + 1
         order = stored.findable(0, end) if self.clusters is None else self.clusters.order
         starts = None if self.clusters is None else self.clusters.starts
-        self._pieces = (packed(stored, plan, self._orthogonality_error, range(end), order, starts),)
+        self._pieces = (packed(stored, plan, range(end), order, starts),)
 
     @property
     def nbytes(self) -> int:
@@ -69,7 +68,7 @@ class Index:
             begin = pieces.pop().begin
         rows = range(begin, len(stored))
         order = stored.findable(rows.start, rows.stop)
-        pieces.append(packed(stored, self.plan, self._orthogonality_error, rows, order))
+        pieces.append(packed(stored, self.plan, rows, order))
         longer = object.__new__(Index)
         longer.__dict__ = self.__dict__ | {"_pieces": tuple(pieces)}
         return longer
@@ -121,9 +120,8 @@ class Index:
         return _core.audit(piece, self._queries(queries), np.ascontiguousarray(distances, np.float32))
 
     def _queries(self, queries: NDArray[np.float32]) -> _core.Queries:
-        values, squared_norms = self.plan.coordinates(queries, _core.project)
-        coordinates = _core.Coordinates(values, squared_norms, self._orthogonality_error)
+        coordinates = self.plan.projection.coordinates(queries)
         nearest = np.empty((len(queries), 0), np.int32)
         if self.clusters is not None:
-            nearest = self.clusters.nearest(values, _CLUSTERS_VISITED)
+            nearest = self.clusters.nearest(coordinates.values, _CLUSTERS_VISITED)
         return _core.Queries(queries, coordinates, nearest)

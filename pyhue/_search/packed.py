@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pyhue import _core
-from pyhue._search.plan import FloatArray, Plan
+from pyhue._search.plan import Plan
 from pyhue._search.stored import Stored
 
 _ROWS = 2048  # vectors packed at once
@@ -53,7 +53,6 @@ class PackedPiece:
 def packed(
     stored: Stored,
     plan: Plan,
-    orthogonality_error: float,
     rows: range,
     order: NDArray[np.int64],
     starts: NDArray[np.int64] | None = None,
@@ -72,8 +71,7 @@ def packed(
     piece = PackedPiece(rows.start, rows.stop, plan.layout, arrays)
     for start in range(0, n, _ROWS):
         vectors = stored.rows(order[start : start + _ROWS])
-        values, squared_norms = plan.coordinates(vectors, _blas)
-        _core.pack(piece.core, _core.Coordinates(values, squared_norms, orthogonality_error), start)
+        _core.pack(piece.core, plan.projection.coordinates(vectors), start)
     return piece
 
 
@@ -83,7 +81,3 @@ def _aligned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     room = np.empty(size + _ALIGNMENT, np.uint8)
     skip = -room.ctypes.data % _ALIGNMENT
     return room[skip : skip + size].view(dtype).reshape(shape)
-
-
-def _blas(vectors: FloatArray, rows: FloatArray) -> FloatArray:
-    return vectors @ rows.T
