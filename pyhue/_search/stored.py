@@ -9,6 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pyhue._search.chunked import Rows
+
 
 @dataclass(frozen=True, eq=False)
 class Stored:
@@ -18,7 +20,7 @@ class Stored:
     that have none. So are removed rows, which stay where they are packed and are left out of every search.
     """
 
-    array: NDArray[Any]  #: (n, dim) float32, or bfloat16 in uint16, C-contiguous: what the kernels read
+    array: Rows  #: (n, dim) float32, or bfloat16 in uint16, each chunk C-contiguous: what the kernels read
     hidden: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  #: rows, ascending
     removed: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
     """Bit row % 8 of byte row / 8: set where the row was removed; those behind were not."""

@@ -1,0 +1,180 @@
+"""`pyhue memory`: memories on disk."""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyhue._arrays import positive_integer
+from pyhue._cli.common import Commands, add_command
+from pyhue._stderr import progress_bar
+
+if TYPE_CHECKING:
+    from pyhue._saved.folder import Folder
+    from pyhue.features import Features
+    from pyhue.memory import PixelMemory
+
+_IMAGES = 64  # added or searched at once
+
+
+def add_parser(commands: Commands) -> None:
+    """Declares the command, its own commands and their options."""
+    parser = add_command(commands, "memory", "build, change, check and search a memory on disk")
+    actions: Commands = parser.add_subparsers(dest="action", required=True, metavar="action")
+    build = add_command(actions, "build", "write the activations of a features file as a memory")
+    build.add_argument("features", type=Path, metavar="FEATURES", help="file of pyhue features")
+    build.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the memory")
+    build.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of its vectors")
+    build.add_argument("--no-normalize", action="store_true", help="compare vectors as they are")
+    add = add_command(actions, "add", "add the activations of a features file to a memory")
+    add.add_argument("folder", type=Path, metavar="FOLDER", help="the memory")
+    add.add_argument("features", type=Path, metavar="FEATURES", help="file of pyhue features")
+    search = add_command(actions, "search", "classify the images of a features file by a memory")
+    search.add_argument("folder", type=Path, metavar="FOLDER", help="the memory")
+    search.add_argument("features", type=Path, metavar="FEATURES", help="file of pyhue features")
+    search.add_argument("-k", type=int, default=10, metavar="K", help="neighbours of each vector")
+    for name, description in (
+        ("info", "print what a memory holds"),
+        ("compact", "merge small segments"),
+        ("check", "read everything and compare checksums; make damaged packed files anew"),
+    ):
+        add_command(actions, name, description).add_argument("folder", type=Path, metavar="FOLDER")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs one of the actions."""
+    return _ACTIONS[options.action](options)
+
+
+def _build(options: argparse.Namespace) -> int:
+    from pyhue.features import load_features
+    from pyhue.memory import PixelMemory
+
+    features = load_features(options.features)
+    if options.out.exists():
+        raise FileExistsError(17, "exists already; `pyhue memory add` adds to a memory", str(options.out))
+    dim = features.activations.shape[1]
+    PixelMemory(dim, normalize=not options.no_normalize, dtype=options.dtype).save(options.out)
+    with PixelMemory.open(options.out, "a") as memory:
+        _add_to(memory, features)
+        memory.flush()
+        manifest = _folder(memory).manifest
+        if manifest.plan and len(manifest.segments) > 1:
+            memory.optimize()  # the plan was chosen when only the first vectors were there
+    return _info(argparse.Namespace(folder=options.out))
+
+
+def _add(options: argparse.Namespace) -> int:
+    from pyhue.features import load_features
+    from pyhue.memory import PixelMemory
+
+    features = load_features(options.features)
+    with PixelMemory.open(options.folder, "a") as memory:
+        _add_to(memory, features)
+    return _info(options)
+
+
+def _info(options: argparse.Namespace) -> int:
+    memory = _opened(options.folder)
+    print(memory)
+    folder = _folder(memory)
+    sizes: dict[str, list[int]] = {}
+    for path in options.folder.iterdir():
+        if path.name in folder.manifest.files():
+            sizes.setdefault(path.name.split("-")[0], []).append(path.stat().st_size)
+    for kind, found in sorted(sizes.items()):
+        print(f"{kind:8} {len(found):5} files, {sum(found) / 1e6:12,.1f} MB")
+    return 0
+
+
+def _compact(options: argparse.Namespace) -> int:
+    memory = _opened(options.folder, "a")
+    before = len(_folder(memory).manifest.segments)
+    with memory:
+        numbers = memory.compact()
+        after = len(_folder(memory).manifest.segments)
+    print(f"{before} segments became {after}, {int((numbers < 0).sum())} vectors were dropped")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from pyhue._saved.check import total_bytes
+
+    try:
+        memory = _opened(options.folder, "a")
+    except (OSError, ValueError):  # somebody writes, or a segment is damaged: what is damaged stays so
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # all of it is told
+            memory = _opened(options.folder, "r", "skip")
+    total = total_bytes(_folder(memory))
+    with memory, progress_bar(desc="check", total=total, unit="B", unit_scale=True) as bar:
+        wrong = memory.check(bar.update)
+    for line in wrong:
+        print(line)
+    print(f"{len(wrong)} files damaged" if wrong else "whole")
+    return int(any(not line.endswith("made anew") for line in wrong))
+
+
+def _search(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from pyhue.features import load_features
+    from pyhue.memory import PixelMemory
+
+    k = positive_integer(options.k, "k")
+    features = load_features(options.features)
+    memory = PixelMemory.open(options.folder)
+    begin, found = time.perf_counter(), []
+    for batch in _batches(features, "search"):
+        found.append(memory.predict(features.activations[batch], k))
+    seconds = time.perf_counter() - begin
+    predicted = np.concatenate(found)
+    for name, label in zip(features.names, predicted, strict=True):
+        print(f"{name}\t{label}")
+    right = int((predicted == features.labels).sum())
+    print(f"{right} of {len(predicted)} images have that label in {options.features}; {seconds:.1f} s")
+    return 0
+
+
+def _add_to(memory: PixelMemory, features: Features) -> None:
+    for batch in _batches(features, "add"):
+        memory.add(features.activations[batch], features.labels[batch])
+
+
+def _batches(features: Features, what: str) -> Iterator[slice]:
+    count = len(features.labels)
+    with progress_bar(desc=what, total=count, unit="image") as bar:
+        for begin in range(0, count, _IMAGES):
+            batch = slice(begin, min(count, begin + _IMAGES))
+            yield batch
+            bar.update(batch.stop - begin)
+
+
+def _folder(memory: Any) -> Folder:
+    folder: Folder = memory._inner()._folder
+    return folder
+
+
+def _opened(folder: Path, mode: Any = "r", on_error: Any = "raise") -> Any:
+    """A memory of whatever kind is in the folder."""
+    from pyhue._saved.manifest import read
+    from pyhue._saved.memory import PIXELS
+    from pyhue.memory import PixelMemory
+    from pyhue.vector_memory import VectorMemory
+
+    kind = PixelMemory if read(folder).kind == PIXELS.name else VectorMemory
+    return kind.open(folder, mode, on_error)
+
+
+_ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "build": _build,
+    "add": _add,
+    "info": _info,
+    "compact": _compact,
+    "check": _check,
+    "search": _search,
+}
