@@ -81,7 +81,7 @@ def writing_calls(source):
         if name in _MODULES.get(module, ()) or module == "shutil":
             if "O_RDONLY" not in ast.unparse(call):
                 yield f"{module}.{name}"
-        elif name == "open":
+        elif name == "open" and module not in ("PixelMemory", "VectorMemory"):
             if texts & {mode + kind for mode in ("w", "x", "a", "r+", "w+") for kind in ("", "b", "t")} or (
                 "+b" in "".join(map(str, texts))
             ):
