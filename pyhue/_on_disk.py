@@ -39,10 +39,11 @@ class OnDisk:
     _FORMAT: ClassVar[Format]
 
     def flush(self) -> None:
-        """Writes what was added to the folder: when this returns, it outlives any crash.
+        """Writes what was added and removed to the folder: when this returns, it outlives any crash.
 
         Added vectors become a segment, packed like the others; the folder gets a plan when it has none and
-        20,000 vectors or more. Readers see it when they `refresh`.
+        20,000 vectors or more. Which rows were removed becomes a file of one bit for each row. Readers see
+        both when they `refresh`.
 
         Raises:
             io.UnsupportedOperation: the memory was opened for reading, or belongs to no folder.
@@ -130,7 +131,7 @@ class OnDisk:
         return folder
 
     def _require_changeable(self) -> None:
-        """Raises what `add` does where the memory was opened for reading, or is closed."""
+        """Raises what `add` and `remove` do where the memory was opened for reading, or is closed."""
         if self._inner()._folder is not None:
             self._opened().require_writable()
 
@@ -142,10 +143,11 @@ class OnDisk:
 
     def _compact_folder(self) -> NDArray[np.int64]:
         """`compact`, of a memory that belongs to a folder."""
-        self._flush()
         folder, inner = self._opened(), self._inner()
+        folder.require_writable()
         with inner._adding.held():
-            stored, numbers = compact(folder, inner._newest(), np.empty(0, np.int64))
+            self._follow(folder, publish(folder, inner._newest()), repack=False)
+            stored, numbers = compact(folder, inner._newest())
             self._follow(folder, stored, repack=False)
         return numbers
 

@@ -15,6 +15,7 @@ from pyhue._cuda.density import DeviceDensity
 from pyhue._on_disk import OnDisk, is_file_name, open_folder
 from pyhue._rows import sliceable
 from pyhue._saved import memory as memory_file
+from pyhue._search.chunked import rows_with
 from pyhue._search.growing import GrowingArray
 from pyhue._search.labelled import Labelled, labelled, read_only
 from pyhue._search.selection import Selection, numbers_below, selection
@@ -173,7 +174,7 @@ class PixelMemory(OnDisk):
 
         Rows, images and classes keep their numbers, and the vectors their memory, until `compact`; `classes`
         stay, too. Costs what is removed, a copy of one bit for each row, and of `images` and `labels` a look
-        at those of every row.
+        at those of every row. Of an opened folder, `flush` and `close` write it.
 
         Args:
             rows: integers, rows of the memory, in any order; those removed already may be among them.
@@ -186,7 +187,9 @@ class PixelMemory(OnDisk):
         Raises:
             TypeError: an argument is not of integers, or none was given.
             ValueError: a row or image is not there; nothing was removed then.
+            io.UnsupportedOperation: the memory was opened for reading.
         """
+        self._require_changeable()
         if rows is None and images is None and labels is None:
             raise TypeError("rows, images, labels: expected one of them at least")
         wanted = None if labels is None else integers(labels, "labels").ravel()
@@ -197,9 +200,9 @@ class PixelMemory(OnDisk):
                 found.append(numbers_below(rows, "rows", len(stored)))
             if images is not None:
                 some = numbers_below(images, "images", stored.num_images)
-                found.append(np.flatnonzero(np.isin(stored.images, some)))
+                found.append(rows_with(stored.images, some))
             if wanted is not None:
-                found.append(np.flatnonzero(np.isin(stored.labels, wanted)))
+                found.append(rows_with(stored.labels, wanted))
             self._memory._stored, gone = stored.without(np.concatenate(found))
         return len(gone)
 

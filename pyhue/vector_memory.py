@@ -153,7 +153,7 @@ class VectorMemory(OnDisk):
         """Leaves vectors out of every search that begins from now on.
 
         Rows keep their numbers, and the vectors their memory, until `compact`. Costs what is removed, and a
-        copy of one bit for each row.
+        copy of one bit for each row. Of an opened folder, `flush` and `close` write it.
 
         Args:
             rows: integers, rows of the memory, in any order; those removed already may be among them.
@@ -164,7 +164,9 @@ class VectorMemory(OnDisk):
         Raises:
             TypeError: `rows` are no integers.
             ValueError: a row is not there; nothing was removed then.
+            io.UnsupportedOperation: the memory was opened for reading.
         """
+        self._require_changeable()
         with self._adding.held():
             self._stored, gone = self._stored.without(numbers_below(rows, "rows", len(self)))
         return len(gone)
@@ -416,7 +418,7 @@ class VectorMemory(OnDisk):
         """A memory of its own, with the vectors read."""
         memory = VectorMemory(self.dim, self.normalize, self.dtype)
         stored = self._stored
-        whole = Stored(np.array(stored.array), stored.hidden, epoch=stored.epoch)
+        whole = Stored(np.array(stored.array), stored.hidden, stored.removed, stored.epoch)
         memory._begin_with(whole, self._packed_index())
         return memory
 

@@ -33,13 +33,21 @@ def add_parser(commands: Commands) -> None:
     add = add_command(actions, "add", "add the activations of a features file to a memory")
     add.add_argument("folder", type=Path, metavar="FOLDER", help="the memory")
     add.add_argument("features", type=Path, metavar="FEATURES", help="file of pyhue features")
+    remove = add_command(actions, "remove", "leave vectors out of every later search; compact drops them")
+    remove.add_argument("folder", type=Path, metavar="FOLDER", help="the memory")
+    for name, what in (
+        ("rows", "rows of the memory"),
+        ("images", "images, counted from 0 as they were added"),
+        ("labels", "classes, by number"),
+    ):
+        remove.add_argument(f"--{name}", type=int, nargs="+", metavar="N", help=what)
     search = add_command(actions, "search", "classify the images of a features file by a memory")
     search.add_argument("folder", type=Path, metavar="FOLDER", help="the memory")
     search.add_argument("features", type=Path, metavar="FEATURES", help="file of pyhue features")
     search.add_argument("-k", type=int, default=10, metavar="K", help="neighbours of each vector")
     for name, description in (
         ("info", "print what a memory holds"),
-        ("compact", "merge small segments"),
+        ("compact", "merge small segments and drop what was removed"),
         ("check", "read everything and compare checksums; make damaged packed files anew"),
     ):
         add_command(actions, name, description).add_argument("folder", type=Path, metavar="FOLDER")
@@ -88,6 +96,21 @@ def _info(options: argparse.Namespace) -> int:
             sizes.setdefault(path.name.split("-")[0], []).append(path.stat().st_size)
     for kind, found in sorted(sizes.items()):
         print(f"{kind:8} {len(found):5} files, {sum(found) / 1e6:12,.1f} MB")
+    if removed := int(memory.removed.sum()):
+        print(f"{removed} vectors are removed")
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    names = ("rows", "images", "labels")
+    asked = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if not asked:
+        raise ValueError("--rows, --images, --labels: expected one of them at least")
+    with _opened(options.folder, "a") as memory:
+        if len(asked) > ("rows" in asked) and not hasattr(memory, "images"):
+            raise ValueError("--images, --labels: the memory has vectors alone; --rows says which")
+        count = memory.remove(**asked)
+    print(f"{count} vectors were removed; `pyhue memory compact` drops them")
     return 0
 
 
@@ -173,6 +196,7 @@ def _opened(folder: Path, mode: Any = "r", on_error: Any = "raise") -> Any:
 _ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "build": _build,
     "add": _add,
+    "remove": _remove,
     "info": _info,
     "compact": _compact,
     "check": _check,

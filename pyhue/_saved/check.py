@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 
 from pyhue._files.mapped import open_mapped
+from pyhue._saved import deleted
 from pyhue._saved import manifest as manifests
 from pyhue._saved.folder import Folder
 from pyhue._saved.packed import PACKED, PLAN
@@ -19,6 +20,9 @@ def check(folder: Folder, progress: Callable[[int], object]) -> list[str]:
     plan = manifest.plan
     for entry in manifest.segments:
         wrong += _damage(folder, manifests.segment_name(entry), WHAT, entry.checksum, progress)
+    if gone := manifest.deleted:
+        name = manifests.deleted_name(gone.number)
+        wrong += _damage(folder, name, deleted.WHAT, gone.checksum, progress)
     if plan is not None:
         wrong += _damage(folder, manifests.plan_name(plan.number), PLAN, plan.checksum, progress)
     if plan is None or wrong:

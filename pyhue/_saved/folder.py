@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import warnings
 from dataclasses import replace
 from io import UnsupportedOperation
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyhue._files.lock import FileLock
 from pyhue._locks import Lock
 from pyhue._saved import manifest as manifests
+from pyhue._saved.deleted import read_deleted
 from pyhue._saved.manifest import Entry, Manifest
 from pyhue._saved.memory import PIXELS, Format
 from pyhue._saved.packed import open_packed, pack, read_plan, write_packed
@@ -54,6 +57,7 @@ class Folder:
         self._skip = on_error == "skip"
         self._lock: FileLock | None = None
         self._segments: dict[Entry, Segment] = {}
+        self._deleted: dict[Entry, NDArray[np.int64]] = {}  # rows
         self._pieces: dict[tuple[Entry, Entry], PackedPiece] = {}  # by segment and plan
         if mode == "a":
             manifests.read(self.path)  # so that nothing is made where there is no memory
@@ -79,15 +83,20 @@ class Folder:
         """
         folder = object.__new__(cls)
         folder.path, folder.busy, folder.fresh, folder._skip = Path(os.fsdecode(path)), Lock(), True, False
-        folder._segments, folder._pieces = {}, {}
+        folder._segments, folder._deleted, folder._pieces = {}, {}, {}
         if not folder.path.is_dir():
             folder.path.mkdir()
         elif not manifests.is_memory(folder.path):
             raise FileExistsError(17, "a folder with something else in it", str(folder.path))
         folder._lock = FileLock(folder.path / manifests.LOCK)
-        with contextlib.suppress(OSError, ValueError):  # what is there may be damaged: it is replaced
+        try:
             old = manifests.read(folder.path)
             empty = replace(empty, generation=old.generation, epoch=old.epoch + 1, next=old.next)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError):  # its numbers are unknown; readers may have it still
+            behind = int(time.time())
+            empty = replace(empty, generation=behind, epoch=behind, next=behind)
         folder.manifest = replace(empty, next=max(empty.next, manifests.unused(folder.path)))
         return folder
 
@@ -109,9 +118,13 @@ class Folder:
     # ---- what is there ----
 
     def stored(self, manifest: Manifest | None = None) -> Any:
-        """The vectors of a manifest's segments, mapped, with labels if it has. Default: the latest."""
+        """What is in a manifest's segments, mapped, and what was removed. Default: the latest's."""
         manifest = manifest or self.manifest
         self._map(manifest)
+        stored = self._of_segments(manifest)
+        return stored.without(self._deleted[manifest.deleted])[0] if manifest.deleted else stored
+
+    def _of_segments(self, manifest: Manifest) -> Stored:
         segments = [self._segments[entry] for entry in manifest.segments]
         dtype = np.float32 if manifest.dtype == "float32" else np.uint16
         tail = np.empty((0, manifest.dim), dtype)
@@ -153,17 +166,19 @@ class Folder:
 
     def index(self, stored: Stored) -> Index:
         """The packed form on disk; what is missing or damaged is packed anew, in memory at least."""
-        manifest = self.manifest
-        try:
-            plan = read_plan(self.path, manifest)
-        except (OSError, ValueError) as error:
-            _made_anew(error)
-            plan = None
-        if plan is None or stored.epoch != manifest.epoch:
-            return first_index(stored)
-        with self.busy.held():
-            pieces = [self.piece(manifest, plan, stored, *each) for each in manifest.ranges()]
-        return plan.with_pieces(pieces)
+        with self.busy.held():  # so that the manifest is not replaced meanwhile, and its files removed
+            manifest = self.manifest
+            try:
+                plan = read_plan(self.path, manifest)
+            except (OSError, ValueError) as error:
+                _made_anew(error)
+                plan = None
+            if plan is not None and stored.epoch == manifest.epoch:
+                there = [each for each in manifest.ranges() if each[1].stop <= len(stored)]
+                return plan.with_pieces(self.piece(manifest, plan, stored, *each) for each in there)
+        if plan is not None:  # whoever replaced the manifest is about to replace `stored`
+            return Index.of(plan.plan, None, {}, (), stored.epoch)
+        return first_index(stored)
 
     def piece(
         self, manifest: Manifest, plan: Index, stored: Stored, entry: Entry, rows: range
@@ -181,7 +196,7 @@ class Folder:
                 self._pieces[key] = pack(plan, stored, rows)
                 if self.writable:
                     with contextlib.suppress(OSError):  # a full disk, perhaps: then it stays in memory
-                        write_packed(self.path, entry.number, manifest.plan.number, self._pieces[key])
+                        write_packed(self.path, entry, manifest.plan.number, self._pieces[key])
                         self._pieces[key] = open_packed(self.path, manifest, entry, plan, rows.start)
         return self._pieces[key].moved(rows.start)
 
@@ -191,7 +206,7 @@ class Folder:
         if plan is not None and self.manifest.plan is not None:
             self._pieces.pop((entry, self.manifest.plan), None)
             piece = pack(plan, self.stored(), rows)
-            write_packed(self.path, entry.number, self.manifest.plan.number, piece)
+            write_packed(self.path, entry, self.manifest.plan.number, piece)
 
     def clean(self) -> None:
         """Removes what the manifest on disk does not name; no number of a file is used again."""
@@ -199,9 +214,9 @@ class Folder:
             there = manifests.read(self.path)
         except FileNotFoundError:
             there = None
-        manifests.remove_others(self.path, there)
         following = max(self.manifest.next, manifests.unused(self.path))
         self.manifest = replace(self.manifest, next=following)
+        manifests.remove_others(self.path, there)
 
     def publish(self, manifest: Manifest) -> None:
         """Replaces the manifest; from then on the memory on disk is what it says."""
@@ -209,6 +224,7 @@ class Folder:
         self.fresh = False
         segments, plan = set(manifest.segments), manifest.plan
         self._segments = {entry: self._segments[entry] for entry in self._segments if entry in segments}
+        self._deleted = {entry: rows for entry, rows in self._deleted.items() if entry == manifest.deleted}
         self._pieces = {
             key: piece for key, piece in self._pieces.items() if key[0] in segments and key[1] == plan
         }
@@ -216,7 +232,7 @@ class Folder:
             manifests.remove_others(self.path, self.manifest)
 
     def _latest(self) -> Manifest:
-        """The manifest of the moment, whose segments are mapped then."""
+        """The manifest of the moment, whose segments are mapped then, and removed rows read."""
         while True:
             manifest = manifests.read(self.path)
             try:
@@ -229,19 +245,25 @@ class Folder:
     def _map(self, manifest: Manifest) -> None:
         for entry in manifest.segments:
             if entry not in self._segments:
-                self._segments[entry] = self._open(manifest, entry)
+                try:
+                    self._segments[entry] = open_segment(self.path, manifest, entry)
+                except (OSError, ValueError) as error:
+                    self._leave_out(manifest, error)
+                    self._segments[entry] = missing_segment(manifest, entry)
+        if manifest.deleted and manifest.deleted not in self._deleted:
+            try:
+                rows = read_deleted(self.path, manifest, manifest.deleted)
+            except (OSError, ValueError) as error:
+                self._leave_out(manifest, error)
+                rows = np.empty(0, np.int64)
+            self._deleted[manifest.deleted] = rows
 
-    def _open(self, manifest: Manifest, entry: Entry) -> Segment:
-        try:
-            return open_segment(self.path, manifest, entry)
-        except (OSError, ValueError) as error:
-            if not self._skip:
-                raise
-            gone = isinstance(error, FileNotFoundError)
-            if gone and manifests.read(self.path).generation != manifest.generation:
-                raise
-            warnings.warn(f"left out: {error}", RuntimeWarning, stacklevel=2)
-            return missing_segment(manifest, entry)
+    def _leave_out(self, manifest: Manifest, error: Exception) -> None:
+        """Warns of a file that cannot be read; raises its error where nothing is to be left out."""
+        gone = isinstance(error, FileNotFoundError)
+        if not self._skip or (gone and manifests.read(self.path).generation != manifest.generation):
+            raise error
+        warnings.warn(f"left out: {error}", RuntimeWarning, stacklevel=3)
 
 
 def _made_anew(error: Exception) -> None:

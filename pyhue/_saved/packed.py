@@ -52,10 +52,10 @@ def pack(index: Index, stored: Stored, rows: range) -> PackedPiece:
     return packed(stored, index.plan, error, rows, order, starts)
 
 
-def write_packed(folder: Path, segment: int, plan: int, piece: PackedPiece) -> None:
+def write_packed(folder: Path, segment: Entry, plan: int, piece: PackedPiece) -> None:
     """Writes the packed form of a segment."""
     arrays = {name: array for name, array in zip(ARRAYS, piece.arrays, strict=True) if array is not None}
-    save_mapped(folder / packed_name(segment, plan), _format(len(piece)), arrays)
+    save_mapped(folder / packed_name(segment.number, plan), _format(segment), arrays)
 
 
 def open_packed(folder: Path, manifest: Manifest, entry: Entry, index: Index, begin: int) -> PackedPiece:
@@ -68,7 +68,7 @@ def open_packed(folder: Path, manifest: Manifest, entry: Entry, index: Index, be
     path = folder / packed_name(entry.number, manifest.plan.number)
     file = open_mapped(path, PACKED)
     with reading(path, f"a whole {PACKED}"):
-        expected = _format(entry.rows)
+        expected = _format(entry)
         if {name: file.metadata.get(name) for name in expected} != expected:
             raise ValueError(f"expected {expected}")
         arrays = {name: file.array(name) if name in file.layout else None for name in ARRAYS}
@@ -85,5 +85,10 @@ def open_packed(folder: Path, manifest: Manifest, entry: Entry, index: Index, be
 _PLAN_ARRAYS = ("center", "rotation", "steps", "centroids")
 
 
-def _format(rows: int) -> dict[str, str]:
-    return {"format": "pyhue.packed", "version": str(_core.packed_version), "rows": str(rows)}
+def _format(segment: Entry) -> dict[str, str]:
+    return {
+        "format": "pyhue.packed",
+        "version": str(_core.packed_version),
+        "rows": str(segment.rows),
+        "segment": segment.checksum,
+    }

@@ -1,4 +1,4 @@
-"""Writing to a memory's folder: new segments, a new plan, fewer and larger segments; each published whole."""
+"""Writing to a memory's folder: segments, removed rows, a plan, larger segments; each published whole."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhue._saved import folder as folders
+from pyhue._saved.deleted import write_deleted
 from pyhue._saved.folder import Folder
 from pyhue._saved.manifest import Entry, Manifest
 from pyhue._saved.packed import pack, read_plan, write_packed, write_plan
@@ -25,7 +26,7 @@ from pyhue._search.stored import Stored
 
 
 def publish(folder: Folder, stored: Any, index: Index | None = None, replan: bool = False) -> Any:
-    """Writes the rows that the folder does not have yet; returns all that is stored, mapped.
+    """Writes the rows that the folder does not have yet, and which were removed; returns all of it, mapped.
 
     Args:
         folder: opened for writing.
@@ -39,11 +40,15 @@ def publish(folder: Folder, stored: Any, index: Index | None = None, replan: boo
     folder.require_writable()
     manifest = folder.manifest
     measured = index if index is not None and index.measured else None
-    if len(stored) == manifest.rows and not (folder.fresh or replan):
+    removed = stored.num_removed
+    forgets = removed != (manifest.deleted.rows if manifest.deleted else 0)
+    if len(stored) == manifest.rows and not (folder.fresh or forgets or replan):
         return folder.stored()
     with folder.busy.held(), _undone(folder):
         added = range(manifest.rows, len(stored))
         new = _with_segments(folder, manifest, stored, _cut(stored, added, measured))
+        if forgets:
+            new = replace(new, deleted=write_deleted(folder.path, new.next, stored), next=new.next + 1)
         mapped = folder.stored(new)
         if measured is not None:
             new = _pack_as(folder, new, mapped, measured)
@@ -55,15 +60,14 @@ def publish(folder: Folder, stored: Any, index: Index | None = None, replan: boo
     return mapped
 
 
-def compact(folder: Folder, stored: Any, removed: NDArray[np.int64]) -> tuple[Any, NDArray[np.int64]]:
+def compact(folder: Folder, stored: Any) -> tuple[Any, NDArray[np.int64]]:
     """Merges segments and leaves out what was removed.
 
     `stored` is all that the folder has. Returns what is stored then, and the new row of each, or -1.
     """
     folder.require_writable()
     manifest = folder.manifest
-    kept = np.ones(len(stored), bool)
-    kept[removed] = False
+    kept = ~stored.is_removed()
     numbers = np.where(kept, np.cumsum(kept) - 1, -1)
     with folder.busy.held(), _undone(folder):
         entries: list[Entry] = []
@@ -77,10 +81,10 @@ def compact(folder: Folder, stored: Any, removed: NDArray[np.int64]) -> tuple[An
             for begin in range(0, len(rows), size):
                 entries.append(write_segment(folder.path, new.next, stored, rows[begin : begin + size]))
                 new = replace(new, next=new.next + 1)
-        if tuple(entries) == manifest.segments and not len(removed):
+        if tuple(entries) == manifest.segments:
             return stored, numbers
-        moved = int(len(removed) > 0)
-        new = replace(new, segments=tuple(entries), deleted=None, epoch=new.epoch + moved)
+        renumbered = int(not kept.all())
+        new = replace(new, segments=tuple(entries), deleted=None, epoch=new.epoch + renumbered)
         mapped = folder.stored(new)
         if new.plan is not None:
             _pack_added(folder, new, mapped, {entry.number for entry in manifest.segments})
@@ -158,7 +162,7 @@ def _pack_added(folder: Folder, manifest: Manifest, mapped: Any, before: set[int
     assert manifest.plan is not None
     for entry, rows in manifest.ranges():
         if entry.number not in before:
-            write_packed(folder.path, entry.number, manifest.plan.number, pack(plan, mapped, rows))
+            write_packed(folder.path, entry, manifest.plan.number, pack(plan, mapped, rows))
 
 
 def _write_pieces(folder: Folder, manifest: Manifest, mapped: Any, index: Index) -> Index:
@@ -168,7 +172,7 @@ def _write_pieces(folder: Folder, manifest: Manifest, mapped: Any, index: Index)
         piece = there.get((rows.start, rows.stop)) or pack(index, mapped, rows)
         if piece.clustered != (index.clusters is not None):
             piece = pack(index, mapped, rows)
-        write_packed(folder.path, entry.number, manifest.plan.number, piece)
+        write_packed(folder.path, entry, manifest.plan.number, piece)
         del piece
     ranges = manifest.ranges()
     return index.with_pieces(folder.piece(manifest, index, mapped, entry, rows) for entry, rows in ranges)

@@ -74,6 +74,12 @@ def chunk_with(rows: Rows, begin: int, end: int) -> NDArray[Any] | None:
     return rows.chunks[place][begin - start : end - start]
 
 
+def rows_with(column: Rows, values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows that hold one of some values, ascending."""
+    found = [start + np.flatnonzero(np.isin(chunk, values)) for start, chunk in chunks_of(column)]
+    return np.concatenate(found)
+
+
 def behind(fixed: Sequence[NDArray[Any]], tail: NDArray[Any]) -> Rows:
     """Rows of a growing array behind others, where there are any."""
     return ChunkedArray((*fixed, tail)) if fixed else tail

@@ -73,15 +73,24 @@ class Stored:
 
     def is_removed(self) -> NDArray[np.bool_]:
         """(n,) which rows were removed."""
-        bits = np.unpackbits(self.removed, count=min(len(self), 8 * len(self.removed)), bitorder="little")
         mask = np.zeros(len(self), bool)
-        mask[: len(bits)] = bits
+        mask[rows_of(self.removed)] = True
         return mask
+
+    @property
+    def num_removed(self) -> int:
+        """How many rows were removed."""
+        return len(rows_of(self.removed))
 
     @property
     def shifts(self) -> NDArray[np.int64]:
         """(hidden,) ascending: the p-th findable vector is row p + (how many of these are <= p)."""
         return self.hidden - np.arange(len(self.hidden))
+
+
+def rows_of(bits: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The rows whose bits are set, ascending."""
+    return np.flatnonzero(np.unpackbits(bits, bitorder="little"))
 
 
 def require_vectors(stored: Stored) -> None:
