@@ -97,23 +97,17 @@ void pack(const Layout& layout, const Coordinates& c, int64_t first, const Filte
       const int64_t position = first + row, block = position / kBlock, lane = position % kBlock;
       float* terms = to.bounds + block * layout.block_terms() * kBlock + lane;
       terms[0] = half_norm_term(c.squared_norms[row]);
-      const auto write_block_stage = [&](int stage) {
-        rounding.write_terms(terms + (1 + kStageTerms * stage) * kBlock, kBlock);
-      };
-      const auto write_row_stage = [&](int stage) {
-        rounding.write_terms(to.row_bounds + (position * layout.row_stages + stage) * kStageTerms, 1);
-      };
-      // Both kinds of stages in the order of their ends.
       rounding.begin(c.values + row * dims, c.squared_norms[row], c.orthogonality_error);
-      for (int b = 0, r = 0; b < layout.block_stages || r < layout.row_stages;) {
-        if (r == layout.row_stages || (b < layout.block_stages && layout.block_ends[b] <= layout.row_ends[r])) {
-          rounding.advance(layout.block_ends[b]);
-          write_block_stage(b++);
-        } else {
-          rounding.advance(layout.row_ends[r]);
-          write_row_stage(r++);
-        }
-      }
+      for_each_stage(
+          layout,
+          [&](int stage) {
+            rounding.advance(layout.block_ends[stage]);
+            rounding.write_terms(terms + (1 + kStageTerms * stage) * kBlock, kBlock);
+          },
+          [&](int stage) {
+            rounding.advance(layout.row_ends[stage]);
+            rounding.write_terms(to.row_bounds + (position * layout.row_stages + stage) * kStageTerms, 1);
+          });
       std::copy(bytes.begin(), bytes.begin() + block_dims, block_quads.begin());
       uint8_t* block_bytes = to.blocks + block * layout.block_bytes() + 4 * lane;
       for (int i = 0; i < layout.padded_block_dims(); i += 4) {

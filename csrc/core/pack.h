@@ -51,6 +51,18 @@ struct Layout {
   static int padded(int dims, int to) { return (dims + to - 1) / to * to; }
 };
 
+// Both kinds of stages in the order of their ends: on_block(stage) and on_row(stage).
+template <class OnBlock, class OnRow>
+void for_each_stage(const Layout& layout, OnBlock on_block, OnRow on_row) {
+  for (int b = 0, r = 0; b < layout.block_stages || r < layout.row_stages;) {
+    if (r == layout.row_stages || (b < layout.block_stages && layout.block_ends[b] <= layout.row_ends[r])) {
+      on_block(b++);
+    } else {
+      on_row(r++);
+    }
+  }
+}
+
 // Coordinates of `count` vectors.
 struct Coordinates {
   const double* values;         // (count, layout.dims())

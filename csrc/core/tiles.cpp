@@ -78,15 +78,9 @@ void Tiles::fill(const Queries& queries, int64_t query, int64_t place, int int8_
             round_up(std::sqrt(rounded) * kUp * kTermRounding),
             round_up((tail_norm(squared_norm, exact, eta) + rounding) * kTermRounding), 128 * sum};
   };
-  for (int b = 0, r = 0; b < layout_.block_stages || r < layout_.row_stages;) {
-    if (r == layout_.row_stages || (b < layout_.block_stages && layout_.block_ends[b] <= layout_.row_ends[r])) {
-      block_factors(b) = factors_until(layout_.block_ends[b]);
-      ++b;
-    } else {
-      row_factors(r) = factors_until(layout_.row_ends[r]);
-      ++r;
-    }
-  }
+  for_each_stage(
+      layout_, [&](int stage) { block_factors(stage) = factors_until(layout_.block_ends[stage]); },
+      [&](int stage) { row_factors(stage) = factors_until(layout_.row_ends[stage]); });
 }
 
 }  // namespace pyhue
