@@ -25,7 +25,14 @@ TURNS = 4
 
 @pytest.fixture(scope="module")
 def expected():
-    return Expected(TURNS)
+    return Expected(TURNS, _turn)
+
+
+def _turn(memory, number):
+    """Adds; the last one removes, too."""
+    memory.add(*batch(number))
+    if number == TURNS - 1:
+        memory.remove(images=[0, 9])
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +43,7 @@ def template(tmp_path_factory):
         pyhue.PixelMemory(folder_states.DIM).save(folder)
         with pyhue.PixelMemory.open(folder, "a") as writer:
             for turn in range(TURNS):
-                writer.add(*batch(turn))
+                _turn(writer, turn)
                 writer.flush()
     return folder
 
@@ -57,7 +64,7 @@ def _flip(path, place, bit=1):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("kind", ["segment", "packed", "plan"])
+@pytest.mark.parametrize("kind", ["segment", "packed", "plan", "deleted"])
 def test_check_finds_a_flipped_bit_wherever_it_is(folder, kind):
     path = folder / _names(folder, kind)[-1]
     size = path.stat().st_size
@@ -110,6 +117,7 @@ def test_a_damaged_segment_is_named_and_can_be_left_out(folder, expected, damage
         opened = pyhue.PixelMemory.open(folder, on_error="skip")
     begin, end = folder_states.rows(1), folder_states.rows(2)
     rest = np.r_[0:begin, end : len(memory)]
+    rest = rest[~memory.removed[rest]]
     assert len(opened) == len(memory)
     np.testing.assert_array_equal(opened.vectors[rest], memory.vectors[rest])
     np.testing.assert_array_equal(opened.labels[rest], memory.labels[rest])
@@ -188,6 +196,9 @@ def _manifest(change):
         (lambda m: m["segments"][0].update(rows=2**41), "rows from 0"),
         (lambda m: m["segments"][0].update(rows=16), "expected vectors"),
         (lambda m: m["segments"][0].update(number="../../etc"), "number: expected int"),
+        (lambda m: m["deleted"].update(rows=m["deleted"]["rows"] - 1), "expected 9 of 90 rows, got 10"),
+        (lambda m: m["deleted"].update(rows=81), "expected 81 of 90 rows, got 10"),
+        (lambda m: m["deleted"].update(checksum="00000000"), "expected the one with checksum 00000000"),
         (lambda m: m["segments"].append(m["segments"][0]), "each segment once"),
         (lambda m: m["segments"][0].pop("rows"), "expected number, rows, checksum"),
         (lambda m: m["segments"][0].update(checksum="00000000"), "expected the one with checksum 00000000"),
@@ -241,7 +252,8 @@ def _mutated(content, rng):
 @pytest.mark.filterwarnings("ignore:packed anew", "ignore:left out")
 def test_mutated_manifests_and_headers(folder, expected):
     rng = random.Random(0)
-    names = ["manifest.json", *(_names(folder, kind)[0] for kind in ("segment", "packed", "plan"))]
+    kinds = ("segment", "packed", "plan", "deleted")
+    names = ["manifest.json", *(_names(folder, kind)[0] for kind in kinds)]
     original = {name: (folder / name).read_bytes() for name in names}
     largest = 4 * sum(path.stat().st_size for path in folder.iterdir()) + (4 << 20)
     opened = refused = 0
@@ -253,7 +265,7 @@ def test_mutated_manifests_and_headers(folder, expected):
             tracemalloc.start()
         message = str(folder)
         try:
-            memory = pyhue.PixelMemory.open(folder, on_error=("raise", "skip")[number % 8 == 5])
+            memory = pyhue.PixelMemory.open(folder, on_error=("raise", "skip")[number % 10 == 6])
             memory.search(expected.queries[:, : memory.dim] if memory.dim <= 16 else np.ones((1, memory.dim)))
             opened += 1
         except (ValueError, OSError) as error:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import threading
 import warnings
+from dataclasses import replace
 from io import UnsupportedOperation
 
 import folder_states
@@ -15,9 +17,13 @@ from reference import assert_same
 from together import in_threads
 
 import pyhue
+from pyhue._files.mapped import save_mapped
+from pyhue._saved import deleted
 from pyhue._saved import folder as folders
+from pyhue._saved import manifest as manifests
 from pyhue._saved import publish as publishing
 from pyhue._saved.packed import write_plan
+from pyhue._search.host import HostSearch
 
 DIM = 24
 QUERIES = draw("relu60", 9, DIM, 5)
@@ -169,6 +175,9 @@ def test_a_reader_does_not_remove(tmp_path):
         with pytest.raises(UnsupportedOperation, match="memory: opened for reading"):
             call()
     assert not reader.removed.any()
+    pyhue.VectorMemory(DIM).save(tmp_path / "vectors")
+    with pytest.raises(UnsupportedOperation, match="vectors: opened for reading"):
+        pyhue.VectorMemory.open(tmp_path / "vectors").remove([])
     for call in (lambda: writer.remove([0]), writer.compact):
         with pytest.raises(ValueError, match="memory: closed"):
             call()
@@ -185,6 +194,16 @@ def test_compacting_keeps_segments_that_lost_nothing(tmp_path, planned, monkeypa
         left = names & set(os.listdir(tmp_path / "memory"))
         assert len(left) == len(names) // 3 * 2
         assert_equal(memory, writer)
+
+
+def test_a_search_between_compacting_and_its_packed_form(tmp_path, planned, monkeypatch):
+    memory, writer = pair(tmp_path / "memory", images(20), images(20, 1))
+    writer.search(QUERIES)
+    monkeypatch.setattr(HostSearch, "replace", lambda *_: None)  # has not come yet
+    for each in (memory, writer):
+        each.remove(images=[3, 30])
+        each.compact()
+    assert_equal(memory, writer)
 
 
 @pytest.mark.parametrize("compacting", [False, True])
@@ -244,7 +263,7 @@ def damaged(tmp_path):
 
 def _flipped(path):
     content = bytearray(path.read_bytes())
-    content[4096] ^= 1  # the first of the bits
+    content[4096] ^= 0b01000001  # row 0 for row 6
     path.write_bytes(content)
 
 
@@ -263,6 +282,24 @@ def test_a_damaged_file_of_removed_rows_is_named(damaged, damage):
     np.testing.assert_array_equal(opened.vectors, memory.vectors)
     (wrong,) = opened.check()
     assert path.name in wrong
+
+
+@pytest.mark.parametrize(
+    ("metadata", "arrays", "error"),
+    [
+        (deleted._FORMAT, {"removed": np.zeros(2, np.int64)}, "a bit for each of 60 rows, got I64"),
+        (deleted._FORMAT, {"removed": np.zeros((2, 2), np.uint8)}, "a bit for each of 60 rows"),
+        (deleted._FORMAT, {"removed": np.zeros(9, np.uint8)}, "a bit for each of 60 rows"),
+        (deleted._FORMAT, {"other": np.zeros(2, np.uint8)}, "a bit for each of 60 rows"),
+        ({"format": "other"}, {"removed": np.zeros(2, np.uint8)}, "expected {'format': 'pyhue.deleted'"),
+    ],
+)
+def test_files_that_tell_nothing_of_removed_rows(damaged, metadata, arrays, error):
+    folder, path, _ = damaged
+    entry = manifests.Entry(manifests.read(folder).deleted.number, 0, save_mapped(path, metadata, arrays))
+    manifests.write(folder, replace(manifests.read(folder), deleted=entry))
+    with pytest.raises(ValueError, match=re.escape(error)):
+        pyhue.PixelMemory.open(folder)
 
 
 def test_check_reads_removed_rows(damaged):
@@ -331,7 +368,7 @@ def test_no_number_of_a_file_is_given_twice(tmp_path, planned, monkeypatch):
             writer.remove(rng.choice(np.flatnonzero(~writer.removed), 3))
             if turn % 5 == 4:  # everything but the manifest is written
                 with monkeypatch.context() as patch:
-                    patch.setattr(folders.manifests, "write", _full)
+                    patch.setattr(manifests, "write", _full)
                     with pytest.raises(OSError, match="No space"):
                         writer.optimize()
             (writer.flush, writer.compact, writer.optimize, lambda: None)[turn % 4]()
@@ -349,8 +386,10 @@ def test_no_number_of_a_file_is_given_twice(tmp_path, planned, monkeypatch):
 
 def test_a_plan_that_failed_leaves_nothing_to_the_next(tmp_path, planned, monkeypatch):
     memory, writer = pair(tmp_path / "memory", images(20))
+    for each in (memory, writer):
+        each.add(*images(1, 3))
     with monkeypatch.context() as patch:
-        patch.setattr(folders.manifests, "write", _full)
+        patch.setattr(manifests, "write", _full)
         with pytest.raises(OSError, match="No space"):
             writer.optimize()
     seen = []

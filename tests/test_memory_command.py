@@ -55,6 +55,55 @@ def test_from_building_to_searching(tmp_path, capsys, options):
     assert "segment      1 files" in capsys.readouterr().out
 
 
+def test_removing(tmp_path, capsys):
+    given = _features(tmp_path / "features", 30, 0)
+    folder = tmp_path / "memory"
+    memory = pyhue.PixelMemory(12)
+    memory.add(*given)
+    assert _run("build", tmp_path / "features", "--out", folder) == 0
+    capsys.readouterr()
+    for asked in ({"rows": [0, 7]}, {"images": [2], "labels": [1, 9]}):
+        options = [text for name, values in asked.items() for text in (f"--{name}", *values)]
+        assert _run("remove", folder, *options) == 0
+        assert capsys.readouterr().out.startswith(f"{memory.remove(**asked)} vectors were removed")
+    np.testing.assert_array_equal(pyhue.PixelMemory.open(folder).removed, memory.removed)
+    assert _run("info", folder) == 0
+    gone = int(memory.removed.sum())
+    assert f"{gone} vectors are removed" in capsys.readouterr().out
+    assert _run("compact", folder) == 0
+    assert capsys.readouterr().out == f"1 segments became 1, {gone} vectors were dropped\n"
+    assert len(pyhue.PixelMemory.open(folder)) == 180 - gone
+    for options, message in (([], "expected one of them"), (["--rows", 999], "rows: expected 0 to")):
+        assert _run("remove", folder, *options) == 1
+        assert message in capsys.readouterr().err
+    vectors = pyhue.VectorMemory(4)
+    vectors.add(np.eye(4))
+    vectors.save(tmp_path / "vectors")
+    assert _run("remove", tmp_path / "vectors", "--rows", 1) == 0
+    assert _run("remove", tmp_path / "vectors", "--labels", 1) == 1
+    assert "vectors alone" in capsys.readouterr().err
+
+
+def test_json(tmp_path, capsys):
+    _features(tmp_path / "features", 30, 0)
+    folder = tmp_path / "memory"
+
+    def printed(*arguments):
+        assert _run(*arguments) == 0
+        return json.loads(capsys.readouterr().out)
+
+    found = printed("build", tmp_path / "features", "--out", folder, "--json")
+    assert (found["vectors"], found["removed"], found["images"], found["dim"]) == (180, 0, 30, 12)
+    assert found["files"]["segment"]["bytes"] == (folder / "segment-1.safetensors").stat().st_size
+    assert printed("--json", "remove", folder, "--rows", 0, 1) == {"removed": 2}
+    assert printed("--json", "info", folder)["removed"] == 2
+    assert printed("compact", folder, "--json") == {"segments_before": 1, "segments": 1, "dropped": 2}
+    assert printed("check", folder, "--json") == {"damaged": []}
+    found = printed("search", folder, tmp_path / "features", "--json")
+    assert len(found["images"]) == 30
+    assert found["images"][3]["name"] == "3.png"
+
+
 def test_check_tells_what_is_damaged(tmp_path, capsys):
     _features(tmp_path / "features", 30, 0)
     folder = tmp_path / "memory"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyhue._arrays import positive_integer
-from pyhue._cli.common import Commands, add_command
+from pyhue._cli.common import Commands, add_command, show
 from pyhue._stderr import progress_bar
 
 if TYPE_CHECKING:
@@ -25,15 +25,17 @@ def add_parser(commands: Commands) -> None:
     """Declares the command, its own commands and their options."""
     parser = add_command(commands, "memory", "build, change, check and search a memory on disk")
     actions: Commands = parser.add_subparsers(dest="action", required=True, metavar="action")
-    build = add_command(actions, "build", "write the activations of a features file as a memory")
+    build = add_command(actions, "build", "write the activations of a features file as a memory", inner=True)
     build.add_argument("features", type=Path, metavar="FEATURES", help="file of pyhue features")
     build.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the memory")
     build.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of its vectors")
     build.add_argument("--no-normalize", action="store_true", help="compare vectors as they are")
-    add = add_command(actions, "add", "add the activations of a features file to a memory")
+    add = add_command(actions, "add", "add the activations of a features file to a memory", inner=True)
     add.add_argument("folder", type=Path, metavar="FOLDER", help="the memory")
     add.add_argument("features", type=Path, metavar="FEATURES", help="file of pyhue features")
-    remove = add_command(actions, "remove", "leave vectors out of every later search; compact drops them")
+    remove = add_command(
+        actions, "remove", "leave vectors out of every later search; compact drops them", inner=True
+    )
     remove.add_argument("folder", type=Path, metavar="FOLDER", help="the memory")
     for name, what in (
         ("rows", "rows of the memory"),
@@ -41,7 +43,7 @@ def add_parser(commands: Commands) -> None:
         ("labels", "classes, by number"),
     ):
         remove.add_argument(f"--{name}", type=int, nargs="+", metavar="N", help=what)
-    search = add_command(actions, "search", "classify the images of a features file by a memory")
+    search = add_command(actions, "search", "classify the images of a features file by a memory", inner=True)
     search.add_argument("folder", type=Path, metavar="FOLDER", help="the memory")
     search.add_argument("features", type=Path, metavar="FEATURES", help="file of pyhue features")
     search.add_argument("-k", type=int, default=10, metavar="K", help="neighbours of each vector")
@@ -50,7 +52,9 @@ def add_parser(commands: Commands) -> None:
         ("compact", "merge small segments and drop what was removed"),
         ("check", "read everything and compare checksums; make damaged packed files anew"),
     ):
-        add_command(actions, name, description).add_argument("folder", type=Path, metavar="FOLDER")
+        add_command(actions, name, description, inner=True).add_argument(
+            "folder", type=Path, metavar="FOLDER"
+        )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -73,7 +77,7 @@ def _build(options: argparse.Namespace) -> int:
         manifest = _folder(memory).manifest
         if manifest.plan and len(manifest.segments) > 1:
             memory.optimize()  # the plan was chosen when only the first vectors were there
-    return _info(argparse.Namespace(folder=options.out))
+    return _tell(options, options.out)
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -83,34 +87,51 @@ def _add(options: argparse.Namespace) -> int:
     features = load_features(options.features)
     with PixelMemory.open(options.folder, "a") as memory:
         _add_to(memory, features)
-    return _info(options)
+    return _tell(options, options.folder)
 
 
 def _info(options: argparse.Namespace) -> int:
-    memory = _opened(options.folder)
-    print(memory)
+    return _tell(options, options.folder)
+
+
+def _tell(options: argparse.Namespace, path: Path) -> int:
+    memory = _opened(path)
     folder = _folder(memory)
     sizes: dict[str, list[int]] = {}
-    for path in options.folder.iterdir():
-        if path.name in folder.manifest.files():
-            sizes.setdefault(path.name.split("-")[0], []).append(path.stat().st_size)
-    for kind, found in sorted(sizes.items()):
-        print(f"{kind:8} {len(found):5} files, {sum(found) / 1e6:12,.1f} MB")
-    if removed := int(memory.removed.sum()):
-        print(f"{removed} vectors are removed")
+    for file in path.iterdir():
+        if file.name in folder.manifest.files():
+            sizes.setdefault(file.name.split("-")[0], []).append(file.stat().st_size)
+    manifest, removed = folder.manifest, int(memory.removed.sum())
+    lines = [str(memory)]
+    lines += [
+        f"{kind:8} {len(found):5} files, {sum(found) / 1e6:12,.1f} MB"
+        for kind, found in sorted(sizes.items())
+    ]
+    lines += [f"{removed} vectors are removed"] if removed else []
+    values = {
+        "kind": manifest.kind,
+        "dim": manifest.dim,
+        "normalize": manifest.normalize,
+        "dtype": manifest.dtype,
+    }
+    values |= {"vectors": len(memory), "removed": removed, "images": manifest.images}
+    values |= {"files": {kind: {"count": len(found), "bytes": sum(found)} for kind, found in sizes.items()}}
+    show(options, "\n".join(lines), values)
     return 0
 
 
 def _remove(options: argparse.Namespace) -> int:
+    from pyhue._saved.memory import PIXELS
+
     names = ("rows", "images", "labels")
     asked = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if not asked:
         raise ValueError("--rows, --images, --labels: expected one of them at least")
     with _opened(options.folder, "a") as memory:
-        if len(asked) > ("rows" in asked) and not hasattr(memory, "images"):
+        if len(asked) > ("rows" in asked) and _folder(memory).manifest.kind != PIXELS.name:
             raise ValueError("--images, --labels: the memory has vectors alone; --rows says which")
         count = memory.remove(**asked)
-    print(f"{count} vectors were removed; `pyhue memory compact` drops them")
+    show(options, f"{count} vectors were removed; `pyhue memory compact` drops them", {"removed": count})
     return 0
 
 
@@ -120,7 +141,9 @@ def _compact(options: argparse.Namespace) -> int:
     with memory:
         numbers = memory.compact()
         after = len(_folder(memory).manifest.segments)
-    print(f"{before} segments became {after}, {int((numbers < 0).sum())} vectors were dropped")
+    dropped = int((numbers < 0).sum())
+    values = {"segments_before": before, "segments": after, "dropped": dropped}
+    show(options, f"{before} segments became {after}, {dropped} vectors were dropped", values)
     return 0
 
 
@@ -136,9 +159,8 @@ def _check(options: argparse.Namespace) -> int:
     total = total_bytes(_folder(memory))
     with memory, progress_bar(desc="check", total=total, unit="B", unit_scale=True) as bar:
         wrong = memory.check(bar.update)
-    for line in wrong:
-        print(line)
-    print(f"{len(wrong)} files damaged" if wrong else "whole")
+    text = "\n".join([*wrong, f"{len(wrong)} files damaged" if wrong else "whole"])
+    show(options, text, {"damaged": wrong})
     return int(any(not line.endswith("made anew") for line in wrong))
 
 
@@ -156,10 +178,12 @@ def _search(options: argparse.Namespace) -> int:
         found.append(memory.predict(features.activations[batch], k))
     seconds = time.perf_counter() - begin
     predicted = np.concatenate(found)
-    for name, label in zip(features.names, predicted, strict=True):
-        print(f"{name}\t{label}")
+    found_labels = list(zip(features.names, predicted.tolist(), strict=True))
     right = int((predicted == features.labels).sum())
-    print(f"{right} of {len(predicted)} images have that label in {options.features}; {seconds:.1f} s")
+    lines = [f"{name}\t{label}" for name, label in found_labels]
+    lines.append(f"{right} of {len(predicted)} images have that label in {options.features}; {seconds:.1f} s")
+    images = [{"name": name, "label": label} for name, label in found_labels]
+    show(options, "\n".join(lines), {"images": images, "right": right, "seconds": seconds})
     return 0
 
 

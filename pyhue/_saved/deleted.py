@@ -12,7 +12,7 @@ from pyhue._files.reading import reading
 from pyhue._saved.manifest import Entry, Manifest, deleted_name
 from pyhue._search.stored import Stored, rows_of
 
-WHAT = "removed rows of a memory"
+WHAT = "file of a memory's removed rows"
 _FORMAT = {"format": "pyhue.deleted", "version": "1"}
 
 

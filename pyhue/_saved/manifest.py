@@ -172,8 +172,6 @@ def _checked(content: Any) -> Manifest:
     numbers = [entry.number for entry in manifest.segments]
     if len(set(numbers)) != len(numbers) or max(numbers, default=0) >= manifest.next:
         raise ValueError("expected each segment once")
-    if manifest.deleted and manifest.deleted.rows > manifest.rows:
-        raise ValueError(f"expected at most {manifest.rows} removed rows, got {manifest.deleted.rows}")
     return manifest
 
 
