@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 
 from pyhue._arrays import floating, integers, is_tensor, like, positive_number
 from pyhue._cuda.density import DeviceDensity
+from pyhue._on_disk import OnDisk, is_file_name, open_folder
 from pyhue._rows import sliceable
 from pyhue._saved import memory as memory_file
+from pyhue._search.chunked import rows_with
 from pyhue._search.growing import GrowingArray
-from pyhue._search.labelled import Labelled, labelled
+from pyhue._search.labelled import Labelled, labelled, read_only
 from pyhue._search.selection import Selection, numbers_below, selection
 from pyhue.density import density
 from pyhue.pixel_vectors import image_vectors
@@ -23,7 +26,7 @@ from pyhue.vector_memory import SearchResult, VectorMemory, WithinResult
 _COLUMNS = ("labels", "images", "pixels")
 
 
-class PixelMemory:
+class PixelMemory(OnDisk):
     """Labelled pixel vectors, searched exactly.
 
     Every image is a set of vectors, one for each pixel of a CNN layer's activation. `search` finds the
@@ -52,6 +55,8 @@ class PixelMemory:
         >>> memory.predict(activations)
         array([0, 0, 0, 1, 1, 1])
     """
+
+    _FORMAT = memory_file.PIXELS
 
     def __init__(self, dim: int, normalize: bool = True, dtype: Literal["float32", "bfloat16"] = "float32"):
         memory = VectorMemory(dim, normalize, dtype)
@@ -99,17 +104,17 @@ class PixelMemory:
     @property
     def labels(self) -> NDArray[np.int64]:
         """Class of each stored vector, (len,), read-only."""
-        return self._newest().labels
+        return read_only(self._newest().labels)
 
     @property
     def images(self) -> NDArray[np.int64]:
         """Image of each stored vector, counted from 0 in the order of adding, (len,), read-only."""
-        return self._newest().images
+        return read_only(self._newest().images)
 
     @property
     def pixels(self) -> NDArray[np.int64]:
         """Pixel index of each stored vector within its image, (len,), read-only."""
-        return self._newest().pixels
+        return read_only(self._newest().pixels)
 
     @property
     def classes(self) -> NDArray[np.int64]:
@@ -118,12 +123,12 @@ class PixelMemory:
         Column c of `log_likelihood` and `class_counts` is class `classes[c]`: c itself where the labels are
         0 to num_classes - 1. A new label between others moves those behind it.
         """
-        return self._newest().classes
+        return read_only(self._newest().classes)
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
         """How many vectors of each class can be found, (num_classes,), read-only."""
-        return self._newest().class_counts
+        return read_only(self._newest().class_counts)
 
     @property
     def num_classes(self) -> int:
@@ -142,6 +147,7 @@ class PixelMemory:
             ValueError: a shape is wrong, a value is NaN, infinite or beyond what is stored (the message names
                 the row, counting pixel vectors), or there are more or fewer labels than images.
         """
+        self._require_changeable()
         on_gpu = self._memory._on_gpu is not None
         given = sliceable(activations, "activations", resident=on_gpu)
         vectors = image_vectors(given, self.dim)
@@ -161,13 +167,14 @@ class PixelMemory:
                 column.appended(len(before), rows) for column, rows in zip(self._columns, added, strict=True)
             ]
             self._memory._stored = labelled(stored, columns, before.num_images + images, before)
+        self._flush_when_much()
 
     def remove(self, rows: Any = None, *, images: Any = None, labels: Any = None) -> int:
         """Leaves vectors out of every search and vote that begins from now on, and out of `class_counts`.
 
         Rows, images and classes keep their numbers, and the vectors their memory, until `compact`; `classes`
         stay, too. Costs what is removed, a copy of one bit for each row, and of `images` and `labels` a look
-        at those of every row.
+        at those of every row. Of an opened folder, `flush` and `close` write it.
 
         Args:
             rows: integers, rows of the memory, in any order; those removed already may be among them.
@@ -180,7 +187,9 @@ class PixelMemory:
         Raises:
             TypeError: an argument is not of integers, or none was given.
             ValueError: a row or image is not there; nothing was removed then.
+            io.UnsupportedOperation: the memory was opened for reading.
         """
+        self._require_changeable()
         if rows is None and images is None and labels is None:
             raise TypeError("rows, images, labels: expected one of them at least")
         wanted = None if labels is None else integers(labels, "labels").ravel()
@@ -191,9 +200,9 @@ class PixelMemory:
                 found.append(numbers_below(rows, "rows", len(stored)))
             if images is not None:
                 some = numbers_below(images, "images", stored.num_images)
-                found.append(np.flatnonzero(np.isin(stored.images, some)))
+                found.append(rows_with(stored.images, some))
             if wanted is not None:
-                found.append(np.flatnonzero(np.isin(stored.labels, wanted)))
+                found.append(rows_with(stored.labels, wanted))
             self._memory._stored, gone = stored.without(np.concatenate(found))
         return len(gone)
 
@@ -205,12 +214,18 @@ class PixelMemory:
     def compact(self) -> NDArray[np.int64]:
         """Drops what was removed and numbers the other rows anew, in their order; images keep their numbers.
 
-        Searches under way end with the old numbers. The next one packs the memory again. A class of which
-        nothing is left goes from `classes`.
+        Searches under way end with the old numbers. The next one packs the memory again. Of an opened folder
+        this is a `flush`, which also merges small segments; only what changes is packed again. A class of
+        which nothing is left goes from `classes`.
 
         Returns:
             int64 (len,), the new row of each old one; -1 for those that were removed.
+
+        Raises:
+            io.UnsupportedOperation, OSError: as `flush`, of a memory that was opened from a folder.
         """
+        if self._memory._folder is not None:
+            return self._compact_folder()
         with self._memory._adding.held():
             numbers = self._memory._compacted()
             self._columns = tuple(GrowingArray.of(getattr(self._newest(), name)) for name in _COLUMNS)
@@ -336,37 +351,60 @@ class PixelMemory:
 
     def optimize(self) -> None:
         """`VectorMemory.optimize`; pixels of one image do not stand for queries of each other."""
-        self._memory.optimize()
+        folder = self._memory._folder
+        if folder is not None and folder.writable and not self._memory._on_gpu:
+            self._flush(replan=True)
+        else:
+            self._memory.optimize()
 
     def explain(self) -> dict[str, Any]:
         """`VectorMemory.explain`."""
         return self._memory.explain()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the memory to one safetensors file, with the plan that `optimize` chose.
+        """`VectorMemory.save`: a folder, or one file where `path` ends in ".safetensors"."""
+        if is_file_name(path):
+            self._memory._save(path, memory_file.PIXELS, _described)
+        else:
+            self._save_folder(path)
 
-        The file is written beside `path`, synced to disk and renamed, so that `path` holds either what it
-        held before or the whole memory.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        self._memory._save(path, memory_file.PIXELS, _described)
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        mode: Literal["r", "a"] = "r",
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> PixelMemory:
+        """`VectorMemory.open`: maps the folder of a memory."""
+        opened = cls.__new__(cls)
+        memory = VectorMemory._of_folder(open_folder(path, cls._FORMAT, mode, on_error))
+        opened._begin_with(memory, memory._newest())
+        return opened
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PixelMemory:
-        """Reads a memory that `save` wrote, by this version or 0.1.0. Nothing is unpickled.
+        """Reads a memory that `save` wrote, by this version or 0.1.0; what is added to it stays in memory.
+
+        Nothing is unpickled.
 
         Raises:
-            OSError: the file cannot be read.
-            ValueError: the file is truncated, foreign, of another version, or its parts disagree.
+            OSError: it cannot be read.
+            ValueError: it is truncated, foreign, of another version, or its parts disagree.
         """
+        loaded = cls.__new__(cls)
+        if os.path.isdir(path):
+            opened = cls.open(path)
+            memory, stored = opened._memory._read(), opened._newest()
+            labels, images, pixels = (np.array(getattr(stored, name)) for name in _COLUMNS)
+            array = memory._newest().array
+            stored = replace(stored, array=array, labels=labels, images=images, pixels=pixels)
+            loaded._begin_with(memory, stored)
+            return loaded
         contents = memory_file.load(path, memory_file.PIXELS)
         num_images = contents.numbers["num_images"]
         memory_file.require_range(path, "images", contents.columns["images"], num_images - 1)
         memory_file.require_range(path, "pixels", contents.columns["pixels"], 2**63 - 1)
         memory = VectorMemory._of(contents, path)
-        loaded = cls.__new__(cls)
         columns = [contents.columns[name] for name in _COLUMNS]
         loaded._begin_with(memory, labelled(memory._newest(), columns, num_images))
         return loaded
@@ -376,6 +414,14 @@ class PixelMemory:
         memory._stored = stored  # vectors and labels of one moment, replaced together
         self._columns = tuple(GrowingArray.of(getattr(stored, name)) for name in _COLUMNS)
         self._voting: DeviceDensity | None = None
+
+    def _inner(self) -> VectorMemory:
+        return self._memory
+
+    def _take_over(self, stored: Labelled) -> None:
+        self._memory._take_over(stored)
+        self._columns = tuple(GrowingArray.of(getattr(stored, name)) for name in _COLUMNS)
+        self._voting = None
 
     def _newest(self) -> Labelled:
         stored: Labelled = self._memory._newest()

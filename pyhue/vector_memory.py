@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from pyhue._arrays import boolean, is_tensor, like, positive_integer
 from pyhue._cuda.search import DeviceSearch, device_search
 from pyhue._locks import Lock
+from pyhue._on_disk import OnDisk, is_file_name, open_folder
 from pyhue._rows import sliceable, store_rows
 from pyhue._saved import memory as memory_file
+from pyhue._saved.folder import Folder
 from pyhue._saved.plan import to_arrays, to_index
 from pyhue._search.growing import GrowingArray
 from pyhue._search.host import HostSearch
@@ -41,7 +43,7 @@ class WithinResult(NamedTuple):
     indices: Any  #: int64, row of the memory; ascending where distances are equal
 
 
-class VectorMemory:
+class VectorMemory(OnDisk):
     """Vectors, searched exactly: what FAISS's IndexFlatL2 answers.
 
     `add` numbers the vectors in the order of adding; `search` gives for each query the k nearest of them, by
@@ -76,6 +78,8 @@ class VectorMemory:
         array([0, 1])
     """
 
+    _FORMAT = memory_file.VECTORS
+
     def __init__(self, dim: int, normalize: bool = True, dtype: Literal["float32", "bfloat16"] = "float32"):
         if dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype: expected 'float32' or 'bfloat16', got {dtype!r}")
@@ -84,10 +88,13 @@ class VectorMemory:
         self.dtype = dtype
         self._vectors = GrowingArray((self.dim,), np.float32 if dtype == "float32" else np.uint16)
         self._hidden = GrowingArray((), np.int64)
-        self._stored = Stored(self._vectors.first(0), self._hidden.first(0))  # replaced as a whole
+        none = np.asarray(self._hidden.first(0))
+        self._stored = Stored(self._vectors.first(0), none)  # replaced as a whole
         self._adding = Lock()
         self._on_cpu = HostSearch(self.normalize)
         self._on_gpu: DeviceSearch | None = None
+        self._folder: Folder | None = None
+        self._closed = False
 
     def __len__(self) -> int:
         """How many vectors are stored."""
@@ -131,12 +138,14 @@ class VectorMemory:
             ValueError: the shape is wrong, or a value is NaN, infinite or beyond what is stored; the message
                 names the row.
         """
+        self._require_changeable()
         given = sliceable(vectors, "vectors", resident=self._on_gpu is not None)
         if given.ndim != 2 or given.shape[1] != self.dim:
             raise ValueError(f"vectors: expected shape (n, {self.dim}), got {tuple(given.shape)}")
         with self._adding.held():
             begin = len(self)
             self._stored = self._extended(given, "vectors")
+        self._flush_when_much()
         rows = like(np.arange(begin, begin + len(given)), vectors)
         return rows.to(vectors.device) if is_tensor(vectors) else rows
 
@@ -144,7 +153,7 @@ class VectorMemory:
         """Leaves vectors out of every search that begins from now on.
 
         Rows keep their numbers, and the vectors their memory, until `compact`. Costs what is removed, and a
-        copy of one bit for each row.
+        copy of one bit for each row. Of an opened folder, `flush` and `close` write it.
 
         Args:
             rows: integers, rows of the memory, in any order; those removed already may be among them.
@@ -155,7 +164,9 @@ class VectorMemory:
         Raises:
             TypeError: `rows` are no integers.
             ValueError: a row is not there; nothing was removed then.
+            io.UnsupportedOperation: the memory was opened for reading.
         """
+        self._require_changeable()
         with self._adding.held():
             self._stored, gone = self._stored.without(numbers_below(rows, "rows", len(self)))
         return len(gone)
@@ -168,11 +179,17 @@ class VectorMemory:
     def compact(self) -> NDArray[np.int64]:
         """Drops what was removed and numbers the other rows anew, in their order.
 
-        Searches under way end with the old numbers. The next one packs the memory again.
+        Searches under way end with the old numbers. The next one packs the memory again. Of an opened folder
+        this is a `flush`, which also merges small segments; only what changes is packed again.
 
         Returns:
             int64 (len,), the new row of each old one; -1 for those that were removed.
+
+        Raises:
+            io.UnsupportedOperation, OSError: as `flush`, of a memory that was opened from a folder.
         """
+        if self._folder is not None:
+            return self._compact_folder()
         with self._adding.held():
             return self._compacted()
 
@@ -274,7 +291,10 @@ class VectorMemory:
             raise RuntimeError(
                 f"memory: optimize packs for search on the CPU, and this memory is searched on {self.device}"
             )
-        self._on_cpu.optimize(self._newest)
+        if self._folder is not None and self._folder.writable:
+            self._flush(replan=True)
+        else:
+            self._on_cpu.optimize(self._newest)
 
     def explain(self) -> dict[str, Any]:
         """How what searches the memory has packed it. Empty before the first search.
@@ -299,30 +319,64 @@ class VectorMemory:
         elif index is None:
             found = {}
         else:
-            packed = {"bytes_per_vector": stored.array[0].nbytes + index.nbytes / len(index)}
+            packed = {"bytes_per_vector": self.dim * stored.array.itemsize + index.nbytes / len(index)}
             found = index.explain() | packed
         return {"device": device} | found if found else {}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the memory to one safetensors file, with the plan that `optimize` chose.
+        """Writes the memory to a folder that `open` maps, or to one safetensors file.
 
-        The file is written beside `path`, synced to disk and renamed, so that `path` holds either what it
-        held before or the whole memory.
+        A folder has the vectors, the plan that `optimize` chose (at 20,000 vectors or more there is always
+        one) and the packed form; see docs/large_memories.md. A path that ends in ".safetensors" becomes one
+        file, without the packed form. Either way `path` holds what it held before, or the whole memory.
 
         Raises:
-            OSError: the file cannot be written.
+            BlockingIOError: somebody writes to the folder.
+            OSError: the file or folder cannot be written, or the folder has something else in it.
         """
-        self._save(path, memory_file.VECTORS, lambda _: ({}, {}))
+        if is_file_name(path):
+            self._save(path, memory_file.VECTORS, lambda _: ({}, {}))
+        else:
+            self._save_folder(path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> VectorMemory:
-        """Reads a memory that `save` wrote. Nothing is unpickled.
+        """Reads a memory that `save` wrote; what is added to it stays in memory. Nothing is unpickled.
 
         Raises:
-            OSError: the file cannot be read.
-            ValueError: the file is truncated, foreign, of another version, or its parts disagree.
+            OSError: it cannot be read.
+            ValueError: it is truncated, foreign, of another version, or its parts disagree.
         """
+        if os.path.isdir(path):
+            return cls.open(path)._read()
         return cls._of(memory_file.load(path, memory_file.VECTORS), path)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        mode: Literal["r", "a"] = "r",
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> VectorMemory:
+        """Maps the folder of a memory: nothing is read before it is needed, and processes share it.
+
+        Args:
+            path: the folder.
+            mode: "r" to search what is there at this moment, until `refresh`; "a" also to change it: what is
+                added is searched at once and written at `flush`, at `close`, and when the added
+                vectors are 1 GiB. One process may write at a time, any number read.
+            on_error: what a segment that cannot be read does: "raise", or "skip" with a warning: its vectors
+                then keep their rows and are nobody's neighbours. Only with mode "r".
+
+        Returns:
+            The memory, which is a context manager that closes it.
+
+        Raises:
+            BlockingIOError: mode is "a", and somebody else writes.
+            OSError: the folder is not there or cannot be read.
+            ValueError: an argument is wrong; or a file is damaged, which is named.
+        """
+        return cls._of_folder(open_folder(path, cls._FORMAT, mode, on_error))
 
     # ---- for PixelMemory, too ----
 
@@ -337,7 +391,43 @@ class VectorMemory:
         return WithinResult(*self._on_cpu.within(self._newest, queries, largest_radius(radius), chosen))
 
     def _newest(self) -> Any:
+        if self._closed:
+            raise ValueError("memory: closed")
         return self._stored
+
+    def _inner(self) -> VectorMemory:
+        return self
+
+    def _take_over(self, stored: Stored) -> None:
+        renumbered = stored.epoch != self._stored.epoch
+        self._vectors, self._hidden = GrowingArray.of(stored.array), GrowingArray.of(stored.hidden)
+        self._stored = stored
+        if renumbered:
+            self._on_gpu = copy.copy(self._on_gpu)  # which copies all anew
+
+    @classmethod
+    def _of_folder(cls, folder: Folder) -> VectorMemory:
+        manifest = folder.manifest
+        memory = cls(manifest.dim, manifest.normalize, manifest.dtype)  # type: ignore[arg-type]
+        memory._folder = folder
+        memory._take_over(folder.stored())
+        memory._on_cpu = HostSearch(memory.normalize, None, folder.index)
+        return memory
+
+    def _read(self) -> VectorMemory:
+        """A memory of its own, with the vectors read."""
+        memory = VectorMemory(self.dim, self.normalize, self.dtype)
+        stored = self._stored
+        whole = Stored(np.array(stored.array), stored.hidden, stored.removed, stored.epoch)
+        memory._begin_with(whole, self._packed_index())
+        return memory
+
+    def _packed_index(self) -> Index | None:
+        """The packed form that is on disk."""
+        folder = self._folder
+        if folder is None or folder.manifest.plan is None:
+            return None
+        return folder.index(self._stored)
 
     def _extended(self, given: Any, name: str) -> Stored:
         """What is stored, and `given` (n, dim) or (n, m, dim) behind it, unpublished; under `_adding`."""
@@ -346,11 +436,11 @@ class VectorMemory:
         end = begin + math.prod(given.shape[:-1])
         zero = store_rows(given, name, self.normalize, self._vectors.room(begin, end))
         if self.normalize and zero.any():
-            hidden = self._hidden.appended(len(hidden), begin + np.flatnonzero(zero))
+            hidden = np.asarray(self._hidden.appended(len(hidden), begin + np.flatnonzero(zero)))
         return Stored(self._vectors.first(end), hidden, before.removed, before.epoch)
 
     def _compacted(self) -> NDArray[np.int64]:
-        """`compact`; under `_adding`."""
+        """`compact`, of a memory that belongs to no folder; under `_adding`."""
         kept = np.flatnonzero(~self._stored.is_removed())
         numbers = np.full(len(self), -1)
         numbers[kept] = np.arange(len(kept))
@@ -384,7 +474,7 @@ class VectorMemory:
         }
         plan, plan_numbers = to_arrays(index) if index and index.measured else ({}, "")
         contents = memory_file.Contents(
-            stored.array, stored.hidden, columns, numbers, plan, plan_numbers, stored.removed
+            np.asarray(stored.array), stored.hidden, columns, numbers, plan, plan_numbers, stored.removed
         )
         memory_file.save(path, kind, contents)
 

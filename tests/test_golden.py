@@ -39,10 +39,10 @@ def test_the_plan_of_0_1_0(tmp_path):
     memory = pyhue.PixelMemory.load(GOLDEN / "memory-0.1.0.safetensors")
     plan = memory.explain()
     assert plan["plan"] == "principal"
-    memory.save(tmp_path / "memory")
+    memory.save(tmp_path / "memory.safetensors")
     for part in safetensors.numpy.load_file(GOLDEN / "memory-0.1.0.safetensors").items():
         name, array = part
-        again = safetensors.numpy.load_file(tmp_path / "memory")[name]
+        again = safetensors.numpy.load_file(tmp_path / "memory.safetensors")[name]
         if name == "plan.order":  # every row has a place in it
             assert sorted(again) == sorted(array)
         elif name != "plan.starts":

@@ -27,7 +27,7 @@ def test_any_integers(tmp_path_factory, batches):
         memory.add(_images(len(labels), seed), np.array(labels, np.int64))
     every = np.array([label for labels in batches for label in labels], np.int64)
     classes, counts = np.unique(every, return_counts=True)
-    path = tmp_path_factory.mktemp("labels") / "memory"
+    path = tmp_path_factory.mktemp("labels") / "memory.safetensors"
     memory.save(path)
     for each in (memory, pyhue.PixelMemory.load(path)):
         assert each.classes.tolist() == classes.tolist()

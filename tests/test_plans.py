@@ -9,12 +9,17 @@ from reference import assert_exact, assert_same, memory_of, running_at
 import pyhue
 import pyhue.memory
 from pyhue import _core
-from pyhue._search.clusters import cluster
+from pyhue._search.clusters import Clusters, assigned, cluster_centroids
 from pyhue._search.index import Index
 from pyhue._search.plan import mean, principal, principal_directions
 from pyhue._search.stored import Stored
 
 LEVELS = _core.available_isas()
+
+
+def _clusters(stored, plan):
+    centroids = cluster_centroids(stored, plan, np.random.default_rng(0))
+    return Clusters(centroids, *assigned(stored, plan, centroids, range(len(stored))))
 
 
 def _images(vectors, labels=2, pixels=7, dtype="float32"):
@@ -66,7 +71,7 @@ def test_batch_sizes_and_threads_change_nothing(isa, threads, family):
     plans = all_plans(vectors)
     clustered = principal(center, principal_directions(vectors, center), vectors, 64, 0)
     for plan in (plans[0], plans[4], clustered, plans[-1]):
-        real = cluster(stored, plan, np.random.default_rng(0)) if plan is clustered else None
+        real = _clusters(stored, plan) if plan is clustered else None
         index = Index(stored, plan, real or random_clusters(vectors))
         for k in (1, 10, 100):
             whole = pyhue.SearchResult(*index.search(stored, queries, k))
@@ -163,7 +168,7 @@ def test_optimize_of_small_memories():
 
 
 def test_the_first_search_of_a_large_memory_optimizes(monkeypatch):
-    monkeypatch.setattr("pyhue._search.host._OPTIMIZE_FROM", 350)
+    monkeypatch.setattr("pyhue._search.host.OPTIMIZE_FROM", 350)
     small, large = _images(draw("relu85", 343, 40)), _images(draw("relu85", 350, 40))
     queries = draw("relu85", 5, 40, seed=1)
     for memory in (small, large):
@@ -217,8 +222,8 @@ def test_bfloat16_memories_are_exact_for_what_they_store(isa, threads, family, t
         if optimize:
             memory.optimize()
         assert_exact(memory.search(queries, 10), queries, memory.vectors)
-    memory.save(tmp_path / "memory")
-    loaded = pyhue.PixelMemory.load(tmp_path / "memory")
+    memory.save(tmp_path / "memory.safetensors")
+    loaded = pyhue.PixelMemory.load(tmp_path / "memory.safetensors")
     assert loaded.dtype == "bfloat16"
     np.testing.assert_array_equal(loaded.vectors, memory.vectors)
     assert_same(loaded.search(queries, 10), memory.search(queries, 10))

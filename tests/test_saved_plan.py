@@ -26,8 +26,8 @@ def optimized(request):
 
 
 def test_round_trip(optimized, tmp_path):
-    optimized.save(tmp_path / "memory")
-    loaded = pyhue.PixelMemory.load(tmp_path / "memory")
+    optimized.save(tmp_path / "memory.safetensors")
+    loaded = pyhue.PixelMemory.load(tmp_path / "memory.safetensors")
     assert loaded.explain() == optimized.explain()
     queries = np.random.default_rng(1).random((30, 256))
     for ours, theirs in zip(loaded.search(queries), optimized.search(queries), strict=True):
@@ -36,8 +36,8 @@ def test_round_trip(optimized, tmp_path):
 
 def test_vectors_added_after_optimizing(optimized, tmp_path):
     optimized.add(np.random.default_rng(2).random((5, 20, 256)), np.full(5, 7))
-    optimized.save(tmp_path / "memory")
-    loaded = pyhue.PixelMemory.load(tmp_path / "memory")
+    optimized.save(tmp_path / "memory.safetensors")
+    loaded = pyhue.PixelMemory.load(tmp_path / "memory.safetensors")
     expected = pyhue.PixelMemory(256, normalize=False)
     expected.add(optimized.vectors[:, None], optimized.labels)
     queries = optimized.vectors[::50]
@@ -95,10 +95,10 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_plan(optimized, tmp_path, damage):
-    path = tmp_path / "memory"
+    path = tmp_path / "memory.safetensors"
     optimized.save(path)
     _damage(path, DAMAGES[damage])
-    with pytest.raises(ValueError, match=r"memory: .*plan"):
+    with pytest.raises(ValueError, match=r"memory\.safetensors: .*plan"):
         pyhue.PixelMemory.load(path)
 
 
@@ -115,8 +115,8 @@ CLUSTER_DAMAGES = {
 @pytest.mark.parametrize("optimized", ["principal"], indirect=True)
 @pytest.mark.parametrize("damage", CLUSTER_DAMAGES)
 def test_damaged_clusters(optimized, tmp_path, damage):
-    path = tmp_path / "memory"
+    path = tmp_path / "memory.safetensors"
     optimized.save(path)
     _damage(path, CLUSTER_DAMAGES[damage])
-    with pytest.raises(ValueError, match=r"memory: .*plan"):
+    with pytest.raises(ValueError, match=r"memory\.safetensors: .*plan"):
         pyhue.PixelMemory.load(path)

@@ -38,7 +38,7 @@ def path(tmp_path):
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_round_trip(tmp_path, normalize, isa):
-    memory, path = _memory(normalize), tmp_path / "memory"
+    memory, path = _memory(normalize), tmp_path / "memory.safetensors"
     memory.save(path)
     loaded = pyhue.PixelMemory.load(path)
     _assert_equal(memory, loaded)
@@ -57,7 +57,7 @@ def test_round_trip(tmp_path, normalize, isa):
     pixels=st.integers(0, 3),
 )
 def test_round_trip_of_any_size(tmp_path_factory, dim, labels, pixels):
-    path = tmp_path_factory.mktemp("memory") / "memory"
+    path = tmp_path_factory.mktemp("memory") / "memory.safetensors"
     memory = pyhue.PixelMemory(dim)
     memory.add(np.ones((len(labels), pixels, dim)), np.array(labels, int))
     memory.save(path)
@@ -67,10 +67,10 @@ def test_round_trip_of_any_size(tmp_path_factory, dim, labels, pixels):
 @pytest.mark.parametrize("kind", [str, Path, os.fsencode])
 def test_kinds_of_path(tmp_path, kind, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for path in ("memory", str(tmp_path / "memory")):
+    for path in ("memory.safetensors", str(tmp_path / "memory.safetensors")):
         _memory().save(kind(path))
         _assert_equal(_memory(), pyhue.PixelMemory.load(kind(path)))
-    assert os.listdir(tmp_path) == ["memory"]
+    assert os.listdir(tmp_path) == ["memory.safetensors"]
 
 
 def test_any_safetensors_reader_reads_it(path):
@@ -87,10 +87,10 @@ def test_any_safetensors_reader_reads_it(path):
 def test_permissions_follow_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
-        _memory().save(tmp_path / "memory")
+        _memory().save(tmp_path / "memory.safetensors")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "memory").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "memory.safetensors").stat().st_mode) == 0o640
 
 
 @pytest.mark.parametrize(
@@ -126,12 +126,13 @@ def test_the_file_is_synced_before_it_is_renamed(path, monkeypatch):
 def test_paths_that_cannot_be_written(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(FileNotFoundError):
-        _memory().save(tmp_path / "nowhere" / "memory")
-    with pytest.raises(OSError):
+        _memory().save(tmp_path / "nowhere" / "memory.safetensors")
+    (tmp_path / "folder" / "other").touch()
+    with pytest.raises(FileExistsError, match="something else"):
         _memory().save(tmp_path / "folder")
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
-        _memory().save(tmp_path / "file" / "memory")
+        _memory().save(tmp_path / "file" / "memory.safetensors")
     with pytest.raises(TypeError):
         _memory().save(None)
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
@@ -140,7 +141,7 @@ def test_paths_that_cannot_be_written(tmp_path):
 def test_paths_that_cannot_be_read(tmp_path):
     with pytest.raises(FileNotFoundError):
         pyhue.PixelMemory.load(tmp_path / "nowhere")
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(FileNotFoundError, match="manifest"):
         pyhue.PixelMemory.load(tmp_path)
     with pytest.raises(TypeError):
         pyhue.PixelMemory.load(None)

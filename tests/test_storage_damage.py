@@ -42,7 +42,7 @@ def test_truncated_at_every_length(path):
 
 @given(data=st.data())
 def test_corruption_never_gives_anything_but_a_memory_or_a_value_error(tmp_path_factory, data):
-    path = tmp_path_factory.mktemp("memory") / "memory"
+    path = tmp_path_factory.mktemp("memory") / "memory.safetensors"
     _memory().save(path)
     content = bytearray(path.read_bytes())
     (header,) = struct.unpack("<Q", content[:8])
@@ -82,8 +82,8 @@ def _write(path, metadata=None, **arrays):
 
 
 def test_a_file_written_by_hand(tmp_path):
-    _write(tmp_path / "memory")
-    assert pyhue.PixelMemory.load(tmp_path / "memory").class_counts.tolist() == [2, 1]
+    _write(tmp_path / "memory.safetensors")
+    assert pyhue.PixelMemory.load(tmp_path / "memory.safetensors").class_counts.tolist() == [2, 1]
 
 
 WRONG = {
@@ -125,9 +125,9 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_files_that_disagree_with_themselves(tmp_path, case):
     arguments, message = WRONG[case]
-    _write(tmp_path / "memory", **arguments)
+    _write(tmp_path / "memory.safetensors", **arguments)
     with pytest.raises(ValueError, match=message):
-        pyhue.PixelMemory.load(tmp_path / "memory")
+        pyhue.PixelMemory.load(tmp_path / "memory.safetensors")
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "F8_E5M2", "U8"])
@@ -157,9 +157,9 @@ FOREIGN = {
 
 @pytest.mark.parametrize("case", FOREIGN)
 def test_foreign_files(tmp_path, case):
-    (tmp_path / "memory").write_bytes(FOREIGN[case])
-    with pytest.raises(ValueError, match="memory: "):
-        pyhue.PixelMemory.load(tmp_path / "memory")
+    (tmp_path / "memory.safetensors").write_bytes(FOREIGN[case])
+    with pytest.raises(ValueError, match=r"memory\.safetensors: "):
+        pyhue.PixelMemory.load(tmp_path / "memory.safetensors")
 
 
 def test_nothing_is_unpickled(tmp_path, monkeypatch):
@@ -171,11 +171,11 @@ def test_nothing_is_unpickled(tmp_path, monkeypatch):
 
     (tmp_path / "trap").write_bytes(pickle.dumps(Trap()))
     np.savez(tmp_path / "trap.npz", vectors=np.array([Trap()], object))
-    _memory().save(tmp_path / "memory")
+    _memory().save(tmp_path / "memory.safetensors")
     for name in ("load", "loads", "Unpickler"):
         monkeypatch.setattr(pickle, name, None)
     for file in ("trap", "trap.npz"):
         with pytest.raises(ValueError, match="not a whole safetensors file"):
             pyhue.PixelMemory.load(tmp_path / file)
     assert not (tmp_path / "sprung").exists()
-    assert len(pyhue.PixelMemory.load(tmp_path / "memory")) == 20
+    assert len(pyhue.PixelMemory.load(tmp_path / "memory.safetensors")) == 20

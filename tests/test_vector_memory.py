@@ -71,8 +71,8 @@ def test_round_trip(tmp_path, dtype):
     for optimized in (False, True):
         if optimized:
             memory.optimize()
-        memory.save(tmp_path / "memory")
-        loaded = pyhue.VectorMemory.load(tmp_path / "memory")
+        memory.save(tmp_path / "memory.safetensors")
+        loaded = pyhue.VectorMemory.load(tmp_path / "memory.safetensors")
         assert repr(loaded) == repr(memory)
         assert_same(loaded.search(queries), expected)
         assert loaded.explain() == memory.explain()
@@ -83,20 +83,20 @@ def test_round_trip(tmp_path, dtype):
 
 def test_any_safetensors_reader_reads_the_file(tmp_path):
     memory = filled(draw("relu60", 20, 8))
-    memory.save(tmp_path / "memory")
-    arrays = safetensors.numpy.load_file(tmp_path / "memory")
+    memory.save(tmp_path / "memory.safetensors")
+    arrays = safetensors.numpy.load_file(tmp_path / "memory.safetensors")
     assert list(arrays) == ["vectors"]
     np.testing.assert_array_equal(arrays["vectors"], memory.vectors)
 
 
 def test_files_are_of_one_kind(tmp_path):
     pixels = pyhue.PixelMemory(3)
-    filled(np.ones((2, 3))).save(tmp_path / "vectors")
-    pixels.save(tmp_path / "pixels")
+    filled(np.ones((2, 3))).save(tmp_path / "vectors.safetensors")
+    pixels.save(tmp_path / "pixels.safetensors")
     with pytest.raises(ValueError, match=r"expected a file of format pyhue.PixelMemory, got pyhue.Vector"):
-        pyhue.PixelMemory.load(tmp_path / "vectors")
+        pyhue.PixelMemory.load(tmp_path / "vectors.safetensors")
     with pytest.raises(ValueError, match=r"expected a file of format pyhue.VectorMemory, got pyhue.Pixel"):
-        pyhue.VectorMemory.load(tmp_path / "pixels")
+        pyhue.VectorMemory.load(tmp_path / "pixels.safetensors")
 
 
 def test_repr_and_settings():
@@ -180,13 +180,13 @@ def test_adding_and_loading_hold_the_vectors_once(tmp_path, monkeypatch):
         monkeypatch.setattr(f"pyhue.{name}", 1 << 18)
     vectors = np.asfortranarray(draw("normal", 20_000, 300).astype(np.float16))
     size = 4 * vectors.size
-    for call in (lambda: filled(vectors), lambda: pyhue.VectorMemory.load(tmp_path / "memory")):
+    for call in (lambda: filled(vectors), lambda: pyhue.VectorMemory.load(tmp_path / "memory.safetensors")):
         tracemalloc.start()
         memory = call()
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert size <= peak < 1.2 * size
-        memory.save(tmp_path / "memory")
+        memory.save(tmp_path / "memory.safetensors")
 
 
 def test_k_beyond_what_is_stored():

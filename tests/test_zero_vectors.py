@@ -84,8 +84,9 @@ def test_files_and_copies_know_them(tmp_path):
     memory = pyhue.PixelMemory(12)
     memory.add(vectors[:, None], np.arange(3000) % 4)
     memory.optimize()
-    memory.save(tmp_path / "memory")
-    for other in (pyhue.PixelMemory.load(tmp_path / "memory"), pickle.loads(pickle.dumps(memory))):
+    memory.save(tmp_path / "memory.safetensors")
+    loaded = pyhue.PixelMemory.load(tmp_path / "memory.safetensors")
+    for other in (loaded, pickle.loads(pickle.dumps(memory))):
         np.testing.assert_array_equal(other.class_counts, memory.class_counts)
         for k in (10, 3000):
             np.testing.assert_array_equal(other.search(queries, k).indices, memory.search(queries, k).indices)

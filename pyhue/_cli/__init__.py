@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyhue
-from pyhue._cli import bench, compare, demo, descriptors, features, info, observe, train
+from pyhue._cli import bench, compare, demo, descriptors, features, info, memory, observe, train
 from pyhue._cli.completion import PrintCompletion
 from pyhue._stderr import say
 
@@ -26,6 +26,7 @@ _COMMANDS = {
     "features": features,
     "observe": observe,
     "descriptors": descriptors,
+    "memory": memory,
     "bench": bench,
 }
 

@@ -16,15 +16,21 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 _PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn"}
 
 
-def add_command(commands: Commands, name: str, description: str) -> argparse.ArgumentParser:
-    """A parser of the command `name` whose help shows `description` and every default, with `--json`."""
+def add_command(
+    commands: Commands, name: str, description: str, *, inner: bool = False
+) -> argparse.ArgumentParser:
+    """A parser of the command `name` whose help shows `description` and every default, with `--json`.
+
+    `inner`: it is a command of a command, and `--json` may stand behind either.
+    """
     parser = commands.add_parser(
         name,
         help=description,
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    default = argparse.SUPPRESS if inner else False
+    parser.add_argument("--json", action="store_true", default=default, help="print the result as JSON")
     return parser
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,17 +13,20 @@ import safetensors
 from numpy.typing import NDArray
 
 from pyhue._files.atomic import replacing
+from pyhue._files.sealed import checksum
 
 _Array = NDArray[Any]
+_READ = 16 << 20  # bytes checked at once
 Layout = dict[str, tuple[str, tuple[int, ...]]]  #: dtype, in safetensors' words, and shape of each array
 
 
-def header_bytes(metadata: dict[str, str], layout: Layout) -> bytes:
+def header_bytes(metadata: dict[str, str], layout: Layout, multiple: int = 8) -> bytes:
     """What a safetensors file begins with: the length of a JSON object, and the object.
 
     Args:
         metadata: texts to keep.
         layout: the arrays in the order of their data.
+        multiple: where data begins: at a multiple of so many bytes.
     """
     content: dict[str, Any] = {"__metadata__": metadata}
     end = 0
@@ -31,7 +34,7 @@ def header_bytes(metadata: dict[str, str], layout: Layout) -> bytes:
         begin, end = end, end + math.prod(shape) * int(dtype[1:]) // 8
         content[name] = {"dtype": dtype, "shape": shape, "data_offsets": (begin, end)}
     text = json.dumps(content).encode()
-    text += b" " * (-len(text) % 8)  # data begins at a multiple of 8
+    text += b" " * (-(8 + len(text)) % multiple)
     return len(text).to_bytes(8, "little") + text
 
 
@@ -49,7 +52,7 @@ def save_tensors(
         OSError: it cannot be written.
     """
     ordered = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))  # every array is aligned
-    layout = {name: (_word(array.dtype), array.shape) for name, array in ordered.items()}
+    layout = {name: (word(array.dtype), array.shape) for name, array in ordered.items()}
     with replacing(path) as file:
         file.write(header_bytes(metadata, layout))
         for array in ordered.values():
@@ -77,6 +80,31 @@ class TensorFile(NamedTuple):
         begin, size = self.starts[name], math.prod(shape) * _DTYPES[dtype].itemsize
         return self.content[begin : begin + size].view(_DTYPES[dtype]).reshape(shape)
 
+    def checksums(self) -> dict[str, int]:
+        """Of each array, as `pyhue._files.mapped` wrote them.
+
+        Raises:
+            ValueError: they are not there.
+        """
+        found = json.loads(self.metadata.get("checksums", "null"))
+        if not isinstance(found, dict) or set(found) != set(self.layout):
+            raise ValueError("it has no checksums of its arrays")
+        return {name: int(str(value), 16) for name, value in found.items()}
+
+    def damaged(self, progress: Callable[[int], object] = lambda size: None) -> list[str]:
+        """Names of arrays that are not what was written; reads all of the file, and tells of each part."""
+        wrong, expected = [], self.checksums()
+        for name, (dtype, shape) in self.layout.items():
+            begin, found = self.starts[name], 0
+            end = begin + math.prod(shape) * int(dtype[1:]) // 8
+            for first in range(begin, end, _READ):
+                part = self.content[first : min(end, first + _READ)]
+                found = checksum(part, found)
+                progress(len(part))
+            if found != expected[name]:
+                wrong.append(name)
+        return wrong
+
 
 def open_tensors(path: str | os.PathLike[str], what: str = "safetensors file") -> TensorFile:
     """Maps a safetensors file, which the error message calls `what`.
@@ -100,11 +128,12 @@ def open_tensors(path: str | os.PathLike[str], what: str = "safetensors file") -
     return TensorFile(path, metadata, layout, starts, np.asarray(np.memmap(path, np.uint8, "r")))
 
 
-def _word(dtype: np.dtype[Any]) -> str:
+def word(dtype: np.dtype[Any]) -> str:
+    """A dtype in safetensors' words."""
     return f"{dtype.kind.upper()}{8 * dtype.itemsize}"
 
 
 _DTYPES = {
-    _word(np.dtype(kind)): np.dtype(kind)
+    word(np.dtype(kind)): np.dtype(kind)
     for kind in ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
 }

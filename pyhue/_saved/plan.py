@@ -16,43 +16,32 @@ from pyhue._search.plan import FloatArray, Plan, plain, principal
 from pyhue._search.stored import Stored
 
 Arrays = dict[str, NDArray[Any]]
+Measured = dict[str, Any]
 _NUMBERS = ("name", "block_ends", "row_begin", "row_ends")
 
 
 def to_arrays(index: Index) -> tuple[Arrays, str]:
     """The arrays of the index's plan and clusters, and its numbers as JSON."""
+    arrays, numbers = plan_arrays(index)
+    clusters = index.whole_clusters()
+    return arrays | (_whole(clusters) if clusters else {}), numbers
+
+
+def plan_arrays(index: Index) -> tuple[Arrays, str]:
+    """Those of the plan, and the clusters' centroids, without what is said of rows."""
     plan, clusters = index.plan, index.clusters
     arrays: Arrays = {"center": plan.center, "steps": plan.steps}
     if plan.rotation is not None:
         arrays["rotation"] = plan.rotation
     if clusters is not None:
-        arrays |= {"centroids": clusters.centroids} | _whole(clusters)
+        arrays["centroids"] = clusters.centroids
     numbers = {name: getattr(plan, name) for name in _NUMBERS}
     return arrays, json.dumps(numbers | {"measured": index.measured})
 
 
 def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Index:
     """The index that `to_arrays` described, packed; ValueError naming `path` where the parts disagree."""
-    try:
-        read = json.loads(numbers)
-        center, rotation = arrays["center"], arrays.get("rotation")
-        measured = _measured(read["measured"])
-        if "block_dims" in read:  # as 0.1.0 wrote it: its coordinates serve, its stages do not
-            if not _fits(center, rotation, stored):
-                raise _misfit(path)
-            plan, measured = _of_0_1_0(stored, center, rotation), {"gf_eq": measured["gf_eq"]}
-        else:
-            ends = {name: tuple(map(int, read[name])) for name in ("block_ends", "row_ends")}
-            plan = Plan(
-                str(read["name"]),
-                center,
-                rotation,
-                row_begin=int(read["row_begin"]),
-                steps=arrays["steps"],
-                **ends,
-            )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: the plan's numbers cannot be read: {error!r}") from error
+    plan, measured = _plan(arrays, numbers, path, stored)
     clusters = None
     if "order" in arrays:
         missing = {"centroids", "starts"} - set(arrays)
@@ -61,11 +50,37 @@ def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Inde
                 f"{path}: expected the plan's clusters whole, without {', '.join(sorted(missing))}"
             )
         clusters = Clusters(arrays["centroids"], arrays["order"], arrays["starts"])
-    if not (_plan_fits(plan, stored) and (clusters is None or _clusters_fit(clusters, plan, stored))):
+    if not (_plan_fits(plan, stored.dim) and (clusters is None or _clusters_fit(clusters, plan, stored))):
         raise _misfit(path)
     index = Index(stored, plan, clusters)
     index.measured = measured
     return index
+
+
+def to_plan(dim: int, arrays: Arrays, numbers: str, path: object) -> tuple[Plan, Clusters | None, Measured]:
+    """What `plan_arrays` described, clusters without rows; ValueError naming `path`."""
+    plan, measured = _plan(arrays, numbers, path)
+    centroids = arrays.get("centroids")
+    if not (_plan_fits(plan, dim) and (centroids is None or _centroids_fit(centroids, plan))):
+        raise _misfit(path)
+    return plan, None if centroids is None else Clusters.without_rows(centroids), measured
+
+
+def _plan(arrays: Arrays, numbers: str, path: object, stored: Stored | None = None) -> tuple[Plan, Measured]:
+    """`stored`: the vectors, where the plan may be one of 0.1.0: its coordinates serve, its stages do not."""
+    try:
+        read = json.loads(numbers)
+        center, rotation = arrays["center"], arrays.get("rotation")
+        measured = _measured(read["measured"])
+        if stored is not None and "block_dims" in read:
+            if not _fits(center, rotation, stored.dim):
+                raise _misfit(path)
+            return _of_0_1_0(stored, center, rotation), {"gf_eq": measured["gf_eq"]}
+        ends = {name: tuple(map(int, read[name])) for name in ("block_ends", "row_ends")}
+        row_begin, steps = int(read["row_begin"]), arrays["steps"]
+        return Plan(str(read["name"]), center, rotation, row_begin=row_begin, steps=steps, **ends), measured
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: the plan's numbers cannot be read: {error!r}") from error
 
 
 def _whole(clusters: Clusters) -> Arrays:
@@ -76,7 +91,7 @@ def _whole(clusters: Clusters) -> Arrays:
     return {"order": np.concatenate((order, hidden)), "starts": starts}
 
 
-def _measured(read: Any) -> dict[str, Any]:
+def _measured(read: Any) -> Measured:
     """What `optimize` found out: numbers, and lists of them."""
     return {
         str(name): list(map(float, value)) if isinstance(value, list) else float(value)
@@ -93,37 +108,40 @@ def _misfit(path: object) -> ValueError:
     return ValueError(f"{path}: the plan does not fit the vectors")
 
 
-def _fits(center: FloatArray, rotation: FloatArray | None, stored: Stored) -> bool:
-    if not _is(center, np.float64, (stored.dim,)):
+def _fits(center: FloatArray, rotation: FloatArray | None, dim: int) -> bool:
+    if not _is(center, np.float64, (dim,)):
         return False
     return rotation is None or (
-        _is(rotation, np.float64, (*rotation.shape[:1], stored.dim)) and 1 <= len(rotation) <= stored.dim
+        _is(rotation, np.float64, (*rotation.shape[:1], dim)) and 1 <= len(rotation) <= dim
     )
 
 
-def _plan_fits(plan: Plan, stored: Stored) -> bool:
+def _plan_fits(plan: Plan, dim: int) -> bool:
     try:
         _core.Layout(*plan.layout)
     except (ValueError, TypeError, OverflowError):
         return False
-    dims = stored.dim if plan.rotation is None else len(plan.rotation)
-    return _fits(plan.center, plan.rotation, stored) and plan.dims == dims
+    dims = dim if plan.rotation is None else len(plan.rotation)
+    return _fits(plan.center, plan.rotation, dim) and plan.dims == dims
 
 
 def _clusters_fit(clusters: Clusters, plan: Plan, stored: Stored) -> bool:
-    count, dims = clusters.centroids.shape if clusters.centroids.ndim == 2 else (0, 0)
     order, starts = clusters.order, clusters.starts
     return (
-        _is(clusters.centroids, np.float64, (count, dims))
-        and 1 <= dims <= plan.dims
+        _centroids_fit(clusters.centroids, plan)
         and _is(order, np.int64, (len(order),))
-        and _is(starts, np.int64, (count + 1,))
+        and _is(starts, np.int64, (len(clusters.centroids) + 1,))
         and len(order) <= len(stored)
         and starts[0] == 0
         and starts[-1] == len(order)
         and bool((np.diff(starts) >= 0).all())
         and _each_once(order, stored)
     )
+
+
+def _centroids_fit(centroids: NDArray[Any], plan: Plan) -> bool:
+    count, dims = centroids.shape if centroids.ndim == 2 else (0, 0)
+    return _is(centroids, np.float64, (count, dims)) and 1 <= dims <= plan.dims
 
 
 def _each_once(order: NDArray[np.int64], stored: Stored) -> bool:

@@ -19,6 +19,7 @@ _MOST = 2048  # clusters
 _SAMPLE = 24  # vectors for each cluster that k-means runs on
 _ROUNDS = 6
 _LARGEST = float(np.finfo(np.float32).max)
+_PART = 8192  # vectors taken at once
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Clusters:
     centroids: NDArray[np.float64]  #: (clusters, dims)
     order: NDArray[np.int64]  #: (n,) rows, cluster by cluster
     starts: NDArray[np.int64]  #: (clusters + 1,) where each cluster begins in `order`
+
+    @classmethod
+    def without_rows(cls, centroids: NDArray[np.float64]) -> Clusters:
+        """For memories whose pieces know by themselves which rows are where."""
+        return cls(centroids, np.empty(0, np.int64), np.zeros(len(centroids) + 1, np.int64))
 
     def nearest(self, coordinates: NDArray[np.float64], count: int) -> NDArray[np.int32]:
         """The `count` clusters of nearest centroid for each query (n, count), nearest first.
@@ -51,6 +57,14 @@ class Clusters:
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def within(self, rows: range) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """`order` and `starts` of some rows."""
+        kept = (self.order >= rows.start) & (self.order < rows.stop)
+        if kept.all():
+            return self.order, self.starts
+        counts = np.concatenate(([0], np.cumsum(kept)))
+        return self.order[kept], counts[self.starts]
+
     def of(self, stored: Stored) -> Clusters:
         """The clusters without the rows that cannot be found."""
         findable = np.zeros(len(stored), bool)
@@ -62,17 +76,14 @@ class Clusters:
         return Clusters(self.centroids, self.order[kept], counts[self.starts])
 
 
-def cluster(stored: Stored, plan: Plan, rng: np.random.Generator) -> Clusters:
-    """Lloyd's k-means on the vectors' first coordinates in a plan that has a rotation."""
-    assert plan.rotation is not None
-    leading = plan.rotation[:_DIMS].astype(np.float32)
-    center = plan.center.astype(np.float32)
+def cluster_centroids(stored: Stored, plan: Plan, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(clusters, dims): Lloyd's k-means on a sample's first coordinates in a plan that has a rotation."""
+    rows = stored.findable(0, len(stored))
+    count = max(1, min(_MOST, len(rows) // _SIZE))
+    chosen = rows[rng.choice(len(rows), min(len(rows), _SAMPLE * count), replace=False)]
+    parts = [_points(plan, stored.rows(chosen[i : i + _PART])) for i in range(0, len(chosen), _PART)]
+    sample = np.concatenate(parts)
     with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 no more than the order suffers
-        rows = stored.findable(0, len(stored))
-        all_points = [(part - center) @ leading.T for part in stored.parts()]
-        points = np.concatenate(all_points)[rows].astype(np.float32, copy=False)
-        count = max(1, min(_MOST, len(points) // _SIZE))
-        sample = points[rng.choice(len(points), min(len(points), _SAMPLE * count), replace=False)]
         centroids = sample[rng.choice(len(sample), count, replace=False)].copy()
         for _ in range(_ROUNDS):
             nearest = _assign(sample, centroids)
@@ -81,12 +92,33 @@ def cluster(stored: Stored, plan: Plan, rng: np.random.Generator) -> Clusters:
             begins = (np.cumsum(sizes) - sizes)[filled]
             sums = np.add.reduceat(sample[np.argsort(nearest, kind="stable")], begins)
             centroids[filled] = sums / sizes[filled, None]
-        nearest = _assign(points, centroids)
-    starts = np.concatenate(([0], np.cumsum(np.bincount(nearest, minlength=count))))
-    return Clusters(centroids.astype(np.float64), rows[np.argsort(nearest, kind="stable")], starts)
+    return centroids.astype(np.float64)
+
+
+def assigned(
+    stored: Stored, plan: Plan, centroids: NDArray[np.float64], rows: range
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Those of some rows that can be found, cluster by cluster, and where each cluster begins in them."""
+    found = stored.findable(rows.start, rows.stop)
+    narrow = centroids.astype(np.float32)
+    nearest = np.empty(len(found), np.int64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for begin in range(0, len(found), _PART):
+            here = slice(begin, begin + _PART)
+            nearest[here] = _assign(_points(plan, stored.rows(found[here])), narrow)
+    starts = np.concatenate(([0], np.cumsum(np.bincount(nearest, minlength=len(centroids)))))
+    return found[np.argsort(nearest, kind="stable")], starts
+
+
+def _points(plan: Plan, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    assert plan.rotation is not None
+    with np.errstate(over="ignore", invalid="ignore"):
+        centred = vectors - plan.center.astype(np.float32)
+        points: NDArray[np.float32] = centred @ plan.rotation[:_DIMS].astype(np.float32).T
+    return points
 
 
 def _assign(points: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
     half = 0.5 * np.einsum("ij,ij->i", centroids, centroids)
-    parts = [(half - points[i : i + 8192] @ centroids.T).argmin(axis=1) for i in range(0, len(points), 8192)]
-    return np.concatenate(parts)
+    steps = range(0, len(points), _PART)
+    return np.concatenate([(half - points[i : i + _PART] @ centroids.T).argmin(axis=1) for i in steps])

@@ -17,7 +17,7 @@ from pyhue._search.optimize import extended, optimized, unoptimized
 from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored, require_queries, require_vectors
 
-_OPTIMIZE_FROM = 20_000  # vectors: the first search of a memory of at least so many optimises it
+OPTIMIZE_FROM = 20_000  # vectors: the first search of a memory of at least so many optimises it
 _PACK_AFTER = 512  # queries compared with each vector that is not packed: packing it costs as much; measured
 
 Vectors = TypeVar("Vectors", bound=Stored)
@@ -30,12 +30,16 @@ class HostSearch:
     does not hold yet is searched as it is stored, so that nobody waits for packing, but for the first time;
     one of those who search packs it when it was compared so often that packing would have cost less.
 
-    `latest`, of every method, gives the memory's vectors at the moment of the call.
+    `latest`, of every method, gives the memory's vectors at the moment of the call. `first`: makes the first
+    index, and another one where rows were given other numbers.
     """
 
-    def __init__(self, normalize: bool, index: Index | None = None):
+    def __init__(
+        self, normalize: bool, index: Index | None = None, first: Callable[[Any], Index] | None = None
+    ):
         self.index = index  #: None before the first search
         self._normalize = normalize
+        self._first = first or first_index
         self._packing = Lock()
         self._compared = 0  # pairs of a query and a vector that is not packed; counted roughly
 
@@ -97,6 +101,11 @@ class HostSearch:
             stored = latest()
             self.index = optimized(stored, stored.groups)
 
+    def replace(self, index: Index | None) -> None:
+        """Takes an index that was made elsewhere; None: the next search makes one."""
+        with self._packing.held():
+            self.index = index
+
     def _ready(self, latest: Callable[[], Vectors], queries: int) -> tuple[Index, Vectors]:
         """An index, and the vectors of one moment, of the same epoch."""
         while True:
@@ -111,9 +120,7 @@ class HostSearch:
             with self._packing.held():
                 index, stored = self.index, latest()
                 if index is None or index.epoch != stored.epoch:
-                    large = len(stored) >= _OPTIMIZE_FROM
-                    index = optimized(stored, stored.groups) if large else unoptimized(stored)
-                    self.index = index
+                    self.index = index = self._first(stored)
         if (unpacked := len(latest()) - len(index)) > 0:
             self._compared += unpacked * queries
             if self._compared >= _PACK_AFTER * unpacked:
@@ -123,6 +130,12 @@ class HostSearch:
                         self._compared = 0
                         self.index = index = extended(self.index, stored)
         return index
+
+
+def first_index(stored: Stored) -> Index:
+    """The index of a memory that has none."""
+    large = len(stored) >= OPTIMIZE_FROM
+    return optimized(stored, stored.groups) if large else unoptimized(stored)
 
 
 def _padded(

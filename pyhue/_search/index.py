@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyhue import _core
+from pyhue._search.chunked import chunk_with, chunks_of
 from pyhue._search.clusters import Clusters
-from pyhue._search.packed import packed
+from pyhue._search.packed import PackedPiece, packed
 from pyhue._search.plan import Plan
 from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored
@@ -20,9 +22,9 @@ _CLUSTERS_VISITED = 2  # by each query, before the pass over the whole memory
 class Index:
     """What `csrc/core/search.h` searches: the rows of a memory at some moment, packed, in pieces.
 
-    The rows present when the index is made are one piece, in the order of their clusters. An index is never
-    changed: for later rows `extended` makes another one, which shares what is there. Whatever the plan, the
-    clusters and the pieces, results are exact.
+    The rows present when the index is made are a piece for each chunk that they lie in, each in the order of
+    the clusters. An index is never changed: for later rows `extended` makes another one, which shares what is
+    there. Whatever the plan, the clusters and the pieces, results are exact.
     """
 
     def __init__(self, stored: Stored, plan: Plan, clusters: Clusters | None = None):
@@ -32,9 +34,29 @@ class Index:
         self.planned = len(stored)  #: how many rows there were when it was made
         self.epoch = stored.epoch  #: of the rows that it holds
         end = len(stored) if clusters is None else int(clusters.order.max(initial=-1)) + 1
-        order = stored.findable(0, end) if self.clusters is None else self.clusters.order
-        starts = None if self.clusters is None else self.clusters.starts
-        self._pieces = (packed(stored, plan, range(end), order, starts),)
+        chunks = _cut(stored, 0, end) or [range(0)]
+        self._pieces = tuple(self._first_piece(stored, rows) for rows in chunks)
+
+    @classmethod
+    def of(
+        cls,
+        plan: Plan,
+        clusters: Clusters | None,
+        measured: dict[str, float],
+        pieces: Iterable[PackedPiece],
+        epoch: int,
+    ) -> Index:
+        """An index of pieces that are packed, in the order of their rows."""
+        index = object.__new__(cls)
+        index.plan, index.clusters, index.measured, index.epoch = plan, clusters, measured, epoch
+        index._pieces = tuple(pieces)
+        index.planned = len(index)
+        return index
+
+    @property
+    def pieces(self) -> tuple[PackedPiece, ...]:
+        """In the order of their rows."""
+        return self._pieces
 
     @property
     def nbytes(self) -> int:
@@ -43,7 +65,7 @@ class Index:
 
     def __len__(self) -> int:
         """How many rows of the memory it covers, those that cannot be found included."""
-        return self._pieces[-1].end
+        return sum(len(piece) for piece in self._pieces)
 
     def explain(self) -> dict[str, Any]:
         """The plan and what was measured of it."""
@@ -61,17 +83,39 @@ class Index:
         The last pieces are packed anew together with the new rows until each piece is longer than all after
         it: there are few, and a row is packed a few times at most while the memory grows.
         """
-        if len(stored) <= len(self):
-            return self
-        pieces, begin = list(self._pieces), len(self)
-        while pieces and not pieces[-1].clustered and len(pieces[-1]) <= len(stored) - begin:
-            begin = pieces.pop().begin
-        rows = range(begin, len(stored))
-        order = stored.findable(rows.start, rows.stop)
-        pieces.append(packed(stored, self.plan, rows, order))
-        longer = object.__new__(Index)
-        longer.__dict__ = self.__dict__ | {"_pieces": tuple(pieces)}
-        return longer
+        array = stored.array
+        pieces = [piece for piece in self._pieces if chunk_with(array, piece.begin, piece.end) is not None]
+        for missing in self._missing(stored):
+            begin = missing.start
+            while (
+                pieces
+                and pieces[-1].end == begin
+                and not pieces[-1].clustered
+                and len(pieces[-1]) <= missing.stop - begin
+                and chunk_with(array, pieces[-1].begin, missing.stop) is not None
+            ):
+                begin = pieces.pop().begin
+            order = stored.findable(begin, missing.stop)
+            rows = range(begin, missing.stop)
+            pieces.append(packed(stored, self.plan, rows, order))
+        return self.with_pieces(sorted(pieces, key=lambda piece: piece.begin))
+
+    def whole_clusters(self) -> Clusters | None:
+        """The clusters with the rows of all pieces that are in their order."""
+        pieces = [piece for piece in self._pieces if piece.clustered]
+        if self.clusters is None or not pieces:
+            return None
+        clusters = np.arange(len(self.clusters.centroids))
+        of = np.concatenate([np.repeat(clusters, np.diff(piece.arrays[-1])) for piece in pieces])
+        rows = np.concatenate([piece.arrays[0] + piece.begin for piece in pieces])
+        starts = np.concatenate(([0], np.cumsum(np.bincount(of, minlength=len(clusters)))))
+        return Clusters(self.clusters.centroids, rows[np.argsort(of, kind="stable")], starts)
+
+    def with_pieces(self, pieces: Iterable[PackedPiece]) -> Index:
+        """The same with other pieces."""
+        other = object.__new__(Index)
+        other.__dict__ = self.__dict__ | {"_pieces": tuple(pieces)}
+        return other
 
     def search(
         self, stored: Stored, queries: NDArray[np.float32], k: int, selection: Selection = EVERYTHING
@@ -98,14 +142,12 @@ class Index:
         """What a search goes through; only some rows, as they are stored, if these are given."""
         if rows is not None:
             none = _core.Coordinates(np.zeros((len(queries), 1)), np.zeros(len(queries)), 0.0)
-            clusters = np.empty((len(queries), 0), np.int32)
-            asked = _core.Queries(queries, none, clusters)
-            return [_core.Piece(stored.array, rows)], _core.Layout((1,), 1, (), np.ones(1)), asked
-        there = [piece for piece in self._pieces if piece.end <= len(stored)]
-        pieces = [_core.Piece(stored.array, piece.core) for piece in there]
-        rest = stored.findable(there[-1].end if there else 0, len(stored))
-        if len(rest):
-            pieces.append(_core.Piece(stored.array, rest))
+            asked = _core.Queries(queries, none, np.empty((len(queries), 0), np.int32))
+            return _as_stored(stored, rows), _core.Layout((1,), 1, (), np.ones(1)), asked
+        found = (piece.searched(stored.array) for piece in self._pieces)
+        pieces = [piece for piece in found if piece is not None]
+        for missing in self._missing(stored):
+            pieces += _as_stored(stored, stored.findable(missing.start, missing.stop))
         return pieces, _core.Layout(*self.plan.layout), self._queries(queries)
 
     def audit(
@@ -116,8 +158,25 @@ class Index:
         Both (queries, n): how many coordinates were read, 0 where it is kept; and the last lower bound of its
         squared distance, -inf where it cannot be found.
         """
-        piece = _core.Piece(stored.array, self._pieces[0].core)
+        piece = self._pieces[0].searched(stored.array)
+        assert piece is not None  # there are vectors
         return _core.audit(piece, self._queries(queries), np.ascontiguousarray(distances, np.float32))
+
+    def _first_piece(self, stored: Stored, rows: range) -> PackedPiece:
+        if self.clusters is None:
+            order, starts = stored.findable(rows.start, rows.stop), None
+        else:
+            order, starts = self.clusters.within(rows)
+        return packed(stored, self.plan, rows, order, starts)
+
+    def _missing(self, stored: Stored) -> list[range]:
+        """Rows of `stored` that no piece of it covers, cut where chunks end; those in front first."""
+        found, begin = [], 0
+        for piece in self._pieces:
+            if chunk_with(stored.array, piece.begin, piece.end) is not None:
+                found += _cut(stored, begin, piece.begin)
+                begin = piece.end
+        return found + _cut(stored, begin, len(stored))
 
     def _queries(self, queries: NDArray[np.float32]) -> _core.Queries:
         coordinates = self.plan.projection.coordinates(queries)
@@ -125,3 +184,19 @@ class Index:
         if self.clusters is not None:
             nearest = self.clusters.nearest(coordinates.values, _CLUSTERS_VISITED)
         return _core.Queries(queries, coordinates, nearest)
+
+
+def _as_stored(stored: Stored, rows: NDArray[np.int64]) -> list[_core.Piece]:
+    """Some rows, ascending, that are not packed: a piece for each chunk that has any."""
+    pieces = []
+    for start, chunk in chunks_of(stored.array):
+        first, last = np.searchsorted(rows, (start, start + len(chunk)))
+        if last > first:
+            pieces.append(_core.Piece(chunk, rows[first:last] - start, start))
+    return pieces
+
+
+def _cut(stored: Stored, begin: int, end: int) -> list[range]:
+    """Rows `begin` to `end` - 1, cut where chunks end."""
+    cut = [range(max(begin, start), min(end, start + len(chunk))) for start, chunk in chunks_of(stored.array)]
+    return [rows for rows in cut if rows]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pyhue._search.chunked import Rows
 from pyhue._search.stored import Stored
 
 
@@ -15,9 +16,9 @@ from pyhue._search.stored import Stored
 class Labelled(Stored):
     """A memory's vectors and their labels at one moment."""
 
-    labels: NDArray[np.int64]  #: (n,)
-    images: NDArray[np.int64]  #: (n,)
-    pixels: NDArray[np.int64]  #: (n,)
+    labels: Rows  #: int64 (n,)
+    images: Rows  #: int64 (n,)
+    pixels: Rows  #: int64 (n,)
     classes: NDArray[np.int64]  #: labels that occur, ascending
     class_counts: NDArray[np.int64]  #: findable vectors of each class
     num_images: int
@@ -25,7 +26,7 @@ class Labelled(Stored):
     @property
     def groups(self) -> NDArray[np.int64]:
         """Images."""
-        return self.images
+        return np.asarray(self.images)
 
     def columns(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Places in `classes` of the vectors in these rows; -1 for -1."""
@@ -49,7 +50,7 @@ class Labelled(Stored):
     def without(self, rows: NDArray[np.int64]) -> tuple[Labelled, NDArray[np.int64]]:
         """As `Stored.without`; classes stay, and their counts follow."""
         there, gone = super().without(rows)
-        return replace(there, class_counts=_read_only(self.class_counts - self.counts_of(gone))), gone
+        return replace(there, class_counts=read_only(self.class_counts - self.counts_of(gone))), gone
 
     def compacted(self, rows: NDArray[np.int64]) -> Labelled:
         """As `Stored.compacted`; a class without a row goes, images keep their numbers."""
@@ -59,10 +60,10 @@ class Labelled(Stored):
 
 
 def labelled(
-    stored: Stored, columns: Sequence[NDArray[np.int64]], num_images: int, before: Labelled | None = None
+    stored: Stored, columns: Sequence[Rows], num_images: int, before: Labelled | None = None
 ) -> Labelled:
     """Vectors with their labels, images and pixels; of the first, which are `before`, classes are counted."""
-    labels, images, pixels = map(_read_only, columns)
+    labels, images, pixels = columns
     begin, seen = (len(before), len(before.hidden)) if before else (0, 0)
     classes, counts = np.unique(labels[begin:], return_counts=True)
     counts -= np.bincount(np.searchsorted(classes, labels[stored.hidden[seen:]]), minlength=len(classes))
@@ -80,16 +81,17 @@ def labelled(
         labels=labels,
         images=images,
         pixels=pixels,
-        classes=_read_only(classes),
-        class_counts=_read_only(counts),
+        classes=read_only(classes),
+        class_counts=read_only(counts),
         num_images=num_images,
     )
     if before or not len(stored.removed):
         return found
-    return replace(found, class_counts=_read_only(found.counts_of(np.arange(len(found)))))
+    return replace(found, class_counts=read_only(found.counts_of(np.arange(len(found)))))
 
 
-def _read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
-    view = array.view()
+def read_only(column: Rows) -> NDArray[np.int64]:
+    """A column as an array that nobody can write to: a view, or a copy of one that lies in several files."""
+    view: NDArray[np.int64] = np.asarray(column).view()
     view.flags.writeable = False
     return view

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyhue import _core
-from pyhue._search.clusters import cluster
+from pyhue._search.clusters import Clusters, assigned, cluster_centroids
 from pyhue._search.index import Index
 from pyhue._search.plan import (
     FloatArray,
@@ -29,6 +30,8 @@ from pyhue._search.plan import (
 from pyhue._search.stored import Stored
 
 _LOG = logging.getLogger("pyhue")
+
+Centroids: TypeAlias = NDArray[np.float64]
 
 _K = 10
 _RUNS, _RUN = 14, 7  # stretches of neighbouring vectors that play the queries
@@ -88,19 +91,26 @@ def extended(index: Index, stored: Stored) -> Index:
     return index.extended(stored)
 
 
-def optimized(stored: Stored, images: NDArray[np.int64]) -> Index:
-    """The index that is fastest for vectors like those stored; `images` (n,) tells which belong together."""
+def optimized(
+    stored: Stored,
+    images: NDArray[np.int64],
+    pack: Callable[[Stored, Plan, Centroids | None], Index] | None = None,
+) -> Index:
+    """The index that is fastest for vectors like those stored; `images` (n,) tells which belong together.
+
+    `pack` makes the index of a plan and centroids of clusters. Default: in memory.
+    """
     begin = time.perf_counter()
     rng = np.random.default_rng(0)
     choice = choose(stored, images, rng)
-    plan, clusters = choice.best.plan, None
+    plan, centroids = choice.best.plan, None
     if plan.rotation is not None:
-        clusters = cluster(stored, plan, rng)
-    index = Index(stored, plan, clusters)
+        centroids = cluster_centroids(stored, plan, rng)
+    index = (pack or _packed)(stored, plan, centroids)
     searching = time.perf_counter()
     index.search(stored, choice.queries, _K)
     end = time.perf_counter()
-    index.measured = {
+    index.measured |= {
         "survivors": [choice.best.survivors[end] for end in sorted(choice.best.survivors)],
         "gf_eq": 2e-9 * len(choice.queries) * len(stored) * stored.dim / (end - searching),
         "seconds": end - begin,
@@ -124,6 +134,12 @@ def optimized(stored: Stored, images: NDArray[np.int64]) -> Index:
             estimate.survivors,
         )
     return index
+
+
+def _packed(stored: Stored, plan: Plan, centroids: Centroids | None) -> Index:
+    if centroids is None:
+        return Index(stored, plan)
+    return Index(stored, plan, Clusters(centroids, *assigned(stored, plan, centroids, range(len(stored)))))
 
 
 @dataclass(frozen=True)

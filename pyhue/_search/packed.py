@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pyhue import _core
-from pyhue._search.plan import Plan
+from pyhue._search.chunked import Rows, chunk_with
+from pyhue._search.plan import FloatArray, Plan
 from pyhue._search.stored import Stored
 
+#: Names of what a piece holds, in their order.
+ARRAYS = ("order", "blocks", "bounds", "rows", "row_bounds", "cluster_starts")
 _ROWS = 2048  # vectors packed at once
 _ALIGNMENT = 64  # bytes: a register, and a line of the caches
 
@@ -20,8 +24,9 @@ class PackedPiece:
 
     Attributes:
         layout: block_ends, row_begin, row_ends and steps of the plan.
-        arrays: order, blocks, bounds, rows, row_bounds and cluster_starts, as `csrc/core/pack.h` and
-            `memory.h` have them; None where there are no rows or clusters.
+        arrays: those that `ARRAYS` names, as `csrc/core/pack.h` and `memory.h` have them; None where there
+            are no rows or clusters. `order` counts from `begin`, so that a piece does not depend on where in
+            the memory its rows are.
         core: the same for `_core.search`.
 
     Raises:
@@ -34,6 +39,11 @@ class PackedPiece:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PackedPiece, (self.begin, self.end, self.layout, self.arrays)
+
+    def __copy__(self) -> PackedPiece:
+        piece = object.__new__(PackedPiece)
+        piece.__dict__ = self.__dict__.copy()  # `core` too, which was checked
+        return piece
 
     def __len__(self) -> int:
         """How many rows it covers."""
@@ -49,6 +59,17 @@ class PackedPiece:
         """Whether its rows are in the order of clusters."""
         return self.arrays[-1] is not None
 
+    def moved(self, begin: int) -> PackedPiece:
+        """The same of rows that begin elsewhere."""
+        piece = copy.copy(self)
+        piece.begin, piece.end = begin, begin + len(self)
+        return piece
+
+    def searched(self, array: Rows) -> _core.Piece | None:
+        """What `_core.search` takes; None where no row can be found, or they do not lie in one chunk."""
+        vectors = chunk_with(array, self.begin, self.end) if len(self.arrays[0]) else None
+        return None if vectors is None else _core.Piece(vectors, self.core, self.begin)
+
 
 def packed(
     stored: Stored,
@@ -57,7 +78,10 @@ def packed(
     order: NDArray[np.int64],
     starts: NDArray[np.int64] | None = None,
 ) -> PackedPiece:
-    """Packs the vectors `order`, those of `rows` that can be found; `starts`: of their clusters."""
+    """Packs the vectors `order`, those of `rows` that can be found; `starts`: of their clusters.
+
+    `rows` lie in one chunk.
+    """
     n, layout = len(order), _core.Layout(*plan.layout)
     count = -(-n // _core.block)
     blocks = _aligned((count, *layout.block_shape), np.uint8)
@@ -67,7 +91,7 @@ def packed(
     if plan.row_ends:
         shape = (n, len(plan.row_ends), _core.stage_terms)
         second = _aligned((n, layout.padded_row_dims), np.uint8), _aligned(shape, np.float32)
-    arrays = (order, blocks, bounds, *second, starts)
+    arrays = (order - rows.start, blocks, bounds, *second, starts)
     piece = PackedPiece(rows.start, rows.stop, plan.layout, arrays)
     for start in range(0, n, _ROWS):
         vectors = stored.rows(order[start : start + _ROWS])

@@ -9,6 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pyhue._search.chunked import Rows
+
 
 @dataclass(frozen=True, eq=False)
 class Stored:
@@ -18,7 +20,7 @@ class Stored:
     that have none. So are removed rows, which stay where they are packed and are left out of every search.
     """
 
-    array: NDArray[Any]  #: (n, dim) float32, or bfloat16 in uint16, C-contiguous: what the kernels read
+    array: Rows  #: (n, dim) float32, or bfloat16 in uint16, each chunk C-contiguous: what the kernels read
     hidden: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  #: rows, ascending
     removed: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
     """Bit row % 8 of byte row / 8: set where the row was removed; those behind were not."""
@@ -71,15 +73,24 @@ class Stored:
 
     def is_removed(self) -> NDArray[np.bool_]:
         """(n,) which rows were removed."""
-        bits = np.unpackbits(self.removed, count=min(len(self), 8 * len(self.removed)), bitorder="little")
         mask = np.zeros(len(self), bool)
-        mask[: len(bits)] = bits
+        mask[rows_of(self.removed)] = True
         return mask
+
+    @property
+    def num_removed(self) -> int:
+        """How many rows were removed."""
+        return len(rows_of(self.removed))
 
     @property
     def shifts(self) -> NDArray[np.int64]:
         """(hidden,) ascending: the p-th findable vector is row p + (how many of these are <= p)."""
         return self.hidden - np.arange(len(self.hidden))
+
+
+def rows_of(bits: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The rows whose bits are set, ascending."""
+    return np.flatnonzero(np.unpackbits(bits, bitorder="little"))
 
 
 def require_vectors(stored: Stored) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from pyhue import _core
 from pyhue._arrays import positive_number
 from pyhue._cuda.density import DeviceDensity
+from pyhue._search.chunked import chunks_of
 from pyhue._search.labelled import Labelled
 from pyhue.memory import PixelMemory
 from pyhue.nn._autograd import refuse_double_backward, transforms_active
@@ -52,7 +53,7 @@ class _OnCpu:
         return torch.from_numpy(result), torch.from_numpy(columns), torch.from_numpy(counts)
 
     def vectors(self, indices: Tensor) -> tuple[list[Tensor], Tensor]:
-        return [_bits(self._memory._newest().array)], indices
+        return [_bits(chunk) for _, chunk in chunks_of(self._memory._newest().array)], indices
 
 
 class _OnGpu:

@@ -1,0 +1,58 @@
+"""A lock among processes that ends with the process that holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from pathlib import Path
+
+
+class FileLock:
+    """Held from its making until `release`, the process's end, or, in a forked process, not at all.
+
+    Raises:
+        BlockingIOError: somebody else holds it, in this process or another; it names `path`.
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path):
+        import fcntl
+
+        self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.release()
+            if isinstance(error, BlockingIOError):
+                error.strerror = "somebody else writes there"
+            error.filename = str(path)
+            raise
+        _held.add(self)
+
+    @property
+    def held(self) -> bool:
+        """Whether this process holds it."""
+        return self._handle is not None
+
+    def release(self) -> None:
+        """Gives it up."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            with contextlib.suppress(OSError):
+                os.close(handle)
+
+    def __del__(self) -> None:
+        self.release()
+
+
+_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def _not_in_child() -> None:
+    for lock in list(_held):  # what a child closes, its parent still holds
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_not_in_child)

@@ -1,0 +1,329 @@
+"""Memories in folders: what is written is found again, the same bits, whoever looks."""
+
+import json
+import multiprocessing
+import os
+import pickle
+import warnings
+from io import UnsupportedOperation
+
+import numpy as np
+import pytest
+from families import draw
+from reference import assert_same
+
+import pyhue
+from pyhue._saved import folder as folders
+from pyhue._saved import publish as publishing
+from pyhue._search import host
+
+DIM = 24
+
+
+def images(count, seed=0):
+    maps = draw("relu60", count * 6, DIM, seed).reshape(count, 6, DIM).copy()
+    maps[::7, 0] = 0  # vectors without a direction
+    return maps, np.arange(count) * 3 % 7
+
+
+def labelled(*batches, **options):
+    memory = pyhue.PixelMemory(DIM, **options)
+    for batch in batches:
+        memory.add(*batch)
+    return memory
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """Memories of some vectors get a plan, as those of 20,000 do."""
+    for module in (publishing, host):
+        monkeypatch.setattr(module, "OPTIMIZE_FROM", 100)
+
+
+QUERIES = draw("relu60", 9, DIM, 5)
+
+
+def assert_equal(one, other, k=10):
+    """The same memory: whatever is asked."""
+    assert len(one) == len(other)
+    assert_same(one.search(QUERIES, k), other.search(QUERIES, k))
+    np.testing.assert_array_equal(one.vectors, other.vectors)
+    if isinstance(one, pyhue.PixelMemory):
+        for name in ("labels", "images", "pixels", "classes", "class_counts"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+            assert not getattr(other, name).flags.writeable
+        maps = images(4, 9)[0]
+        np.testing.assert_array_equal(one.log_likelihood(maps), other.log_likelihood(maps))
+        assert repr(one) == repr(other)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("count", [0, 1, 50])
+def test_what_was_saved(tmp_path, planned, normalize, dtype, count):
+    memory = labelled(images(count), normalize=normalize, dtype=dtype)
+    memory.save(tmp_path / "memory")
+    for found in (pyhue.PixelMemory.open(tmp_path / "memory"), pyhue.PixelMemory.load(tmp_path / "memory")):
+        if count:
+            assert_equal(memory, found)
+        assert (found.dim, found.normalize, found.dtype) == (DIM, normalize, dtype)
+        assert len(found) == len(memory)
+    found.add(*images(3, 1))
+    assert len(found) == len(memory) + 18
+    assert len(pyhue.PixelMemory.open(tmp_path / "memory")) == len(memory)
+
+
+def test_vectors_without_labels(tmp_path, planned):
+    memory = pyhue.VectorMemory(DIM)
+    memory.add(draw("relu60", 300, DIM))
+    memory.save(tmp_path / "memory")
+    with pyhue.VectorMemory.open(tmp_path / "memory", "a") as opened:
+        for each in (memory, opened):
+            each.add(draw("relu60", 40, DIM, 3))
+        assert_equal(memory, opened)
+    assert_equal(memory, pyhue.VectorMemory.open(tmp_path / "memory"))
+    assert_equal(memory, pyhue.VectorMemory.load(tmp_path / "memory"))
+    with pytest.raises(ValueError, match=r"memory: expected a pyhue\.PixelMemory, got a pyhue\.VectorMemory"):
+        pyhue.PixelMemory.open(tmp_path / "memory")
+
+
+def test_added_in_turns_by_one_seen_by_others(tmp_path, planned):
+    expected = labelled()
+    expected.save(tmp_path / "memory")
+    reader = pyhue.PixelMemory.open(tmp_path / "memory")
+    with pyhue.PixelMemory.open(tmp_path / "memory", mode="a") as writer:
+        for turn in range(6):
+            batch = images(5 + 8 * turn, turn)
+            before = len(reader)
+            for memory in (expected, writer):
+                memory.add(*batch)
+            assert_equal(expected, writer)  # at once
+            assert not reader.refresh()
+            assert len(reader) == before
+            writer.flush()
+            assert len(reader) == before
+            assert_equal(expected, writer)
+            assert reader.refresh()
+            assert_equal(expected, reader)
+            assert_equal(expected, pyhue.PixelMemory.open(tmp_path / "memory"))
+    files = sorted(os.listdir(tmp_path / "memory"))
+    assert len([name for name in files if name.startswith("segment")]) == 6
+    assert len([name for name in files if name.startswith("packed")]) == 6
+
+
+def test_what_is_packed_on_disk_is_not_packed_again(tmp_path, planned, monkeypatch):
+    labelled(images(60)).save(tmp_path / "memory")
+    monkeypatch.setattr(folders, "pack", None)
+    monkeypatch.setattr(folders, "first_index", None)
+    opened = pyhue.PixelMemory.open(tmp_path / "memory")
+    opened.search(QUERIES)
+    assert opened.explain()["vectors"] == 360
+
+
+def test_segments_have_a_size(tmp_path, planned, monkeypatch):
+    monkeypatch.setattr(folders, "SEGMENT_BYTES", 100 * DIM * 4)
+    expected = labelled()
+    expected.save(tmp_path / "memory")
+    with pyhue.PixelMemory.open(tmp_path / "memory", "a") as writer:
+        for memory in (expected, writer):
+            memory.add(*images(10))
+        assert len(pyhue.PixelMemory.open(tmp_path / "memory")) == 0
+        for memory in (expected, writer):
+            memory.add(*images(30, 1))
+        assert len(pyhue.PixelMemory.open(tmp_path / "memory")) == 240  # written without being asked
+        assert_equal(expected, writer)
+    content = json.loads((tmp_path / "memory" / "manifest.json").read_text())
+    assert [segment["rows"] for segment in content["segments"]] == [100, 100, 40]
+    assert_equal(expected, pyhue.PixelMemory.open(tmp_path / "memory"))
+
+
+@pytest.mark.parametrize("plan", [False, True])
+def test_compacting_merges_small_segments(tmp_path, monkeypatch, plan):
+    if plan:
+        for module in (publishing, host):
+            monkeypatch.setattr(module, "OPTIMIZE_FROM", 100)
+    expected = labelled()
+    expected.save(tmp_path / "memory")
+    reader = None
+    with pyhue.PixelMemory.open(tmp_path / "memory", "a") as writer:
+        for turn in range(5):
+            for memory in (expected, writer):
+                memory.add(*images(6, turn))
+            writer.flush()
+        reader = pyhue.PixelMemory.open(tmp_path / "memory")
+        np.testing.assert_array_equal(writer.compact(), np.arange(180))
+        assert_equal(expected, writer)
+        assert_equal(expected, reader)  # whose files are gone
+        assert reader.refresh()
+        assert_equal(expected, reader)
+        np.testing.assert_array_equal(writer.compact(), np.arange(180))  # nothing left to do
+        assert not reader.refresh()
+    names = os.listdir(tmp_path / "memory")
+    assert len([name for name in names if name.startswith("segment")]) == 1
+
+
+def test_compacting_leaves_full_segments(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "SEGMENT_BYTES", 60 * DIM * 4)
+    labelled(images(20), images(1, 1)).save(tmp_path / "memory")
+    with pyhue.PixelMemory.open(tmp_path / "memory", "a") as writer:
+        writer.add(*images(1, 2))
+        writer.flush()
+        before = set(os.listdir(tmp_path / "memory"))
+        writer.compact()
+        after = set(os.listdir(tmp_path / "memory"))
+    assert (before - after, after - before) == (
+        {"segment-3.safetensors", "segment-4.safetensors"},
+        {"segment-5.safetensors"},
+    )
+
+
+def test_one_segment_or_twenty(tmp_path, planned):
+    whole = labelled()
+    whole.save(tmp_path / "twenty")
+    with pyhue.PixelMemory.open(tmp_path / "twenty", "a") as writer:
+        for turn in range(20):
+            batch = images(20, turn)
+            whole.add(*batch)
+            writer.add(*batch)
+            writer.flush()
+        writer.optimize()
+        assert writer.explain()["vectors"] == 2400
+    whole.save(tmp_path / "one")
+    one, twenty = (pyhue.PixelMemory.open(tmp_path / name) for name in ("one", "twenty"))
+    for k in (1, 10, 2500):
+        assert_equal(one, twenty, k)
+
+
+def test_optimizing_keeps_what_readers_have(tmp_path, planned):
+    memory = labelled(images(60))
+    memory.save(tmp_path / "memory")
+    reader = pyhue.PixelMemory.open(tmp_path / "memory")
+    with pyhue.PixelMemory.open(tmp_path / "memory", "a") as writer:
+        before = set(os.listdir(tmp_path / "memory"))
+        writer.optimize()
+        after = set(os.listdir(tmp_path / "memory"))
+        assert len(before) == len(after)
+        assert {name.split("-")[0] for name in before - after} == {"plan", "packed"}
+        assert_equal(memory, reader)  # its packed form is gone, and it had not mapped that yet
+        assert reader.refresh()
+        assert_equal(memory, reader)
+
+
+def test_a_saved_memory_takes_the_place_of_another(tmp_path, planned):
+    labelled(images(60)).save(tmp_path / "memory")
+    reader = pyhue.PixelMemory.open(tmp_path / "memory")
+    reader.search(QUERIES)
+    memory = labelled(images(30, 4))
+    memory.save(tmp_path / "memory")
+    assert_equal(memory, pyhue.PixelMemory.open(tmp_path / "memory"))
+    assert_equal(labelled(images(60)), reader)
+    assert reader.refresh()
+    assert_equal(memory, reader)
+    labelled().save(tmp_path / "memory")
+    assert len(pyhue.PixelMemory.open(tmp_path / "memory")) == 0
+
+
+def test_copies_of_an_opened_memory(tmp_path, planned):
+    memory = labelled(images(60))
+    memory.save(tmp_path / "memory")
+    with pyhue.PixelMemory.open(tmp_path / "memory", "a") as writer:
+        copy = pickle.loads(pickle.dumps(writer))
+        assert_equal(memory, copy)
+        copy.add(*images(2))
+        with pytest.raises(UnsupportedOperation, match="belongs to no folder"):
+            copy.flush()
+        writer.save(tmp_path / "other")
+        writer.save(tmp_path / "file.safetensors")
+        with pytest.raises(BlockingIOError):
+            writer.save(tmp_path / "memory")
+    for found in (
+        pyhue.PixelMemory.open(tmp_path / "other"),
+        pyhue.PixelMemory.load(tmp_path / "file.safetensors"),
+    ):
+        assert_equal(memory, found)
+
+
+def test_one_writer(tmp_path):
+    labelled(images(3)).save(tmp_path / "memory")
+    writer = pyhue.PixelMemory.open(tmp_path / "memory", "a")
+    with pytest.raises(BlockingIOError, match=r"somebody else writes.*lock"):
+        pyhue.PixelMemory.open(tmp_path / "memory", "a")
+    with pytest.raises(BlockingIOError):
+        labelled(images(4)).save(tmp_path / "memory")
+    writer.close()
+    pyhue.PixelMemory.open(tmp_path / "memory", "a").close()
+    dropped = pyhue.PixelMemory.open(tmp_path / "memory", "a")
+    del dropped
+    pyhue.PixelMemory.open(tmp_path / "memory", "a").close()
+
+
+def _in_child(memory, folder, found):
+    try:
+        memory.add(*images(1))
+        found.put("added")
+    except UnsupportedOperation:
+        found.put("refused")
+    found.put(memory.search(QUERIES)[1])
+    try:
+        pyhue.PixelMemory.open(folder, "a")
+        found.put("opened")
+    except BlockingIOError:
+        found.put("locked")
+
+
+def test_a_forked_process_may_read_only(tmp_path):
+    labelled(images(30)).save(tmp_path / "memory")
+    context = multiprocessing.get_context("fork")
+    with pyhue.PixelMemory.open(tmp_path / "memory", "a") as writer:
+        found = context.Queue()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking a process with threads
+            process = context.Process(target=_in_child, args=(writer, tmp_path / "memory", found))
+            process.start()
+        assert found.get(timeout=30) == "refused"
+        np.testing.assert_array_equal(found.get(timeout=30), writer.search(QUERIES)[1])
+        assert found.get(timeout=30) == "locked"  # the parent still holds it
+        process.join()
+        writer.add(*images(2))
+    assert len(pyhue.PixelMemory.open(tmp_path / "memory")) == 192
+
+
+def test_what_a_reader_and_a_closed_memory_refuse(tmp_path):
+    memory = labelled(images(3))
+    memory.save(tmp_path / "memory")
+    reader = pyhue.PixelMemory.open(tmp_path / "memory")
+    for call in (lambda: reader.add(*images(1)), reader.flush, reader.compact):
+        with pytest.raises(UnsupportedOperation, match="memory: opened for reading"):
+            call()
+    for call in (memory.flush, memory.refresh, memory.close, memory.check):
+        with pytest.raises(UnsupportedOperation, match="belongs to no folder"):
+            call()
+    with reader:
+        reader.search(QUERIES)
+    searched, added = lambda: reader.search(QUERIES), lambda: reader.add(*images(1))
+    for call in (searched, added, reader.refresh, reader.close):
+        with pytest.raises(ValueError, match="memory: closed"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"mode": "w"}, "mode: expected 'r' or 'a', got 'w'"),
+        ({"on_error": "ignore"}, "on_error: expected 'raise' or 'skip', got 'ignore'"),
+        ({"mode": "a", "on_error": "skip"}, "on_error: expected 'raise' with mode 'a'"),
+    ],
+)
+def test_wrong_arguments(tmp_path, arguments, error):
+    labelled(images(3)).save(tmp_path / "memory")
+    with pytest.raises(ValueError, match=error):
+        pyhue.PixelMemory.open(tmp_path / "memory", **arguments)
+
+
+@pytest.mark.parametrize("mode", ["r", "a"])
+def test_no_folder(tmp_path, mode):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        pyhue.PixelMemory.open(tmp_path / "nowhere", mode)
+    with pytest.raises(FileNotFoundError, match=r"manifest\.json"):
+        pyhue.PixelMemory.open(tmp_path, mode)
+    assert os.listdir(tmp_path) == []

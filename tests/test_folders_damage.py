@@ -1,0 +1,282 @@
+"""Folders that are damaged, by chance or by hand: errors name the file, what can be made anew is.
+
+`PYHUE_MUTATIONS=1000000 pytest tests/test_folders_damage.py -k mutated` tries more of them.
+"""
+
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import tracemalloc
+
+import folder_states
+import numpy as np
+import pytest
+from folder_states import Expected, batch
+
+import pyhue
+from pyhue._files.sealed import sealed
+
+MUTATIONS = int(os.environ.get("PYHUE_MUTATIONS", "2000"))
+TURNS = 4
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return Expected(TURNS, _turn)
+
+
+def _turn(memory, number):
+    """Adds; the last one removes, too."""
+    memory.add(*batch(number))
+    if number == TURNS - 1:
+        memory.remove(images=[0, 9])
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("template") / "memory"
+    with pytest.MonkeyPatch.context() as patch:
+        folder_states.planned(patch)
+        pyhue.PixelMemory(folder_states.DIM).save(folder)
+        with pyhue.PixelMemory.open(folder, "a") as writer:
+            for turn in range(TURNS):
+                _turn(writer, turn)
+                writer.flush()
+    return folder
+
+
+@pytest.fixture
+def folder(template, tmp_path):
+    shutil.copytree(template, tmp_path / "memory")
+    return tmp_path / "memory"
+
+
+def _names(folder, kind):
+    return sorted(name for name in os.listdir(folder) if name.startswith(kind))
+
+
+def _flip(path, place, bit=1):
+    content = bytearray(path.read_bytes())
+    content[place] ^= bit
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["segment", "packed", "plan", "deleted"])
+def test_check_finds_a_flipped_bit_wherever_it_is(folder, kind):
+    path = folder / _names(folder, kind)[-1]
+    size = path.stat().st_size
+    opened = pyhue.PixelMemory.open(folder)
+    assert opened.check() == []
+    for place in [*range(0, 30), *range(30, size, 611), size - 1]:
+        _flip(path, place, 1 << place % 8)
+        (wrong,) = opened.check()
+        assert path.name in wrong
+        _flip(path, place, 1 << place % 8)
+    assert opened.check() == []
+
+
+def test_a_flipped_bit_of_the_manifest(folder):
+    path = folder / "manifest.json"
+    for place in range(path.stat().st_size):
+        _flip(path, place)
+        with pytest.raises(ValueError, match=r"manifest\.json: not the manifest of a memory"):
+            pyhue.PixelMemory.open(folder)
+        _flip(path, place)
+
+
+def _damages():
+    def cut(path):
+        path.write_bytes(path.read_bytes()[:-1])
+
+    def swap(path):  # a whole file of another segment
+        others = [name for name in _names(path.parent, path.name.split("-")[0]) if name != path.name]
+        shutil.copy(path.parent / others[-1], path)
+
+    return {
+        "cut": cut,
+        "empty": lambda path: path.write_bytes(b""),
+        "gone": lambda path: path.unlink(),
+        "foreign": lambda path: path.write_bytes(b"not this" * 1000),
+        "header": lambda path: _flip(path, 40),
+        "swapped": swap,
+    }
+
+
+@pytest.mark.parametrize("damage", _damages())
+def test_a_damaged_segment_is_named_and_can_be_left_out(folder, expected, damage):
+    name = _names(folder, "segment")[1]
+    memory = expected.memories[TURNS]
+    _damages()[damage](folder / name)
+    for mode in ("r", "a"):
+        with pytest.raises((ValueError, OSError), match=re.escape(name)):
+            pyhue.PixelMemory.open(folder, mode)
+    with pytest.warns(RuntimeWarning, match=re.escape(name)):
+        opened = pyhue.PixelMemory.open(folder, on_error="skip")
+    begin, end = folder_states.rows(1), folder_states.rows(2)
+    rest = np.r_[0:begin, end : len(memory)]
+    rest = rest[~memory.removed[rest]]
+    assert len(opened) == len(memory)
+    np.testing.assert_array_equal(opened.vectors[rest], memory.vectors[rest])
+    np.testing.assert_array_equal(opened.labels[rest], memory.labels[rest])
+    others = pyhue.VectorMemory(memory.dim)
+    others.add(memory.vectors[rest])
+    for k in (3, len(memory)):
+        distances, indices = opened.search(expected.queries, k)
+        found = others.search(expected.queries, k)
+        np.testing.assert_array_equal(indices, np.where(found.indices >= 0, rest[found.indices], -1))
+        np.testing.assert_array_equal(np.isinf(distances), np.isinf(found.distances))
+    np.testing.assert_array_equal(opened.predict(batch(0)[0]).shape, (3,))
+    assert len(opened.check()) == 1
+    assert opened.class_counts.sum() < memory.class_counts.sum()
+
+
+@pytest.mark.parametrize("damage", _damages())
+@pytest.mark.parametrize("kind", ["packed", "plan"])
+@pytest.mark.filterwarnings("ignore:packed anew")
+def test_what_is_packed_is_made_anew(folder, expected, kind, damage):
+    if (kind, damage) == ("plan", "swapped"):
+        pytest.skip("there is one plan")
+    path = folder / _names(folder, kind)[0]
+    _damages()[damage](path)
+    assert expected.turns(pyhue.PixelMemory.open(folder)) == TURNS
+    with pyhue.PixelMemory.open(folder, "a") as writer:
+        assert expected.turns(writer) == TURNS
+        if kind == "plan":
+            writer.optimize()
+        assert writer.check() == []
+
+
+def test_check_makes_packed_files_anew(folder, expected):
+    path = folder / _names(folder, "packed")[0]
+    _flip(path, path.stat().st_size - 5000)
+    (wrong,) = pyhue.PixelMemory.open(folder).check()
+    assert path.name in wrong
+    with pyhue.PixelMemory.open(folder, "a") as writer:
+        (wrong,) = writer.check()
+        assert wrong.endswith("made anew")
+        assert writer.check() == []
+    opened = pyhue.PixelMemory.open(folder)
+    assert opened.check() == []
+    assert expected.turns(opened) == TURNS
+
+
+def test_a_refresh_that_fails_leaves_the_reader_as_it_was(folder, expected):
+    reader = pyhue.PixelMemory.open(folder)
+    with pyhue.PixelMemory.open(folder, "a") as writer:
+        writer.add(*batch(0))
+    (folder / _names(folder, "segment")[-1]).unlink()
+    with pytest.raises(FileNotFoundError, match="segment"):
+        reader.refresh()
+    assert expected.turns(reader) == TURNS
+
+
+def _manifest(change):
+    def damage(folder):
+        content = json.loads((folder / "manifest.json").read_text())
+        change(content)
+        content["checksum"] = "00000000"
+        (folder / "manifest.json").write_bytes(sealed(json.dumps(content).encode()))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda m: m.update(version=2), "expected pyhue.folder, version 1, got pyhue.folder, version 2"),
+        (lambda m: m.update(kind="other"), "expected a pyhue.PixelMemory, got a other"),
+        (lambda m: m.pop("segments"), "expected segments"),
+        (lambda m: m.update(dim="16"), "dim: expected int, got '16'"),
+        (lambda m: m.update(dim=17), "expected vectors"),
+        (lambda m: m.update(dtype="bfloat16"), "expected vectors"),
+        (lambda m: m.update(images=-1), "expected counts from 0"),
+        (lambda m: m["segments"][0].update(rows=2**41), "rows from 0"),
+        (lambda m: m["segments"][0].update(rows=16), "expected vectors"),
+        (lambda m: m["segments"][0].update(number="../../etc"), "number: expected int"),
+        (lambda m: m["deleted"].update(rows=m["deleted"]["rows"] - 1), "expected 9 of 90 rows, got 10"),
+        (lambda m: m["deleted"].update(rows=81), "expected 81 of 90 rows, got 10"),
+        (lambda m: m["deleted"].update(checksum="00000000"), "expected the one with checksum 00000000"),
+        (lambda m: m["segments"].append(m["segments"][0]), "each segment once"),
+        (lambda m: m["segments"][0].pop("rows"), "expected number, rows, checksum"),
+        (lambda m: m["segments"][0].update(checksum="00000000"), "expected the one with checksum 00000000"),
+    ],
+)
+def test_manifests_that_are_wrong(folder, change, error):
+    _manifest(change)(folder)
+    with pytest.raises(ValueError, match=re.escape(error)):
+        pyhue.PixelMemory.open(folder)
+
+
+def _mutated(content, rng):
+    """Content with some bytes of its header changed, put in or left out; every other time with its seal."""
+    if content[:1] == b"{":
+        head, text, rest = b"", bytearray(content), b""
+    else:
+        size = int.from_bytes(content[:8], "little")
+        head, text, rest = content[:8], bytearray(content[8 : 8 + size].rstrip(b" ")), content[8 + size :]
+    room = len(content) - len(head) - len(rest)
+    for _ in range(rng.randint(1, 3)):
+        place = rng.randrange(len(text))
+        kind = rng.randrange(5)
+        if kind == 0:
+            text[place] = rng.randrange(256)
+        elif kind == 1:
+            del text[place : place + rng.randint(1, 9)]
+        elif kind == 2:
+            text[place:place] = bytes(rng.choices(b'0123456789-.eE{}[]",:ntu \xff', k=rng.randint(1, 9)))
+        elif kind == 3:
+            digits = [match.span() for match in re.finditer(rb"\d+", text)]
+            begin, end = rng.choice(digits or [(0, 1)])
+            text[begin:end] = rng.choice(
+                [b"0", b"1", b"-1", b"4096", b"2147483648", b"9223372036854775808", b"1e9", b"99999999999"]
+            )
+        else:
+            head = bytes(rng.randrange(256) if rng.random() < 0.2 else byte for byte in head)
+    if rest or head:
+        text = text.ljust(room)[:room] if rng.random() < 0.9 else text
+    whole = bytes(head + text + rest)
+    if rng.random() < 0.5:
+        at = whole.find(b'"checksum": "')
+        if at >= 0:
+            begin, end = at + 13, at + 21
+            size = len(whole) - len(rest)
+            cleared = whole[:begin] + b"00000000" + whole[end:size]
+            with contextlib.suppress(ValueError):
+                whole = sealed(cleared) + whole[size:]
+    return whole
+
+
+@pytest.mark.filterwarnings("ignore:packed anew", "ignore:left out")
+def test_mutated_manifests_and_headers(folder, expected):
+    rng = random.Random(0)
+    kinds = ("segment", "packed", "plan", "deleted")
+    names = ["manifest.json", *(_names(folder, kind)[0] for kind in kinds)]
+    original = {name: (folder / name).read_bytes() for name in names}
+    largest = 4 * sum(path.stat().st_size for path in folder.iterdir()) + (4 << 20)
+    opened = refused = 0
+    for number in range(MUTATIONS):
+        name = names[number % len(names)]
+        (folder / name).write_bytes(_mutated(original[name], rng))
+        traced = number % 10 == 0  # slow
+        if traced:
+            tracemalloc.start()
+        message = str(folder)
+        try:
+            memory = pyhue.PixelMemory.open(folder, on_error=("raise", "skip")[number % 10 == 6])
+            memory.search(expected.queries[:, : memory.dim] if memory.dim <= 16 else np.ones((1, memory.dim)))
+            opened += 1
+        except (ValueError, OSError) as error:
+            refused += 1
+            message = str(error)
+        finally:
+            if traced:
+                assert tracemalloc.get_traced_memory()[1] < largest
+                tracemalloc.stop()
+        assert str(folder) in message or "empty memory" in message
+        (folder / name).write_bytes(original[name])
+    assert opened > MUTATIONS / 10
+    assert refused > MUTATIONS / 10
+    assert expected.turns(pyhue.PixelMemory.open(folder)) == TURNS

@@ -1,0 +1,147 @@
+"""`pyhue memory`: the same as the memory that it writes."""
+
+import json
+
+import numpy as np
+import pytest
+from families import draw
+
+import pyhue
+from pyhue import _cli
+from pyhue._files.tensors import save_tensors
+
+
+def _features(path, count, seed):
+    maps = (
+        draw("relu60", count * 6, 12, seed).reshape(count, 2, 3, 12).transpose(0, 3, 1, 2).astype(np.float16)
+    )
+    labels = np.arange(count) % 3
+    texts = {"classes": ["a", "b", "c"], "names": [f"{number}.png" for number in range(count)], "source": {}}
+    metadata = {"format": "pyhue.features", "version": "1"}
+    metadata |= {name: json.dumps(value) for name, value in texts.items()}
+    save_tensors(path, metadata, {"labels": labels, "activations": maps})
+    return maps, labels
+
+
+def _run(*arguments):
+    return _cli.main(["memory", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("options", [[], ["--dtype", "bfloat16", "--no-normalize"]])
+def test_from_building_to_searching(tmp_path, capsys, options):
+    first, second = tmp_path / "first", tmp_path / "second"
+    memory = pyhue.PixelMemory(12, normalize=not options, dtype="bfloat16" if options else "float32")
+    given, more = _features(first, 70, 0), _features(second, 9, 1)
+    folder = tmp_path / "memory"
+    assert _run("build", first, "--out", folder, *options) == 0
+    assert "420 vectors of 70 images, 3 classes" in capsys.readouterr().out
+    memory.add(*given)
+    assert _run("add", folder, second) == 0
+    assert "474 vectors of 79 images" in capsys.readouterr().out
+    memory.add(*more)
+    assert _run("compact", folder) == 0
+    assert "2 segments became 1, 0 vectors were dropped" in capsys.readouterr().out
+    assert _run("check", folder) == 0
+    assert capsys.readouterr().out == "whole\n"
+    found = pyhue.PixelMemory.open(folder)
+    np.testing.assert_array_equal(found.vectors, memory.vectors)
+    np.testing.assert_array_equal(found.labels, memory.labels)
+    assert _run("search", folder, second, "-k", 3) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    predicted = memory.predict(more[0], 3)
+    assert lines == [f"{number}.png\t{label}" for number, label in enumerate(predicted)]
+    assert last.startswith(f"{(predicted == more[1]).sum()} of 9 images")
+    assert _run("info", folder) == 0
+    assert "segment      1 files" in capsys.readouterr().out
+
+
+def test_removing(tmp_path, capsys):
+    given = _features(tmp_path / "features", 30, 0)
+    folder = tmp_path / "memory"
+    memory = pyhue.PixelMemory(12)
+    memory.add(*given)
+    assert _run("build", tmp_path / "features", "--out", folder) == 0
+    capsys.readouterr()
+    for asked in ({"rows": [0, 7]}, {"images": [2], "labels": [1, 9]}):
+        options = [text for name, values in asked.items() for text in (f"--{name}", *values)]
+        assert _run("remove", folder, *options) == 0
+        assert capsys.readouterr().out.startswith(f"{memory.remove(**asked)} vectors were removed")
+    np.testing.assert_array_equal(pyhue.PixelMemory.open(folder).removed, memory.removed)
+    assert _run("info", folder) == 0
+    gone = int(memory.removed.sum())
+    assert f"{gone} vectors are removed" in capsys.readouterr().out
+    assert _run("compact", folder) == 0
+    assert capsys.readouterr().out == f"1 segments became 1, {gone} vectors were dropped\n"
+    assert len(pyhue.PixelMemory.open(folder)) == 180 - gone
+    for options, message in (([], "expected one of them"), (["--rows", 999], "rows: expected 0 to")):
+        assert _run("remove", folder, *options) == 1
+        assert message in capsys.readouterr().err
+    vectors = pyhue.VectorMemory(4)
+    vectors.add(np.eye(4))
+    vectors.save(tmp_path / "vectors")
+    assert _run("remove", tmp_path / "vectors", "--rows", 1) == 0
+    assert _run("remove", tmp_path / "vectors", "--labels", 1) == 1
+    assert "vectors alone" in capsys.readouterr().err
+
+
+def test_json(tmp_path, capsys):
+    _features(tmp_path / "features", 30, 0)
+    folder = tmp_path / "memory"
+
+    def printed(*arguments):
+        assert _run(*arguments) == 0
+        return json.loads(capsys.readouterr().out)
+
+    found = printed("build", tmp_path / "features", "--out", folder, "--json")
+    assert (found["vectors"], found["removed"], found["images"], found["dim"]) == (180, 0, 30, 12)
+    assert found["files"]["segment"]["bytes"] == (folder / "segment-1.safetensors").stat().st_size
+    assert printed("--json", "remove", folder, "--rows", 0, 1) == {"removed": 2}
+    assert printed("--json", "info", folder)["removed"] == 2
+    assert printed("compact", folder, "--json") == {"segments_before": 1, "segments": 1, "dropped": 2}
+    assert printed("check", folder, "--json") == {"damaged": []}
+    found = printed("search", folder, tmp_path / "features", "--json")
+    assert len(found["images"]) == 30
+    assert found["images"][3]["name"] == "3.png"
+
+
+def test_check_tells_what_is_damaged(tmp_path, capsys):
+    _features(tmp_path / "features", 30, 0)
+    folder = tmp_path / "memory"
+    assert _run("build", tmp_path / "features", "--out", folder) == 0
+    segment = folder / "segment-1.safetensors"
+    content = bytearray(segment.read_bytes())
+    for place, message in ((5000, "damaged: vectors"), (40, "not a whole segment of a memory")):
+        content[place] ^= 4
+        segment.write_bytes(content)
+        capsys.readouterr()
+        assert _run("check", folder) == 1
+        first, last = capsys.readouterr().out.splitlines()
+        assert first.startswith(f"{segment}: ")
+        assert message in first
+        assert last == "1 files damaged"
+
+
+def test_vectors_alone_are_told_of(tmp_path, capsys):
+    memory = pyhue.VectorMemory(4)
+    memory.add(np.eye(4))
+    memory.save(tmp_path / "memory")
+    assert _run("info", tmp_path / "memory") == 0
+    assert capsys.readouterr().out.startswith("VectorMemory(dim=4")
+    assert _run("check", tmp_path / "memory") == 0
+
+
+def test_a_memory_that_is_there_is_not_built_again(tmp_path, capsys):
+    _features(tmp_path / "features", 3, 0)
+    assert _run("build", tmp_path / "features", "--out", tmp_path / "memory") == 0
+    assert _run("build", tmp_path / "features", "--out", tmp_path / "memory") == 1
+    assert "exists already" in capsys.readouterr().err
+    with pyhue.PixelMemory.open(tmp_path / "memory", "a"):
+        assert _run("add", tmp_path / "memory", tmp_path / "features") == 1
+    assert "somebody else writes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", ["add", "search"])
+def test_what_is_not_there_is_named(tmp_path, capsys, action):
+    _features(tmp_path / "features", 3, 0)
+    assert _run(action, tmp_path / "none", tmp_path / "features") == 1
+    assert "none" in capsys.readouterr().err
