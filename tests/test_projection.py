@@ -1,4 +1,4 @@
-"""Coordinates are float32 sums; how far they may be off is part of the bound, and is not claimed too small."""
+"""Coordinates are float32 sums; how far they may be off is part of the bound."""
 
 import numpy as np
 import pytest

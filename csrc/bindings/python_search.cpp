@@ -312,17 +312,20 @@ py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutAr
   int64_t* index_data = indices.mutable_data();
   const int dim = static_cast<int>(queries.vectors.shape(1));
   const Chosen chosen = selection ? selection->view() : Chosen{};
+  Work work;
   Interruption interruption;
   bool finished;
   {
     py::gil_scoped_release release;
     const Executor executor = interruption.executor();
     finished = selection
-                   ? search_chosen(pieces, dim, layout.view(), view, n, k, chosen, distance_data, index_data, executor)
-                   : search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, executor);
+                   ? search_chosen(pieces, dim, layout.view(), view, n, k, chosen, distance_data, index_data, &work,
+                                   executor)
+                   : search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, &work, executor);
   }
   interruption.raise_if(!finished);
-  return py::make_tuple(distances, indices);
+  return py::make_tuple(distances, indices,
+                        py::make_tuple(work.pairs, work.coordinates, work.survivors, work.compared));
 }
 
 void pack_arrays(Packed& packed, const CoordinateArrays& coordinates, int64_t first) {

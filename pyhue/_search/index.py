@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,26 @@ from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored
 
 _CLUSTERS_VISITED = 2  # by each query, before the pass over the whole memory
+
+
+class Work(NamedTuple):
+    """What a search did: pairs are of a query and a vector."""
+
+    queries: int
+    pairs: int  #: met by the first filter
+    coordinates: int  #: that it read of them
+    survivors: int  #: pairs left by it
+    compared: int  #: pairs whose distance was computed
+
+    def shares(self, dim: int) -> dict[str, float]:
+        """Of all coordinates and all pairs of the first filter."""
+        pairs = max(1, self.pairs)
+        return {
+            "queries": self.queries,
+            "dims_read": self.coordinates / (pairs * dim),
+            "survivors": self.survivors / pairs,
+            "compared": self.compared / pairs,
+        }
 
 
 class Index:
@@ -119,14 +139,15 @@ class Index:
 
     def search(
         self, stored: Stored, queries: NDArray[np.float32], k: int, selection: Selection = EVERYTHING
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The k nearest rows of `stored`, of its epoch, to each of `queries` (n, dim).
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], Work]:
+        """The k nearest rows of `stored`, of its epoch, to each of `queries` (n, dim); and what was done.
 
         What is not packed is compared one by one; pieces of rows that `stored` has not yet are left out.
         """
         rows = selection.few(stored)
         pieces, layout, asked = self._searched(stored, queries, rows)
-        return _core.search(pieces, layout, asked, k, selection.chosen(stored, rows))
+        distances, indices, work = _core.search(pieces, layout, asked, k, selection.chosen(stored, rows))
+        return distances, indices, Work(len(queries), *work)
 
     def within(
         self, stored: Stored, queries: NDArray[np.float32], radius: float, selection: Selection = EVERYTHING
@@ -151,16 +172,20 @@ class Index:
         return pieces, _core.Layout(*self.plan.layout), self._queries(queries)
 
     def audit(
-        self, stored: Stored, queries: NDArray[np.float32], distances: NDArray[np.float32]
+        self,
+        stored: Stored,
+        queries: NDArray[np.float32],
+        distances: NDArray[np.float32],
+        piece: PackedPiece | None = None,
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Where each vector of the first piece is dropped, when each query's k-th distance is known.
+        """Where each vector of a piece, by default the first, is dropped when the k-th distances are known.
 
         Both (queries, n): how many coordinates were read, 0 where it is kept; and the last lower bound of its
         squared distance, -inf where it cannot be found.
         """
-        piece = self._pieces[0].searched(stored.array)
-        assert piece is not None  # there are vectors
-        return _core.audit(piece, self._queries(queries), np.ascontiguousarray(distances, np.float32))
+        searched = (piece or self._pieces[0]).searched(stored.array)
+        assert searched is not None  # there are vectors
+        return _core.audit(searched, self._queries(queries), np.ascontiguousarray(distances, np.float32))
 
     def _first_piece(self, stored: Stored, rows: range) -> PackedPiece:
         if self.clusters is None:

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from pyhue import _core
 from pyhue._search.chunked import Rows, chunk_with
-from pyhue._search.plan import FloatArray, Plan
+from pyhue._search.plan import Plan
 from pyhue._search.stored import Stored
 
 #: Names of what a piece holds, in their order.
