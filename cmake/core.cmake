@@ -31,7 +31,6 @@ add_library(pyhue_core STATIC
   csrc/core/density.cpp
   csrc/core/density_backward.cpp
   csrc/core/hue_cross_entropy.cpp
-  csrc/core/huge_pages.cpp
   csrc/core/isa.cpp
   csrc/core/pack.cpp
   csrc/core/project.cpp

@@ -1,6 +1,3 @@
-import re
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -266,22 +263,3 @@ def test_errors(change, error, message):
     arguments = dict(zip(names, tensors, strict=True)) | {"target": target, "labels": labels}
     with pytest.raises(error, match=message):
         linear_hue_cross_entropy(**(arguments | change))
-
-
-@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="no large pages here")
-def test_large_tensors_ask_for_large_pages():
-    large, small = (torch.empty(mebibytes << 20, dtype=torch.uint8) for mebibytes in (40, 1))
-    assert all(_linear._in_huge_pages(tensor) is tensor for tensor in (large, small))
-    assert asks_for_huge_pages(large.data_ptr() + large.nbytes // 2)
-    assert not asks_for_huge_pages(small.data_ptr() + small.nbytes // 2)
-
-
-def asks_for_huge_pages(address):
-    inside = False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if bounds := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-            begin, end = (int(bound, 16) for bound in bounds.groups())
-            inside = begin <= address < end
-        elif inside and line.startswith("VmFlags:"):
-            return "hg" in line.split()
-    raise AssertionError("no such address")

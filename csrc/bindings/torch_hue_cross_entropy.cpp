@@ -2,7 +2,6 @@
 #include "bindings/torch_hue_cross_entropy.h"
 
 #include "bindings/torch_executor.h"
-#include "core/huge_pages.h"
 
 namespace pyhue {
 namespace {
@@ -11,20 +10,15 @@ struct Cpu {
   static void run(const HueCrossEntropy& loss, const Tensor&) { hue_cross_entropy(loss, torch_executor()); }
 };
 
-// `bytes` of the tensor, of which nothing has been written yet.
-void in_huge_pages(Tensor tensor, int64_t bytes) { advise_huge_pages(tensor.mutable_data_ptr(), bytes); }
-
 }  // namespace
 }  // namespace pyhue
 
 STABLE_TORCH_LIBRARY_FRAGMENT(pyhue, m) {
-  m.def("in_huge_pages(Tensor tensor, int bytes) -> ()");
   m.def(pyhue::kHueCrossEntropySchema);
   m.def(pyhue::kHueCrossEntropyInPlaceSchema);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(pyhue, CPU, m) {
-  m.impl("in_huge_pages", TORCH_BOX(&pyhue::in_huge_pages));
   m.impl("hue_cross_entropy", TORCH_BOX(&pyhue::HueCrossEntropyOperators<pyhue::Cpu>::apart));
   m.impl("hue_cross_entropy_", TORCH_BOX(&pyhue::HueCrossEntropyOperators<pyhue::Cpu>::in_place));
 }

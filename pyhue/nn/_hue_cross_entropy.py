@@ -173,7 +173,4 @@ def hue_cross_entropy_of_known_kind(*arguments: Any) -> tuple[Tensor, tuple[Tens
     of_sums = options.outputs == GRADIENTS and options.reduction != REDUCTIONS["none"]
     if differentiable is None or not of_sums or input.numel() > FEW or not input.is_cpu:
         return hue_cross_entropy_loss(False, *arguments)
-    try:
-        return differentiable(*arguments[:5], *options[:-1]), ()
-    except RuntimeError as error:
-        raise as_in_torch(error) from None
+    return differentiable(*arguments[:5], *options[:-1]), ()

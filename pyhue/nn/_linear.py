@@ -24,7 +24,6 @@ from pyhue.nn._options import CORRECT, GRADIENTS, LSE, REDUCTIONS, Options
 from pyhue.nn._output import count_of
 
 CHUNK_BYTES = 100 << 20  # of a chunk's logits, which their gradient overwrites: docs/decisions/linear-form.md
-OWN_MAP_BYTES = 32 << 20  # from here on glibc maps memory anew, and gives it back, for each tensor
 BLOCK_ELEMENTS = 1 << 21  # of a 16-bit product on its way into a float32 sum: they stay in the caches
 
 
@@ -62,7 +61,7 @@ def _loss(
         row_bytes += 2 * 2 * points * real.itemsize  # hue and its gradient
     chunks = math.ceil(len(features) * row_bytes / CHUNK_BYTES)
     rows = min(len(features), max(16, math.ceil(len(features) / max(1, chunks))))
-    room, ones = _in_huge_pages(features.new_empty(rows, len(weight))), features.new_ones(rows)
+    room, ones = features.new_empty(rows, len(weight)), features.new_ones(rows)
     row_weight, unscale = labels.new_ones(len(features)) / total, None
     if gradients and features.dtype == torch.float16:
         scale = _float16_scale(linears, rows, class_weight, options)
@@ -70,10 +69,7 @@ def _loss(
         unscale = unscale.where(unscale.isfinite(), 1.0)  # no row counts, and all gradients are 0
     # Sums over several chunks are rounded to 16 bits when they are complete.
     sum_type = real if rows < len(features) else weight.dtype
-    sums = [
-        t if t.dtype == sum_type else _in_huge_pages(torch.empty_like(t, dtype=sum_type))
-        for t in gradients[1:3]
-    ]
+    sums = [t if t.dtype == sum_type else torch.empty_like(t, dtype=sum_type) for t in gradients[1:3]]
     sums += gradients[3:]
     real_hue_weight = hue_weight.to(real)
     for tensor in sums:
@@ -161,13 +157,6 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
         part.copy_(product) if first else part.add_(product)
 
 
-def _in_huge_pages(tensor: Tensor) -> Tensor:
-    """The tensor, of which nothing was written yet; pages of 4 KiB cost a tenth of the time of a step."""
-    if tensor.nbytes >= OWN_MAP_BYTES and tensor.is_cpu:
-        ops.in_huge_pages(tensor, tensor.nbytes)
-    return tensor
-
-
 def _gradients(linears: tuple[Tensor, ...], labels: Tensor) -> list[Tensor]:
     """Room for them. Those of the hue layer, which float16 would lose in the mean, have the labels' type."""
     return [
@@ -202,7 +191,7 @@ def _operator(
     outputs: int,
 ) -> list[Tensor]:
     linears = (features, weight, bias, hue_linear_weight, hue_linear_bias)
-    gradients = [_in_huge_pages(t) for t in _gradients(linears, labels)] if outputs & GRADIENTS else []
+    gradients = _gradients(linears, labels) if outputs & GRADIENTS else []
     of_rows = _of_rows(features, labels, outputs)
     options = Options(
         hue_weight,
