@@ -34,3 +34,19 @@ target_link_libraries(_torch PRIVATE pyhue_core
 # Torch is imported before this library is loaded, so its libraries are found by name.
 set_target_properties(_torch PROPERTIES SKIP_BUILD_RPATH ON)
 install(TARGETS _torch DESTINATION pyhue)
+
+# pyhue/_torch_autograd_VERSION.so: autograd in C++, which the stable ABI does not have, for the torch of this very
+# version. Where there is none for the torch that runs, autograd is Python's.
+file(STRINGS "${torch_dir}/version.py" torch_version REGEX "^__version__ = ")
+string(REGEX REPLACE "^__version__ = ['\"]([^'\"]*)['\"].*$" "\\1" torch_version "${torch_version}")
+string(REGEX REPLACE "[^A-Za-z0-9]" "_" torch_version "${torch_version}")
+set(autograd "_torch_autograd_${torch_version}")
+add_library(${autograd} MODULE csrc/bindings/torch_autograd.cpp)
+set_target_properties(${autograd} PROPERTIES PREFIX "" SKIP_BUILD_RPATH ON)
+target_include_directories(${autograd} PRIVATE csrc)
+target_include_directories(
+  ${autograd} SYSTEM PRIVATE "${torch_dir}/include" "${torch_dir}/include/torch/csrc/api/include")
+target_link_libraries(
+  ${autograd} PRIVATE pyhue_flags "${torch_dir}/lib/libtorch_cpu.so" "${torch_dir}/lib/libtorch.so"
+                      "${torch_dir}/lib/libc10.so")
+install(TARGETS ${autograd} DESTINATION pyhue)
