@@ -1,0 +1,163 @@
+"""What principal components and bfloat16 cost in accuracy, bytes and speed.
+
+    python experiments/compression.py int8.safetensors --out compression-int8.jsonl
+    python experiments/compression.py int8.safetensors --out compression-int8.jsonl --table
+    python experiments/compression.py int8.safetensors --out compression-int8.jsonl --speed
+
+Pixel vectors, the flattened map and the average, at 32 to 1,280 dimensions, in five stratified folds;
+components are learned from each fold's memory. "cut" compares projections as they are, whose distances
+approach those of the vectors; otherwise they are scaled to unit length again, as `pyhue descriptors --pca`
+does. `--speed` times the first fold.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+import numpy as np
+import units
+from numpy.typing import NDArray
+
+import pyhue
+from pyhue.descriptors import Principal, average, flatten
+from pyhue.images import stratified_folds
+from pyhue.pixel_vectors import pixel_vectors
+
+K, FOLDS = 10, 5
+DIMS = (32, 64, 128, 256, 512, 1280)
+FLATTENED = (32, 64, 128, 256, 512)
+VARIANTS = (
+    [("pixel vectors", 0, "float32"), ("pixel vectors", 0, "bfloat16")]
+    + [("pixel vectors", dims, "float32") for dims in DIMS]
+    + [("pixel vectors", dims, "cut") for dims in DIMS[:-1]]
+    + [("pixel vectors", 128, "bfloat16")]
+    + [("average", 0, "float32")]
+    + [("average", dims, "float32") for dims in DIMS]
+    + [("flattened", dims, "float32") for dims in FLATTENED]
+)
+
+
+class Experiment:
+    """Activations, their folds, and the components of the fold at hand."""
+
+    def __init__(self, data: units.Activations) -> None:
+        self.maps, self.labels = data
+        self.folds = stratified_folds(self.labels, FOLDS, 0)
+        self.components = lru_cache(1)(self._components)
+
+    def vectors(self, kind: str, part: NDArray[np.int64]) -> NDArray[np.floating]:
+        """(images, vectors, dim)."""
+        maps = self.maps[part]
+        if kind == "pixel vectors":
+            return pixel_vectors(maps)
+        pool = {"average": average, "flattened": flatten}[kind]
+        return np.concatenate([pool(maps[at : at + 256]) for at in range(0, len(maps), 256)])[:, None]
+
+    def _components(self, kind: str, fold: int) -> Principal:
+        stored = self.vectors(kind, self.folds[fold][0])
+        return Principal(stored, min(max(FLATTENED) if kind == "flattened" else max(DIMS), stored.shape[2]))
+
+    def parts(self, kind: str, dims: int, fold: int) -> list[NDArray[np.floating]]:
+        """Vectors of the memory and of the queries; `dims` 0 is all channels."""
+        parts = [self.vectors(kind, part) for part in self.folds[fold]]
+        if not dims:
+            return parts
+        components = self.components(kind, fold)
+        return [components(part)[:, :, :dims] for part in parts]
+
+    def memory(
+        self, stored: NDArray[np.floating], fold: int, form: str, optimize: bool = True
+    ) -> pyhue.PixelMemory:
+        """A memory of the fold's vectors."""
+        dtype = "bfloat16" if form == "bfloat16" else "float32"
+        memory = pyhue.PixelMemory(stored.shape[2], normalize=form != "cut", dtype=dtype)
+        memory.add(stored, self.labels[self.folds[fold][0]])
+        if optimize:
+            memory.optimize()
+        return memory
+
+    def unit(self, key: str) -> dict[str, object]:
+        """Queries of one fold that are classified wrongly."""
+        kind, dims, form, fold = key.split("/")
+        stored, asked = self.parts(kind, int(dims), int(fold))
+        predicted = self.memory(stored, int(fold), form).predict(asked, K)
+        queries = self.folds[int(fold)][1]
+        return {"wrong": queries[predicted != self.labels[queries]].tolist(), "shape": stored.shape[1:]}
+
+    def speed(self, key: str, seconds: float) -> dict[str, float]:
+        """Images a second of the first fold: many at once, and one; and what is held."""
+        kind, dims, form = key.split("/")
+        stored, asked = self.parts(kind, int(dims), 0)
+        begin = time.perf_counter()
+        memory = self.memory(stored, 0, form)
+        built = time.perf_counter() - begin
+        rates = []
+        for batch in (asked[:64], asked[:1]):
+            memory.predict(batch, K)
+            times: list[float] = []
+            while sum(times) < seconds or len(times) < 3:
+                begin = time.perf_counter()
+                memory.predict(batch, K)
+                times.append(time.perf_counter() - begin)
+            rates.append(len(batch) / float(np.median(times)))
+        return {"many": rates[0], "one": rates[1], "built": built}
+
+
+def table(results: dict[str, dict], images: int) -> str:
+    """Markdown; only what has all folds."""
+    lines = [
+        "| vectors | dimensions | stored as | accuracy | difference | bytes an image |",
+        "|---|---|---|---|---|---|",
+    ]
+    baseline: dict[str, NDArray[np.float64]] = {}
+    for kind, dims, form in VARIANTS:
+        keys = [f"{kind}/{dims}/{form}/{fold}" for fold in range(FOLDS)]
+        if not all(key in results for key in keys):
+            continue
+        correct = np.ones(images)
+        correct[[image for key in keys for image in results[key]["wrong"]]] = 0
+        gains = correct - baseline.setdefault(kind, correct)
+        vectors, dim = results[keys[0]]["shape"]
+        error = np.sqrt(correct.mean() * (1 - correct.mean()) / images)
+        difference = f"{gains.mean():+.4f} ± {gains.std() / np.sqrt(images):.4f}" if gains.any() else ""
+        size = vectors * dim * (2 if form == "bfloat16" else 4)
+        lines.append(
+            f"| {kind} | {dim:,} | {form} | {correct.mean():.4f} ± {error:.4f} | {difference} | {size:,} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Does what is not done yet."""
+    parser = units.parser(__doc__)
+    parser.add_argument("--table", action="store_true", help="print the table of what is done")
+    parser.add_argument("--speed", nargs="*", metavar="KIND/DIMS/FORM", help="time these; none: all")
+    parser.add_argument("--only", default="", help="units whose keys begin so")
+    options = parser.parse_args()
+    experiment = Experiment(units.load(options.activations))
+    if options.table:
+        print(table(units.results(options.out), len(experiment.labels)))
+        return
+    if options.speed is not None:
+        for key in options.speed or [f"{kind}/{dims}/{form}" for kind, dims, form in VARIANTS]:
+            print(
+                key, {name: round(value, 2) for name, value in experiment.speed(key, 2).items()}, flush=True
+            )
+        return
+    # All variants of one kind and fold in turn: they share its components.
+    kinds = dict.fromkeys(kind for kind, _, _ in VARIANTS)
+    keys = [
+        f"{kind}/{dims}/{form}/{fold}"
+        for kind in kinds
+        for fold in range(FOLDS)
+        for this, dims, form in sorted(VARIANTS)
+        if this == kind
+    ]
+    units.run(
+        options.out, [key for key in keys if key.startswith(options.only)], experiment.unit, options.seconds
+    )
+
+
+if __name__ == "__main__":
+    main()
