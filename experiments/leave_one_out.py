@@ -108,7 +108,7 @@ def main() -> None:
         print(table(options.out, images))
         return
     cache = options.cache or Path(tempfile.mkdtemp())
-    keys = [f"{name} {at}" for name in ("pixel vectors", *POOLS) for at in range(0, images, CHUNK)]
+    keys = [f"{name} {at}" for name in (*POOLS, "pixel vectors") for at in range(0, images, CHUNK)]
 
     def compute(key: str) -> dict[str, object]:
         name, _, at = key.rpartition(" ")

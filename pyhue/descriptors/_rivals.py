@@ -41,10 +41,10 @@ def rivals(
         The results, exact search first, and the packages that are not installed.
     """
     memory, queries = stratified_folds(features.labels, folds, seed, features.classes)[0]
-    parts = tuple(pixel_vectors(features.activations[part]) for part in (memory, queries))
+    kept, new = (pixel_vectors(features.activations[part]) for part in (memory, queries))
     if pca is not None:
-        parts = reduced(*parts, pca, seed)
-    (stored, filled), (asked, voting) = map(directed, parts)
+        kept, new = reduced(kept, new, pca, seed)
+    (stored, filled), (asked, voting) = directed(kept), directed(new)
     classes = np.repeat(features.labels[memory], filled.sum(axis=1))
     missing = [package for package in ("faiss", "annoy") if not importlib.util.find_spec(package)]
     builders = [_exact]

@@ -13,22 +13,23 @@ PAGE = Path(__file__).parents[2] / "docs/networks.md"
 _HEAD = """\
 # Networks that were checked
 
-`--backbone torchvision:NAME` and `timm:NAME` take as feature maps what enters a network's own pooling. That this
-is so was checked on the networks themselves, every classification network of torchvision and a small one of each
-family of timm: with random weights, saved to a file and loaded as `--weights` does it, the network's own pooling
-and classifier make of our feature maps the network's own logits. This page is written by
+`--backbone torchvision:NAME` and `timm:NAME` take as feature maps what enters a network's own pooling. That
+this is so was checked on the networks themselves, every classification network of torchvision and a small
+one of each family of timm: with random weights, saved to a file and loaded as `--weights` does it, the
+network's own pooling and classifier make of our feature maps the network's own logits. This page is written
+by
 
 ```sh
 make test-networks
 ```
 
-with {versions}. Compared are two random images; "error" is the largest difference to
-the network's own logits, as a part of the largest of them. "Exchanged" is the same where each image is given the
-maps of the other: without it, a classifier that pays no heed to the maps would pass. Weights that a network begins
-with as zeros are made random before.
+with {versions}. Compared are two random images; "error" is the largest difference to the network's own
+logits, as a part of the largest of them. "Exchanged" is the same where each image is given the maps of the
+other: without it, a classifier that pays no heed to the maps would pass. Weights that a network begins with
+as zeros are made random before.
 
-Some transformers classify by their class token alone. Marked "tokens", they have their maps compared with their
-own last patch tokens instead of logits.
+Some transformers classify by their class token alone. Marked "tokens", they have their maps compared with
+their own last patch tokens instead of logits.
 """
 
 
@@ -61,8 +62,8 @@ def _section(package: str, rows: Mapping[str, Row]) -> str:
     lines = [
         f"## {package}",
         "",
-        f"{len(rows)} networks: {len(rows) - tokens - len(refused)} with their own logits and {tokens} with their "
-        f"own patch tokens, up to {worst:.1e}; {len(refused)} refused.",
+        f"{len(rows)} networks: {len(rows) - tokens - len(refused)} with their own logits and {tokens} with "
+        f"their own patch tokens, up to {worst:.1e}; {len(refused)} refused.",
         "",
         "| network | family | image | maps | compared | error | exchanged |",
         "|---|---|---|---|---|---|---|",
