@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 
 import pyhue
 from pyhue.descriptors import Principal, average, flatten
+from pyhue.descriptors.evaluate import classify
 from pyhue.images import stratified_folds
 from pyhue.pixel_vectors import pixel_vectors
+from pyhue.vector_memory import MAX_DIM
 
 K, FOLDS = 10, 5
 DIMS = (32, 64, 128, 256, 512, 1280)
@@ -34,7 +36,7 @@ VARIANTS = (
     + [("pixel vectors", 128, "bfloat16")]
     + [("average", 0, "float32")]
     + [("average", dims, "float32") for dims in DIMS]
-    + [("flattened", dims, "float32") for dims in FLATTENED]
+    + [("flattened", dims, "float32") for dims in (0, *FLATTENED)]
 )
 
 
@@ -66,23 +68,23 @@ class Experiment:
         components = self.components(kind, fold)
         return [components(part)[:, :, :dims] for part in parts]
 
-    def memory(
-        self, stored: NDArray[np.floating], fold: int, form: str, optimize: bool = True
-    ) -> pyhue.PixelMemory:
+    def memory(self, stored: NDArray[np.floating], fold: int, form: str) -> pyhue.PixelMemory:
         """A memory of the fold's vectors."""
         dtype = "bfloat16" if form == "bfloat16" else "float32"
         memory = pyhue.PixelMemory(stored.shape[2], normalize=form != "cut", dtype=dtype)
         memory.add(stored, self.labels[self.folds[fold][0]])
-        if optimize:
-            memory.optimize()
+        memory.optimize()
         return memory
 
     def unit(self, key: str) -> dict[str, object]:
         """Queries of one fold that are classified wrongly."""
         kind, dims, form, fold = key.split("/")
         stored, asked = self.parts(kind, int(dims), int(fold))
-        predicted = self.memory(stored, int(fold), form).predict(asked, K)
-        queries = self.folds[int(fold)][1]
+        memory, queries = self.folds[int(fold)]
+        if stored.shape[2] > MAX_DIM:
+            predicted, _ = classify(stored, self.labels[memory], asked, K)
+        else:
+            predicted = self.memory(stored, int(fold), form).predict(asked, K)
         return {"wrong": queries[predicted != self.labels[queries]].tolist(), "shape": stored.shape[1:]}
 
     def speed(self, key: str, seconds: float) -> dict[str, float]:
@@ -104,27 +106,39 @@ class Experiment:
         return {"many": rates[0], "one": rates[1], "built": built}
 
 
-def table(results: dict[str, dict], images: int) -> str:
-    """Markdown; only what has all folds."""
+def table(results: dict[str, dict], experiment: Experiment) -> str:
+    """Markdown; each kind of vectors on the folds that all of its variants have."""
     lines = [
-        "| vectors | dimensions | stored as | accuracy | difference | bytes an image |",
-        "|---|---|---|---|---|---|",
+        "| vectors | dimensions | stored as | accuracy | difference | bytes an image | images |",
+        "|---|---|---|---|---|---|---|",
     ]
-    baseline: dict[str, NDArray[np.float64]] = {}
-    for kind, dims, form in VARIANTS:
-        keys = [f"{kind}/{dims}/{form}/{fold}" for fold in range(FOLDS)]
-        if not all(key in results for key in keys):
+    for kind in dict.fromkeys(kind for kind, _, _ in VARIANTS):
+        begun = [
+            f"{kind}/{dims}/{form}"
+            for this, dims, form in VARIANTS
+            if this == kind and any(key.startswith(f"{kind}/{dims}/{form}/") for key in results)
+        ]
+        folds = [fold for fold in range(FOLDS) if all(f"{key}/{fold}" in results for key in begun)]
+        if not folds:
             continue
-        correct = np.ones(images)
-        correct[[image for key in keys for image in results[key]["wrong"]]] = 0
-        gains = correct - baseline.setdefault(kind, correct)
-        vectors, dim = results[keys[0]]["shape"]
-        error = np.sqrt(correct.mean() * (1 - correct.mean()) / images)
-        difference = f"{gains.mean():+.4f} ± {gains.std() / np.sqrt(images):.4f}" if gains.any() else ""
-        size = vectors * dim * (2 if form == "bfloat16" else 4)
-        lines.append(
-            f"| {kind} | {dim:,} | {form} | {correct.mean():.4f} ± {error:.4f} | {difference} | {size:,} |"
-        )
+        queries = np.concatenate([experiment.folds[fold][1] for fold in folds])
+        first: NDArray[np.float64] | None = None
+        for key in begun:
+            wrong = [image for fold in folds for image in results[f"{key}/{fold}"]["wrong"]]
+            correct = (~np.isin(queries, wrong)).astype(float)
+            first = correct if first is None else first
+            gains = correct - first
+            vectors, dim = results[f"{key}/{folds[0]}"]["shape"]
+            error = np.sqrt(correct.mean() * (1 - correct.mean()) / len(queries))
+            difference = f"{gains.mean():+.4f} ± {gains.std() / np.sqrt(len(gains)):.4f}"
+            form = key.rpartition("/")[2]
+            size = vectors * dim * (2 if form == "bfloat16" else 4)
+            name = f"{kind}, components" if key.split("/")[1] != "0" else kind
+            shown = "" if correct is first else difference
+            lines.append(
+                f"| {name} | {dim:,} | {form} | {correct.mean():.4f} ± {error:.4f} | {shown} | {size:,} "
+                f"| {len(queries):,} |"
+            )
     return "\n".join(lines)
 
 
@@ -133,11 +147,12 @@ def main() -> None:
     parser = units.parser(__doc__)
     parser.add_argument("--table", action="store_true", help="print the table of what is done")
     parser.add_argument("--speed", nargs="*", metavar="KIND/DIMS/FORM", help="time these; none: all")
+    parser.add_argument("--folds-run", type=int, default=FOLDS, help="only the first of the five folds")
     parser.add_argument("--only", default="", help="units whose keys begin so")
     options = parser.parse_args()
     experiment = Experiment(units.load(options.activations))
     if options.table:
-        print(table(units.results(options.out), len(experiment.labels)))
+        print(table(units.results(options.out), experiment))
         return
     if options.speed is not None:
         for key in options.speed or [f"{kind}/{dims}/{form}" for kind, dims, form in VARIANTS]:
@@ -150,7 +165,7 @@ def main() -> None:
     keys = [
         f"{kind}/{dims}/{form}/{fold}"
         for kind in kinds
-        for fold in range(FOLDS)
+        for fold in range(options.folds_run)
         for this, dims, form in sorted(VARIANTS)
         if this == kind
     ]
