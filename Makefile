@@ -26,8 +26,8 @@ EMULATION := -C cmake.define.PYHUE_EMULATION=ON
 requirements = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))$(1))"
 extra = $(call requirements,['project']['optional-dependencies']['$(1)'])
 
-.PHONY: help setup demo test test-gpu test-arm sanitize-gpu bench bench-gpu cuda lint format docs sanitize race wheel \
-    sdist clean
+.PHONY: help setup demo test test-networks test-gpu test-arm sanitize-gpu bench bench-gpu cuda lint format docs sanitize \
+    race wheel sdist clean
 
 help:
 	@echo "make demo      set up, build, run the demo"
@@ -35,6 +35,7 @@ help:
 	@echo "make bench     run the benchmarks and print their tables"
 	@echo "make test-arm  the kernels for ARM, emulated, answer as on x86-64; needs a cross compiler and qemu-user"
 	@echo "make wheel     wheels for the Pythons that are here, tried in fresh environments; and make sdist"
+	@echo "make test-networks  compare maps with torchvision's and timm's own logits, and write docs/networks.md (5.5 GB)"
 	@echo "make test-gpu  the tests of CUDA on a machine with a GPU, nothing downloaded"
 	@echo "make bench-gpu the benchmarks of CUDA, likewise"
 	@echo "make sanitize-gpu  some of those tests under compute-sanitizer, likewise"
@@ -92,6 +93,25 @@ test: setup
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest bench --benchmark-only --benchmark-group-by=group -s \
 	    -o python_files='bench_*.py test_*.py'
+
+# Feature maps against the networks of torchvision and timm themselves, in an environment of its own: the torch that
+# torchvision asks for is a CUDA build, of which the CPU is used. Not part of `make test`.
+NETWORKS := build/networks
+
+$(NETWORKS)/.packages: Makefile
+	$(PYTHON) -m venv $(NETWORKS)
+	$(NETWORKS)/bin/python -m pip install torch==2.14.1 torchvision==0.29.1
+	$(NETWORKS)/bin/python -m pip install timm==1.0.31 pytest hypothesis
+	touch $@
+
+$(NETWORKS)/.installed: $(NETWORKS)/.packages pyproject.toml $(BUILD_INPUTS)
+	$(NETWORKS)/bin/python -m pip install --editable ".[train]" -C build-dir=$(NETWORKS)/cmake \
+	    -C cmake.define.PYHUE_TORCH=OFF
+	touch $@
+
+test-networks: $(NETWORKS)/.installed
+	rm -f $(NETWORKS)/rows.json
+	$(NETWORKS)/bin/python -m pytest -p no:cacheprovider -W default tests/networks
 
 # ---- CUDA ------------------------------------------------------------------------------------------
 
