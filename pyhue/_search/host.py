@@ -70,8 +70,8 @@ class HostSearch:
         k = neighbor_count(k, len(latest()))
         rows, zero = query_rows(queries, name, self._normalize)
         index, stored = self._ready(latest, len(rows))
-        *found, self.last = index.search(stored, rows, min(k, len(stored)), selection)
-        distances, indices = _padded((found[0], found[1]), k)
+        distances, indices, self.last = index.search(stored, rows, min(k, len(stored)), selection)
+        distances, indices = _padded((distances, indices), k)
         if self._normalize:
             distances[zero], indices[zero] = np.inf, -1
         return stored, distances, indices
@@ -107,9 +107,10 @@ class HostSearch:
         index, stored = self._ready(latest, len(rows))
         found = certificate(index, stored, rows, min(k, len(stored)), sample)
         if self._normalize:
-            nothing = Certificate(np.True_, np.inf, np.inf, 0, 0, np.inf)  # type: ignore[arg-type]
-            for column, value in zip(found, nothing, strict=True):
-                column[zero] = value
+            found.valid[zero] = True
+            found.dropped[zero] = found.compared[zero] = 0
+            found.distances[zero] = found.lower_bounds[zero] = np.inf
+            found.margins[zero] = np.inf
         return found
 
     def optimize(self, latest: Callable[[], Stored]) -> None:
