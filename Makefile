@@ -88,7 +88,7 @@ demo: setup
 	$(BIN)/pyhue demo --out $(DEMO_OUT)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest bench --benchmark-only --benchmark-group-by=group -s \
