@@ -156,6 +156,18 @@ class Folder:
             num_images=manifest.images,
         )
 
+    def narrow(self, entries: tuple[Entry, ...]) -> Any:
+        """Goes on with some of the segments alone, whose rows are numbered by themselves; what is in them."""
+        whole, gone, begin = self.manifest, [np.empty(0, np.int64)], 0
+        removed = self._deleted[whole.deleted] if whole.deleted else gone[0]
+        for entry, rows in whole.ranges():
+            if entry in entries:
+                first, last = np.searchsorted(removed, (rows.start, rows.stop))
+                gone.append(removed[first:last] - rows.start + begin)
+                begin += entry.rows
+        self.manifest = replace(whole, segments=entries, deleted=None)
+        return self.stored().without(np.concatenate(gone))[0]
+
     def refresh(self) -> bool:
         """Takes the manifest of the moment; whether it is another one."""
         before = self.manifest

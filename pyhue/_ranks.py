@@ -1,0 +1,157 @@
+"""Processes of a torch.distributed group that talk through the first, so that a lost one has a name."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+_Answer: TypeAlias = "tuple[Exception | None, Any]"  # what all raise, or what `merge` made
+_AFTER = 10.0  # seconds that others wait for the name of who was lost, when all waiting is over
+
+
+class Failed(NamedTuple):
+    """In the place of what a process gives: the error that it found instead."""
+
+    error: Exception
+
+
+def attempt(call: Callable[[], Any]) -> Any:
+    """What a call returns, or `Failed`."""
+    try:
+        return call()
+    except Exception as error:
+        return Failed(error)
+
+
+class Ranks:
+    """Processes that share what each of them gives.
+
+    Each sends to the first one, which answers all: so it is the first that notices who does not send, and
+    the others hear it from the first. Two gloo groups: where waiting for somebody ends, gloo closes a whole
+    group, and the other has the name to tell.
+
+    Args:
+        group: of torch.distributed; None: all processes. Of whatever backend.
+        timeout: seconds that the first waits for another.
+    """
+
+    def __init__(self, group: Any, timeout: float):
+        import torch.distributed as dist
+
+        if not (dist.is_available() and dist.is_initialized()):
+            raise RuntimeError(
+                "group: torch.distributed has none; run under torchrun and call init_process_group first"
+            )
+        self.ranks: list[int] = dist.get_process_group_ranks(group or dist.group.WORLD)
+        self.number = self.ranks.index(dist.get_rank())  #: of this process, among them
+        self._timeout = timeout
+        self._lost: list[int] = []  # whom the first lost when it answered
+        options: dict[str, Any] = {"backend": "gloo", "use_local_synchronization": True}
+        options["timeout"] = timedelta(seconds=3 * timeout + _AFTER)
+        self._talk, self._alarm = (dist.new_group(self.ranks, **options) for _ in range(2))
+
+    def __len__(self) -> int:
+        return len(self.ranks)
+
+    def close(self) -> None:
+        """Leaves the groups."""
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            for group in (self._talk, self._alarm):
+                dist.destroy_process_group(group)
+
+    def share(self, given: Any, merge: Callable[[list[Any]], Any]) -> Any:
+        """What `merge` makes of what all give, in the order of their ranks; all call this.
+
+        Raises:
+            ConnectionError: a process was lost, or did not come in time; it is named.
+            Exception: what somebody gave as `Failed`, or `merge` raised, on all.
+        """
+        error, answer = self._first(given, merge) if self.number == 0 else self._other(given)
+        if error is not None:
+            raise error
+        return answer
+
+    def _first(self, given: Any, merge: Callable[[list[Any]], Any]) -> _Answer:
+        found, lost, late = [given], self._lost, False
+        for rank in self.ranks[1:]:
+            try:
+                found.append(self._receive(rank, self._talk, self._timeout))
+            except RuntimeError as error:
+                late = "imed out" in str(error)
+                lost.append(rank)
+                if late:
+                    break
+        answered: _Answer
+        if lost:
+            why = f"did not answer within {self._timeout:g} s" if late else "was lost"
+            answered = ConnectionError(f"rank {', '.join(map(str, sorted(set(lost))))} {why}"), None
+        else:
+            answered = _merged(found, merge, self.ranks)
+        for rank in self.ranks[1:]:
+            if rank not in lost:
+                try:
+                    self._send(answered, rank, self._alarm if late else self._talk, self._timeout)
+                except RuntimeError:
+                    lost.append(rank)  # all hear it the next time
+        return answered
+
+    def _other(self, given: Any) -> _Answer:
+        first = self.ranks[0]
+        try:
+            self._send(given, first, self._talk, 2 * self._timeout + _AFTER)
+            found: _Answer = self._receive(first, self._talk, 2 * self._timeout + _AFTER)  # it waits, too
+            return found
+        except RuntimeError:
+            pass
+        try:
+            found = self._receive(first, self._alarm, _AFTER)
+            return found
+        except RuntimeError:
+            return ConnectionError(f"rank {first} was lost"), None
+
+    def _send(self, value: Any, rank: int, group: Any, seconds: float) -> None:
+        import torch
+        import torch.distributed as dist
+
+        content = np.frombuffer(pickle.dumps(value, protocol=5), np.uint8)
+        for part in (np.array([len(content)]), content.copy()):
+            _done(dist.isend(torch.from_numpy(part), rank, group), seconds)
+
+    def _receive(self, rank: int, group: Any, seconds: float) -> Any:
+        import torch
+        import torch.distributed as dist
+
+        size = torch.zeros(1, dtype=torch.int64)
+        _done(dist.irecv(size, rank, group), seconds)
+        content = torch.empty(int(size), dtype=torch.uint8)
+        _done(dist.irecv(content, rank, group), seconds)
+        return pickle.loads(content.numpy().data)
+
+
+def _done(work: Any, seconds: float) -> None:
+    work.wait(timedelta(seconds=seconds))
+
+
+def _merged(found: list[Any], merge: Callable[[list[Any]], Any], ranks: list[int]) -> _Answer:
+    failed = [(rank, each.error) for rank, each in zip(ranks, found, strict=True) if isinstance(each, Failed)]
+    if failed:
+        rank, error = failed[0]
+        return _of_rank(rank, error), None
+    try:
+        return None, merge(found)
+    except Exception as error:
+        return error, None
+
+
+def _of_rank(rank: int, error: Exception) -> Exception:
+    """The same kind of error, where it is one of Python's own, saying whose it was."""
+    text = f"rank {rank}: {error}"
+    kinds = (ValueError, TypeError, FileNotFoundError, OSError, NotImplementedError)
+    kind = next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
+    return kind(text)
