@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeAlias
@@ -41,6 +42,7 @@ class Ranks:
 
     def __init__(self, group: Any, timeout: float):
         import torch.distributed as dist
+        from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
 
         if not (dist.is_available() and dist.is_initialized()):
             raise RuntimeError(
@@ -50,20 +52,26 @@ class Ranks:
         self.number = self.ranks.index(dist.get_rank())  #: of this process, among them
         self._timeout = timeout
         self._lost: list[int] = []  # whom the first lost when it answered
-        options: dict[str, Any] = {"backend": "gloo", "use_local_synchronization": True}
-        options["timeout"] = timedelta(seconds=3 * timeout + _AFTER)
-        self._talk, self._alarm = (dist.new_group(self.ranks, **options) for _ in range(2))
+        name = [uuid.uuid4().hex]
+        dist.broadcast_object_list(name, self.ranks[0], group)
+        # A name of its own: under `new_group`'s the store may hold what processes left that were here before.
+        longest = timedelta(seconds=3 * timeout + _AFTER)
+        self._talk, self._alarm = (
+            dist.ProcessGroupGloo(
+                PrefixStore(f"pyhue-{name[0]}-{number}", _get_default_store()),
+                self.number,
+                len(self.ranks),
+                longest,
+            )
+            for number in range(2)
+        )
 
     def __len__(self) -> int:
         return len(self.ranks)
 
     def close(self) -> None:
-        """Leaves the groups."""
-        import torch.distributed as dist
-
-        if dist.is_initialized():
-            for group in (self._talk, self._alarm):
-                dist.destroy_process_group(group)
+        """Closes all connections."""
+        del self._talk, self._alarm
 
     def share(self, given: Any, merge: Callable[[list[Any]], Any]) -> Any:
         """What `merge` makes of what all give, in the order of their ranks; all call this.
@@ -79,63 +87,61 @@ class Ranks:
 
     def _first(self, given: Any, merge: Callable[[list[Any]], Any]) -> _Answer:
         found, lost, late = [given], self._lost, False
-        for rank in self.ranks[1:]:
+        for number in range(1, len(self.ranks)):
             try:
-                found.append(self._receive(rank, self._talk, self._timeout))
+                found.append(_receive(self._talk, number, self._timeout))
             except RuntimeError as error:
                 late = "imed out" in str(error)
-                lost.append(rank)
+                lost.append(number)
                 if late:
                     break
-        answered: _Answer
+        answer: _Answer
         if lost:
+            names = ", ".join(str(self.ranks[number]) for number in sorted(set(lost)))
             why = f"did not answer within {self._timeout:g} s" if late else "was lost"
-            answered = ConnectionError(f"rank {', '.join(map(str, sorted(set(lost))))} {why}"), None
+            answer = ConnectionError(f"rank {names} {why}"), None
         else:
-            answered = _merged(found, merge, self.ranks)
-        for rank in self.ranks[1:]:
-            if rank not in lost:
+            answer = _merged(found, merge, self.ranks)
+        for number in range(1, len(self.ranks)):
+            if number not in lost:
                 try:
-                    self._send(answered, rank, self._alarm if late else self._talk, self._timeout)
+                    _send(answer, self._alarm if late else self._talk, number, self._timeout)
                 except RuntimeError:
-                    lost.append(rank)  # all hear it the next time
-        return answered
+                    lost.append(number)  # all hear it the next time
+        return answer
 
     def _other(self, given: Any) -> _Answer:
-        first = self.ranks[0]
+        longest = 2 * self._timeout + _AFTER  # the first waits for others, too
+        answer: _Answer
         try:
-            self._send(given, first, self._talk, 2 * self._timeout + _AFTER)
-            found: _Answer = self._receive(first, self._talk, 2 * self._timeout + _AFTER)  # it waits, too
-            return found
+            _send(given, self._talk, 0, longest)
+            answer = _receive(self._talk, 0, longest)
+            return answer
         except RuntimeError:
             pass
         try:
-            found = self._receive(first, self._alarm, _AFTER)
-            return found
+            answer = _receive(self._alarm, 0, _AFTER)
+            return answer
         except RuntimeError:
-            return ConnectionError(f"rank {first} was lost"), None
-
-    def _send(self, value: Any, rank: int, group: Any, seconds: float) -> None:
-        import torch
-        import torch.distributed as dist
-
-        content = np.frombuffer(pickle.dumps(value, protocol=5), np.uint8)
-        for part in (np.array([len(content)]), content.copy()):
-            _done(dist.isend(torch.from_numpy(part), rank, group), seconds)
-
-    def _receive(self, rank: int, group: Any, seconds: float) -> Any:
-        import torch
-        import torch.distributed as dist
-
-        size = torch.zeros(1, dtype=torch.int64)
-        _done(dist.irecv(size, rank, group), seconds)
-        content = torch.empty(int(size), dtype=torch.uint8)
-        _done(dist.irecv(content, rank, group), seconds)
-        return pickle.loads(content.numpy().data)
+            return ConnectionError(f"rank {self.ranks[0]} was lost"), None
 
 
-def _done(work: Any, seconds: float) -> None:
-    work.wait(timedelta(seconds=seconds))
+def _send(value: Any, group: Any, number: int, seconds: float) -> None:
+    import torch
+
+    content = np.frombuffer(pickle.dumps(value, protocol=5), np.uint8)
+    for part in (np.array([len(content)]), content.copy()):
+        group.send([torch.from_numpy(part)], number, 0).wait(timedelta(seconds=seconds))
+
+
+def _receive(group: Any, number: int, seconds: float) -> Any:
+    import torch
+
+    size = torch.zeros(1, dtype=torch.int64)
+    group.recv([size], number, 0).wait(timedelta(seconds=seconds))
+    content = torch.empty(int(size), dtype=torch.uint8)
+    group.recv([content], number, 0).wait(timedelta(seconds=seconds))
+    return pickle.loads(content.numpy().data)
 
 
 def _merged(found: list[Any], merge: Callable[[list[Any]], Any], ranks: list[int]) -> _Answer:
