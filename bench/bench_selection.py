@@ -1,4 +1,4 @@
-"""What a search among few of the vectors costs, against one among all; every answer is asserted equal, bit for bit.
+"""What a search among few of the vectors costs, against one among all; every answer is asserted equal.
 
 Run: PYHUE_DATA=... python -m pytest bench/bench_selection.py --benchmark-only -s -o python_files='bench_*.py'
 Masks: rows by chance; whole images. The mask itself costs what a search with an empty one does.

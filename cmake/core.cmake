@@ -21,9 +21,21 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   list(APPEND pyhue_levels avx2 avxvnni avx512 avx512vnni)
   set(pyhue_flags_avx2 -march=x86-64-v3)
   set(pyhue_flags_avxvnni ${pyhue_flags_avx2} -mavxvnni)
-  # GCC 12 takes the undefined registers inside its own AVX-512 intrinsics for a mistake of ours (PR 105593).
-  set(pyhue_flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512 -Wno-uninitialized -Wno-maybe-uninitialized)
+  set(pyhue_flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # GCC 12 takes the undefined registers inside its own AVX-512 intrinsics for a mistake of ours (PR 105593).
+    list(APPEND pyhue_flags_avx512 -Wno-uninitialized -Wno-maybe-uninitialized)
+  endif()
   set(pyhue_flags_avx512vnni ${pyhue_flags_avx512} -mavx512vnni)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+  list(APPEND pyhue_levels neon neondotprod neoni8mm)
+  set(pyhue_flags_neon -DPYHUE_NEON)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # Before it allocates registers GCC schedules loads so early that accumulators spill.
+    list(APPEND pyhue_flags_neon -fno-schedule-insns)
+  endif()
+  set(pyhue_flags_neondotprod ${pyhue_flags_neon} -march=armv8.2-a+dotprod)
+  set(pyhue_flags_neoni8mm ${pyhue_flags_neon} -march=armv8.2-a+dotprod+i8mm)
 endif()
 
 add_library(pyhue_core STATIC
@@ -55,3 +67,9 @@ endforeach()
 # Searches beside additions, to be run under ThreadSanitizer: make race.
 add_executable(pyhue_stress EXCLUDE_FROM_ALL csrc/stress/main.cpp csrc/bindings/thread_pool.cpp)
 target_link_libraries(pyhue_stress PRIVATE pyhue_core Threads::Threads)
+
+# What a CPU answers, and the instructions that it takes: make test-arm.
+add_executable(pyhue_bits EXCLUDE_FROM_ALL csrc/portability/bits.cpp)
+add_executable(pyhue_tile EXCLUDE_FROM_ALL csrc/portability/tile.cpp)
+target_link_libraries(pyhue_bits PRIVATE pyhue_core)
+target_link_libraries(pyhue_tile PRIVATE pyhue_core)

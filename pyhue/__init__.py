@@ -7,6 +7,7 @@ which needs torch.
 import logging
 
 from pyhue._config import get_num_threads, set_num_threads, show_config
+from pyhue._search.certificate import Certificate
 from pyhue.density import density
 from pyhue.hue import activation_hue
 from pyhue.memory import PixelMemory
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 logging.getLogger("pyhue").addHandler(logging.NullHandler())  # what is logged is shown where someone asks
 
 __all__ = [
+    "Certificate",
     "PixelMemory",
     "SearchResult",
     "VectorMemory",

@@ -15,6 +15,7 @@ from pyhue._cuda.density import DeviceDensity
 from pyhue._on_disk import OnDisk, is_file_name, open_folder
 from pyhue._rows import sliceable
 from pyhue._saved import memory as memory_file
+from pyhue._search.certificate import Certificate
 from pyhue._search.chunked import rows_with
 from pyhue._search.growing import GrowingArray
 from pyhue._search.labelled import Labelled, labelled, read_only
@@ -299,6 +300,10 @@ class PixelMemory(OnDisk):
     ) -> WithinResult:
         """`VectorMemory.within`; `where`, `labels` and `exclude` as for `search`."""
         return self._memory._within(queries, radius, self._selection(where, labels, exclude))
+
+    def certify(self, queries: Any, k: int = 10, *, sample: int = 1000) -> Certificate:
+        """`VectorMemory.certify`."""
+        return self._memory.certify(queries, k, sample=sample)
 
     def log_likelihood(
         self,

@@ -19,6 +19,7 @@ from pyhue._rows import sliceable, store_rows
 from pyhue._saved import memory as memory_file
 from pyhue._saved.folder import Folder
 from pyhue._saved.plan import to_arrays, to_index
+from pyhue._search.certificate import Certificate
 from pyhue._search.growing import GrowingArray
 from pyhue._search.host import HostSearch
 from pyhue._search.index import Index
@@ -275,6 +276,40 @@ class VectorMemory(OnDisk):
         """
         return self._within(queries, radius, selection(where, exclude, len(self)))
 
+    def certify(self, queries: Any, k: int = 10, *, sample: int = 1000) -> Certificate:
+        """The proof that a search dropped nothing that is among the k nearest, in numbers.
+
+        Every vector that the filters drop, knowing the k-th distance, has a lower bound of its distance above
+        that; bounds of a sample of the vectors, and whatever was compared and not found, are checked against
+        distances in float64. This reads every stage of every vector: some times what a search takes.
+
+        Args:
+            queries: (..., dim).
+            k: as for `search`. Default 10.
+            sample: vectors of each packed piece, drawn at random, whose bounds are checked. Default 1000.
+
+        Returns:
+            `Certificate` of the queries in their order: valid, distances (of the k-th), lower_bounds (the
+            smallest of what was dropped), dropped, compared and margins, each (queries,).
+
+        Raises:
+            TypeError, ValueError: as `search`, or `sample` is not a positive integer.
+            RuntimeError: the memory is searched on a GPU.
+
+        Example:
+            >>> vectors = np.random.default_rng(0).random((1000, 32), dtype=np.float32)
+            >>> memory = VectorMemory(dim=32)
+            >>> rows = memory.add(vectors)
+            >>> proof = memory.certify(vectors[:2] + 0.01, k=5)
+            >>> bool(proof.valid.all() and (proof.lower_bounds > proof.distances).all())
+            True
+        """
+        if self._on_gpu:
+            raise RuntimeError(
+                f"memory: certify reads the CPU's packed form, and this memory is searched on {self.device}"
+            )
+        return self._on_cpu.certify(self._newest, queries, k, positive_integer(sample, "sample", 2**31))
+
     def optimize(self) -> None:
         """Packs the memory in the form that makes search on the CPU fastest for vectors like these.
 
@@ -308,7 +343,9 @@ class VectorMemory(OnDisk):
             (from where rows hold coordinates for the second filter, and where its stages end). After
             `optimize` also what it measured on its sample: survivors (shares of vectors that are left after
             each of these ends), gf_eq (2 x dim x pairs / time of searching the sample's queries, in 1e9 a
-            second) and seconds (of `optimize`).
+            second) and seconds (of `optimize`). After a search last_search: its queries, dims_read (share of
+            all coordinates that the first filter read), survivors (share of all pairs of a query and a vector
+            that it left) and compared (share whose distance was computed).
 
             On a GPU also on_gpu, packed_on_gpu and on_host (how many vectors lie there whole, lie there
             packed, are copied for each search) and gpu_bytes.
@@ -321,6 +358,8 @@ class VectorMemory(OnDisk):
         else:
             packed = {"bytes_per_vector": self.dim * stored.array.itemsize + index.nbytes / len(index)}
             found = index.explain() | packed
+            if self._on_cpu.last:
+                found["last_search"] = self._on_cpu.last.shares(self.dim)
         return {"device": device} | found if found else {}
 
     def save(self, path: str | os.PathLike[str]) -> None:

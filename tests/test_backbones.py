@@ -273,6 +273,30 @@ def test_errors_of_packages_say_the_cause(torchvision):
         load_backbone("torchvision:LateActivation", image_size=2)
 
 
+class Nothing(nn.Module):
+    """As PiT and CoaT: a class token alone, or several scales."""
+
+    def __init__(self, output):
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 2, 5))
+        self.output = output
+
+    def forward_features(self, x):
+        return self.output
+
+
+class Undeclared(nn.Module):
+    """As VOLO: class tokens that nothing but their parameter tells of."""
+
+    def __init__(self):
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.full((1, 2, 3), 9.0))
+
+    def forward_features(self, x):
+        patches = nn.functional.avg_pool2d(x, 4).flatten(2).mT
+        return torch.cat([self.cls_token.expand(len(x), -1, -1), patches], 1)
+
+
 class TimmTokens(nn.Module):
     """As a vision transformer of timm: a class token and two registers."""
 
@@ -283,19 +307,45 @@ class TimmTokens(nn.Module):
         return torch.cat([torch.full_like(patches[:, :3], 9), patches], 1)
 
 
-def test_timm_networks_bring_their_own_mean_and_lose_their_first_tokens(monkeypatch):
-    def create_model(name, pretrained, num_classes):
-        assert (name, pretrained, num_classes) == ("some", False, 0)
-        return TimmTokens()
+@pytest.fixture
+def timm(monkeypatch):
+    """timm(network): a package timm that makes this network."""
 
-    timm = types.ModuleType("timm")
-    timm.create_model, timm.list_models = create_model, lambda: ["some"]
-    found = types.SimpleNamespace(fixed_input_size=False)
-    timm.models = types.SimpleNamespace(get_pretrained_cfg=lambda name: found)
-    config = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.5, 1.0)}
-    timm.data = types.SimpleNamespace(resolve_model_data_config=lambda network: config)
-    monkeypatch.setitem(sys.modules, "timm", timm)
+    def install(network):
+        def create_model(name, pretrained, num_classes):
+            assert (name, pretrained, num_classes) == ("some", False, 0)
+            return network
+
+        timm = types.ModuleType("timm")
+        timm.create_model, timm.list_models = create_model, lambda: ["some"]
+        found = types.SimpleNamespace(fixed_input_size=False)
+        timm.models = types.SimpleNamespace(get_pretrained_cfg=lambda name: found)
+        config = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.5, 1.0)}
+        timm.data = types.SimpleNamespace(resolve_model_data_config=lambda network: config)
+        monkeypatch.setitem(sys.modules, "timm", timm)
+
+    return install
+
+
+@pytest.mark.parametrize("network", [TimmTokens, Undeclared])
+def test_timm_networks_bring_their_own_mean_and_lose_their_first_tokens(timm, network):
+    timm(network())
     maps = load_backbone("timm:some", image_size=8)(torch.ones(1, 3, 8, 8))
     assert maps[0, :, 0, 0].tolist() == [2, 1, 0.5]
     assert maps.shape == (1, 3, 2, 2)
     assert (maps < 9).all()
+
+
+@pytest.mark.parametrize(
+    ("output", "what"),
+    [
+        (torch.zeros(1, 1, 5), "got the class token alone; another layer may have them"),
+        (torch.zeros(1, 2, 5), "got the class token alone; another layer may have them"),
+        ([torch.zeros(1, 5, 2, 2)] * 2, "got list; another layer may have them"),
+        (torch.zeros(1, 5), r"got shape \(1, 5\)"),
+    ],
+)
+def test_timm_networks_without_maps_are_refused(timm, output, what):
+    timm(Nothing(output))
+    with pytest.raises(ValueError, match=f"^backbone: expected feature maps .*, {what}$"):
+        load_backbone("timm:some", image_size=8)

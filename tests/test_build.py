@@ -8,10 +8,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Not those for a sanitizer, whose code has functions of its own.
-OBJECTS = sorted(ROOT.glob("build/cp*/CMakeFiles/pyhue_avx*.dir/**/*.o"))
+BUILDS = ("build/cp*/CMakeFiles/pyhue_avx*.dir", "build/arm/arm-*/CMakeFiles/pyhue_neon*.dir")
+OBJECTS = sorted(path for build in BUILDS for path in ROOT.glob(f"{build}/**/*.o"))
 
 
-@pytest.mark.skipif(not OBJECTS, reason="no build folder with object files of the AVX levels")
+@pytest.mark.skipif(not OBJECTS, reason="no build folder with object files of the AVX or NEON levels")
 @pytest.mark.skipif(not shutil.which("nm"), reason="no nm")
 @pytest.mark.parametrize("path", OBJECTS, ids=lambda path: str(path.relative_to(ROOT / "build")))
 def test_no_weak_symbol_is_compiled_for_a_higher_level(path):

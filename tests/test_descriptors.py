@@ -1,4 +1,6 @@
 import csv
+import importlib
+import json
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from pyhue.descriptors import _rivals, evaluate
 from pyhue.descriptors.evaluate import classify
 from pyhue.descriptors.pooling import regions
 from pyhue.features import Features
+from pyhue.images import stratified_folds
+from pyhue.pixel_vectors import pixel_vectors
 
 
 @pytest.fixture
@@ -127,6 +131,61 @@ def test_zero_vectors_are_left_out():
     assert (memory.search(unit, 1).indices % 3 == 2).all()  # as they are here
 
 
+def test_principal_components_keep_distances_and_zeros():
+    """All directions: the distances of unit-length vectors. Few: those of vectors that lie in few."""
+    random = np.random.default_rng(5)
+    flat = random.random((30, 2, 3)) @ random.random((3, 12))  # 3 directions, of 12
+    flat[4, 1] = 0
+    for vectors, dims in ((random.random((30, 2, 12)), 12), (flat, 3)):
+        unit = vectors.reshape(60, 12)
+        norms = np.linalg.norm(unit, axis=1, keepdims=True)
+        unit = unit / np.where(norms > 0, norms, 1)
+        found = descriptors.Principal(vectors, dims)(vectors).reshape(60, dims)
+        assert found.dtype == np.float32
+        zero = norms[:, 0] == 0
+        assert (found[zero] == 0).all()
+        expected, got = (np.square(rows[~zero][:, None] - rows[~zero]).sum(2) for rows in (unit, found))
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert zero.sum() == 1  # the last had one
+    reference = unit[~zero] - unit[~zero].mean(axis=0)
+    values = np.linalg.svd(reference, compute_uv=False)[:3]
+    np.testing.assert_allclose(np.linalg.norm(found[~zero], axis=0), values, rtol=1e-4)
+    assert descriptors.Principal(vectors[:2], 12)(vectors).shape == (30, 2, 3)  # 4 vectors span no more
+    with pytest.raises(ValueError, match="vectors: expected at least two that are not zero"):
+        descriptors.Principal(np.zeros((3, 1, 4)), 2)
+
+
+def test_components_are_learned_from_the_memory_alone(features, monkeypatch):
+    module = importlib.import_module("pyhue.descriptors.evaluate")
+    learned = []
+
+    class Spy(descriptors.Principal):
+        def __init__(self, vectors, dims, seed):
+            learned.append((vectors, dims))
+            super().__init__(vectors, dims, seed)
+
+    monkeypatch.setattr(module, "Principal", Spy)
+    results = evaluate(features, k=3, folds=3, pca=20)
+    assert [result.dim for result in results] == [8, 20, 8, 8, 8, 8, 20]
+    parts = stratified_folds(features.labels, 3, 0)
+    for (vectors, dims), (memory, _) in zip(learned[:3], parts, strict=True):
+        np.testing.assert_array_equal(vectors, pixel_vectors(features.activations[memory]))
+        assert dims == 8
+    for (vectors, dims), (memory, _) in zip(learned[3:6], parts, strict=True):
+        np.testing.assert_array_equal(vectors[:, 0], descriptors.flatten(features.activations[memory]))
+        assert dims == 20
+    assert [len(vectors) for vectors, _ in learned] == [24] * 21
+
+
+def test_few_components_still_find_planted_classes(features):
+    first, second = evaluate(features, k=3, folds=3, pca=4)[:2]
+    assert (first.dim, first.bytes_per_image, second.dim) == (4, 9 * 4 * 4, 4)
+    assert first.accuracy > 0.8
+    assert second.accuracy > 0.8
+    found, _ = _rivals.rivals(features, 5, 3, 0, pca=4)
+    assert all(rival.recall > 0.5 for rival in found)
+
+
 def test_difference_is_paired(features):
     results = evaluate(features, k=3, folds=3)
     gain, error = results[1].difference(results[0])
@@ -174,6 +233,11 @@ def test_command_writes_its_tables(tmp_path, capsys):
     assert [row["descriptor"] for row in rows][-1] == "VLAD"
     assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
     features = str(out / "features.safetensors")
+    reduced = ["--folds", "2", "-k", "2", "--pca", "3", "--exact-only", "--json"]
+    assert _cli.main(["descriptors", features, *reduced, "--out", str(out)]) == 0
+    assert [row["dim"] for row in json.loads(capsys.readouterr().out)["descriptors"]] == [3] * 7
+    assert _cli.main(["descriptors", features, "--pca", "0", "--out", str(out)]) == 1
+    assert "pca: expected at least 1, got 0" in capsys.readouterr().err
     assert _cli.main(["descriptors", features, "--folds", "9", "--out", str(out)]) == 1
     assert "9 folds need at least 9 images of each class" in capsys.readouterr().err
 

@@ -1,13 +1,16 @@
-"""Code in the documents: a page's Python is run, block after block; shell lines are read by the parser.
+"""Code in the documents: a page's Python is run, block after block, and its shell lines, on small pictures.
 
 A page may prepare a block by `<!-- setup:` lines of Python `-->`, and say by `<!-- needs: module -->` what
-the next one cannot run without: "a GPU", or a module.
+the next one cannot run without: "a GPU", or a module. NOT_RUN says which shell lines are not run, and why.
 """
 
 import importlib.util
 import logging
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -141,6 +144,79 @@ def test_shell_names_what_is_there(page):
     assert {
         name for found in re.findall(r"(?:\.|pyhue)\[([\w,]+)\]", text) for name in found.split(",")
     } <= extras
+
+
+#: Shell lines that are not run, by page and expression, and why.
+NOT_RUN = {
+    (".*", r"make |pip install|\. \.venv"): "builds and installs, as what runs this test did",
+    (".*", r".*--pretrained"): "downloads weights",
+    ("docs/evaluations.md", r"PYHUE_DATA=weights pyhue features"): "needs weights",
+    (
+        "docs/evaluations.md",
+        r"python examples/dense_retrieval.py +#",
+    ): "slow, and tested by itself",
+    ("docs/training.md", r".*"): "trains for hours",
+    ("docs/reproduction.md", r".*"): "takes hours, and needs weights and images",
+}
+
+
+def lines_to_run(page):
+    """The shell lines of a page that NOT_RUN does not name."""
+    return [
+        line
+        for line in shell_lines(page.read_text())
+        if not any(re.match(where, by_path(page)) and re.match(what, line) for where, what in NOT_RUN)
+    ]
+
+
+@pytest.fixture(scope="module")
+def small_data(tmp_path_factory):
+    """A folder with what the pages call by name: pictures, their features, the examples."""
+    for module in ("torch", "pyhue.nn", "PIL", "sklearn", "matplotlib", "faiss", "shtab"):
+        pytest.importorskip(module)
+    from pictures import write_pictures
+
+    folder = tmp_path_factory.mktemp("shell")
+    write_pictures(folder / "caltech101", 10)
+    (folder / "caltech101" / "red").rename(folder / "caltech101" / "Motorbikes")
+    (folder / "examples").symlink_to(ROOT / "examples")
+    options = ["--backbone", "resnet18-3x3-w4", "--image-size", "32"]
+    out = str(folder / "features.safetensors")
+    assert _cli.main(["features", str(folder / "caltech101"), *options, "--out", out]) == 0
+    return folder
+
+
+def run_shell(lines, folder):
+    """Runs lines in bash, which stops at the first that fails; the folder is also the user's own."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "HOME": str(folder), "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        ["bash", "-euxo", "pipefail", "-c", "\n".join(lines)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if lines_to_run(page)], ids=by_path)
+def test_shell_runs(page, small_data):
+    run_shell(lines_to_run(page), small_data)
+
+
+@pytest.mark.parametrize(("where", "what"), NOT_RUN)
+def test_what_is_not_run_is_there(where, what):
+    pages = [page for page in PAGES if re.match(where, by_path(page))]
+    assert any(re.match(what, line) for page in pages for line in shell_lines(page.read_text()))
+
+
+def test_shell_that_fails_is_found(tmp_path):
+    assert run_shell(["echo $HOME"], tmp_path) == f"{tmp_path}\n"
+    with pytest.raises(AssertionError, match="no-such-file"):
+        run_shell(["cat no-such-file | cat", "echo after"], tmp_path)
 
 
 def test_code_that_fails_is_found(tmp_path, monkeypatch):

@@ -13,7 +13,6 @@
 #include "core/density.h"
 #include "core/hue_cross_entropy.h"
 #include "core/isa.h"
-#include "core/project.h"
 #include "core/rows.h"
 
 namespace py = pybind11;
@@ -43,16 +42,6 @@ template <class Value, class Stored>
 void define_store_rows(py::module_& m) {
   m.def("store_rows", &store_rows_arrays<Value, Stored>, py::arg("values"), py::arg("normalize"),
         py::arg("to").noconvert(), py::arg("zero").noconvert());
-}
-
-Array<double> project_array(const Array<double>& vectors, const Array<double>& rows) {
-  Array<double> out({vectors.shape(0), rows.shape(0)});
-  const double *vector_data = vectors.data(), *row_data = rows.data();
-  const int64_t n = vectors.shape(0), m = rows.shape(0), dim = rows.shape(1);
-  double* out_data = out.mutable_data();
-  py::gil_scoped_release release;
-  project(vector_data, n, row_data, m, dim, out_data, pool_executor(nullptr, nullptr));
-  return out;
 }
 
 template <class Distance>
@@ -97,7 +86,6 @@ PYBIND11_MODULE(_core, m) {
   define_store_rows<double, float>(m);
   define_store_rows<float, uint16_t>(m);
   define_store_rows<double, uint16_t>(m);
-  m.def("project", &project_array);
   bind_search(m);
   m.def("density", &density_arrays<float>);
   m.def("density", &density_arrays<double>);

@@ -12,6 +12,7 @@
 #include "bindings/checked_array.h"
 #include "bindings/interruption.h"
 #include "core/audit.h"
+#include "core/project.h"
 #include "core/search.h"
 #include "core/within.h"
 #include "cuda/packed.h"
@@ -187,6 +188,29 @@ struct CoordinateArrays {
   Coordinates view() const { return {values.data(), squared_norms.data(), values.shape(0), orthogonality_error}; }
 };
 
+Projection projection(const py::array& center, const std::optional<py::array>& rotation, double error) {
+  const auto middle = checked<double>(center, "center", {-1});
+  require(1 <= middle.size() && middle.size() <= kMaxDim, "center", "1 to 4096 channels");
+  require(error >= 0, "error", "at least 0");
+  if (!rotation) return {middle.data(), nullptr, 0, middle.size(), error};
+  const auto rows = checked<float>(*rotation, "rotation", {-1, middle.size()});
+  require(1 <= rows.shape(0) && rows.shape(0) <= kMaxDim, "rotation", "1 to 4096 rows");
+  return {middle.data(), rows.data(), rows.shape(0), middle.size(), error};
+}
+
+CoordinateArrays coordinates(const Projection& projection, const py::array& vectors) {
+  const auto given = checked<float>(vectors, "vectors", {-1, projection.dim()});
+  const int64_t n = given.shape(0);
+  py::array_t<double> values({n, projection.dims()}), squared_norms(n);
+  const float* from = given.data();
+  double *to = values.mutable_data(), *norms = squared_norms.mutable_data();
+  {
+    py::gil_scoped_release release;
+    projection.project(from, n, to, norms, pool_executor(nullptr, nullptr));
+  }
+  return {values, squared_norms, projection.error()};
+}
+
 struct QueryArrays {
   py::array_t<float> vectors;
   CoordinateArrays coordinates;
@@ -288,17 +312,20 @@ py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutAr
   int64_t* index_data = indices.mutable_data();
   const int dim = static_cast<int>(queries.vectors.shape(1));
   const Chosen chosen = selection ? selection->view() : Chosen{};
+  Work work;
   Interruption interruption;
   bool finished;
   {
     py::gil_scoped_release release;
     const Executor executor = interruption.executor();
     finished = selection
-                   ? search_chosen(pieces, dim, layout.view(), view, n, k, chosen, distance_data, index_data, executor)
-                   : search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, executor);
+                   ? search_chosen(pieces, dim, layout.view(), view, n, k, chosen, distance_data, index_data, &work,
+                                   executor)
+                   : search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, &work, executor);
   }
   interruption.raise_if(!finished);
-  return py::make_tuple(distances, indices);
+  return py::make_tuple(distances, indices,
+                        py::make_tuple(work.pairs, work.coordinates, work.survivors, work.compared));
 }
 
 void pack_arrays(Packed& packed, const CoordinateArrays& coordinates, int64_t first) {
@@ -357,7 +384,14 @@ void bind_search(py::module_& m) {
            py::arg("first") = 0)
       .def(py::init<const py::array&, const py::array&, int64_t>(), py::arg("vectors"), py::arg("order"),
            py::arg("first") = 0);
-  py::class_<CoordinateArrays>(m, "Coordinates").def(py::init<const py::array&, const py::array&, double>());
+  py::class_<CoordinateArrays>(m, "Coordinates")
+      .def(py::init<const py::array&, const py::array&, double>())
+      .def_readonly("values", &CoordinateArrays::values)
+      .def_readonly("squared_norms", &CoordinateArrays::squared_norms)
+      .def_readonly("orthogonality_error", &CoordinateArrays::orthogonality_error);
+  py::class_<Projection>(m, "Projection")
+      .def(py::init(&projection), py::arg("center"), py::arg("rotation"), py::arg("error"))
+      .def("coordinates", &coordinates, py::arg("vectors"));
   py::class_<QueryArrays>(m, "Queries").def(py::init<const py::array&, const CoordinateArrays&, const py::array&>());
   m.def("pack", &pack_arrays);
   py::class_<ChosenArrays>(m, "Chosen")

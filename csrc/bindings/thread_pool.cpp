@@ -18,8 +18,10 @@ namespace {
 using Body = void (*)(void* argument, int worker);
 
 int usable_cpus() {
+#if defined(__linux__)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
@@ -52,7 +54,9 @@ class Pool {
         threads_.emplace_back([this, worker, seen = generation_] { serve(worker, seen); });
         caller_cpu_ = -1;
       }
+#if defined(__linux__)
       keep_off(sched_getcpu());
+#endif
       body_ = body;
       argument_ = argument;
       workers_ = workers;
@@ -66,6 +70,7 @@ class Pool {
   }
 
  private:
+#if defined(__linux__)
   // Linux may wake a thread on the CPU of the thread that wakes it, and leave it waiting there for milliseconds
   // while another CPU idles. So workers run on the other CPUs that the caller may use.
   void keep_off(int cpu) {
@@ -75,6 +80,7 @@ class Pool {
     if (CPU_COUNT(&cpus) > 1) CPU_CLR(static_cast<size_t>(cpu), &cpus);
     for (std::thread& thread : threads_) pthread_setaffinity_np(thread.native_handle(), sizeof cpus, &cpus);
   }
+#endif
 
   void serve(int worker, int64_t seen) {
     std::unique_lock lock(mutex_);

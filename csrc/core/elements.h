@@ -8,24 +8,41 @@ namespace pyhue {
 namespace PYHUE_LEVEL {
 namespace {
 
-#if !defined(__F16C__)
-// Out of line: the vectorizer of GCC 12 crashes on _Float16.
-__attribute__((noinline)) float widen(Half half) { return static_cast<float>(__builtin_bit_cast(_Float16, half)); }
-__attribute__((noinline)) Half narrow(float x) { return __builtin_bit_cast(Half, static_cast<_Float16>(x)); }
+#if !defined(__F16C__) && !defined(__ARM_NEON)
+inline float widen(Half half) {
+  const uint32_t size = half.bits & 0x7fffu, sign = (half.bits & 0x8000u) << 16;
+  const float value = __builtin_bit_cast(float, size << 13) * 0x1p112f;  // exponents differ by 112; exact
+  const uint32_t infinite = size >= 0x7c00 ? 0x7f800000u | (size > 0x7c00 ? 0x400000u : 0u) : 0u;  // or no number
+  return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, value) | infinite | sign);
+}
+inline Half narrow(float x) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x), size = bits & 0x7fffffffu;
+  uint32_t half;
+  if (size > 0x7f800000) {
+    half = 0x7e00u | (size >> 13 & 0x3ffu);
+  } else if (size >= 0x477ff000) {  // 65520 and more
+    half = 0x7c00;
+  } else if (size < 0x38800000) {  // below the smallest normal one: the sum rounds to multiples of 2^-24
+    half = __builtin_bit_cast(uint32_t, __builtin_bit_cast(float, size) + 0.5f) - 0x3f000000u;
+  } else {
+    half = ((size + 0xfffu + (size >> 13 & 1u)) >> 13) - (112u << 10);
+  }
+  return {static_cast<uint16_t>(half | (bits >> 16 & 0x8000u))};
+}
 #endif
 
 typedef uint16_t HalfWords __attribute__((vector_size(2 * kWidth)));
 
 inline Floats load_elements(const float* from) { return load<Floats>(from); }
 inline Doubles load_elements(const double* from) { return load<Doubles>(from); }
-inline Floats load_elements(const Bfloat16* from) {
-  return (Floats)(__builtin_convertvector(load<HalfWords>(from), Words) << 16);
-}
+inline Floats load_elements(const Bfloat16* from) { return widen(&from->bits); }
 inline Floats load_elements(const Half* from) {
 #if defined(__AVX512F__)
   return _mm512_cvtph_ps((__m256i)load<HalfWords>(from));
 #elif defined(__F16C__)
   return _mm256_cvtph_ps((__m128i)load<HalfWords>(from));
+#elif defined(__ARM_NEON)
+  return vcvt_f32_f16((float16x4_t)load<HalfWords>(from));
 #else
   Floats v;
   for (int i = 0; i < kWidth; ++i) v[i] = widen(from[i]);
@@ -48,6 +65,9 @@ inline void store_elements(Half* to, Floats v) {
   __builtin_memcpy(to, &half, sizeof half);
 #elif defined(__F16C__)
   const __m128i half = _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+  __builtin_memcpy(to, &half, sizeof half);
+#elif defined(__ARM_NEON)
+  const float16x4_t half = vcvt_f16_f32(v);
   __builtin_memcpy(to, &half, sizeof half);
 #else
   for (int i = 0; i < kWidth; ++i) to[i] = narrow(v[i]);

@@ -1,12 +1,16 @@
 #include "core/isa.h"
 
-#if defined(PYHUE_HAS_AVX2)
-#include <cpuid.h>
-#endif
-
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 
 #include "core/kernels.h"
 
@@ -21,12 +25,22 @@ struct Level {
 
 #if defined(PYHUE_HAS_AVX2)
 #define PYHUE_X86(pointer) pointer
+#if defined(__clang__)  // which knows no names of levels; no CPU has these without the rest
+bool runs_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+}
+bool runs_avx512() {
+  return runs_avx2() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#else
 bool runs_avx2() { return __builtin_cpu_supports("x86-64-v3"); }
+bool runs_avx512() { return __builtin_cpu_supports("x86-64-v4"); }
+#endif
 bool runs_avxvnni() {
   unsigned a, b, c, d;
   return runs_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVXVNNI);
 }
-bool runs_avx512() { return __builtin_cpu_supports("x86-64-v4"); }
 bool runs_avx512vnni() { return runs_avx512() && __builtin_cpu_supports("avx512vnni"); }
 #else
 #define PYHUE_X86(pointer) nullptr
@@ -36,12 +50,35 @@ bool runs_avx512() { return false; }
 bool runs_avx512vnni() { return false; }
 #endif
 
+#if defined(PYHUE_HAS_NEON)
+#define PYHUE_ARM(pointer) pointer
+#if defined(__APPLE__)
+bool has(const char* feature) {
+  int value = 0;
+  size_t size = sizeof value;
+  return sysctlbyname(feature, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+bool runs_neondotprod() { return has("hw.optional.arm.FEAT_DotProd"); }
+bool runs_neoni8mm() { return runs_neondotprod() && has("hw.optional.arm.FEAT_I8MM"); }
+#else  // as Linux's asm/hwcap.h numbers them; older ones do not know both
+bool runs_neondotprod() { return getauxval(AT_HWCAP) >> 20 & 1; }
+bool runs_neoni8mm() { return runs_neondotprod() && (getauxval(AT_HWCAP2) >> 13 & 1); }
+#endif
+#else
+#define PYHUE_ARM(pointer) nullptr
+bool runs_neondotprod() { return false; }
+bool runs_neoni8mm() { return false; }
+#endif
+
 const Level kLevels[] = {
     {"generic", &generic::table, [] { return true; }},
     {"avx2", PYHUE_X86(&avx2::table), runs_avx2},
     {"avxvnni", PYHUE_X86(&avxvnni::table), runs_avxvnni},
     {"avx512", PYHUE_X86(&avx512::table), runs_avx512},
     {"avx512vnni", PYHUE_X86(&avx512vnni::table), runs_avx512vnni},
+    {"neon", PYHUE_ARM(&neon::table), [] { return true; }},
+    {"neondotprod", PYHUE_ARM(&neondotprod::table), runs_neondotprod},
+    {"neoni8mm", PYHUE_ARM(&neoni8mm::table), runs_neoni8mm},
 };
 
 const Level* highest() {

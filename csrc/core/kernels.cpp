@@ -15,6 +15,7 @@ const Kernels table = {
     .project_tile = project_tile,
     .tile_queries = kTileQueries,
     .int8_limit = kInt8Limit,
+    .byte_offset = kByteOffset,
     .screen_block = screen_block,
     .screen_rows = screen_rows,
     .squared_distance = squared_distance_to<float>,

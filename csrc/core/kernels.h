@@ -13,7 +13,8 @@ struct Kernels {
   ProjectTile project_tile;  // see project_kernel_types.h
   // Search: see screen_kernel_types.h and distance_kernel_types.h.
   int tile_queries;
-  int int8_limit;  // of a query's coordinates
+  int int8_limit;   // of a query's coordinates
+  int byte_offset;  // what stored bytes are more than their values when they are multiplied
   ScreenBlock screen_block;
   ScreenRows screen_rows;
   SquaredDistance squared_distance;
@@ -39,6 +40,15 @@ namespace avx512 {
 extern const Kernels table;
 }
 namespace avx512vnni {
+extern const Kernels table;
+}
+namespace neon {
+extern const Kernels table;
+}
+namespace neondotprod {
+extern const Kernels table;
+}
+namespace neoni8mm {
 extern const Kernels table;
 }
 

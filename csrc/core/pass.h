@@ -18,6 +18,7 @@
 #include "core/bound.h"
 #include "core/neighbors.h"
 #include "core/screen.h"
+#include "core/work.h"
 
 namespace pyhue {
 
@@ -65,6 +66,11 @@ class Pass {
   const Collector& collected() const { return collector_; }
   // The query at each place.
   const std::vector<int64_t>& order() const { return tiles_.order(); }
+  Work work() const {
+    Work sum;
+    for (const Worker& worker : workers_) sum += worker.work;
+    return sum;
+  }
 
  private:
   static constexpr float kUnlimited = std::numeric_limits<float>::infinity();
@@ -76,6 +82,7 @@ class Pass {
     std::vector<QueryBound> bounds;
     std::vector<float> distances;         // what bounds[place].threshold stands for
     std::vector<StageHistory> histories;  // of each tile
+    Work work;
   };
 
   // Blocks of one piece that are gone through together.
@@ -168,9 +175,11 @@ class Pass {
     if (!piece.packed) return visit_unpacked(w, tile, piece, order, piece.lanes(block));
     Worker& worker = at(workers_, w);
     Survivor* survivors = worker.survivors.data();
-    const int found =
-        selected(tile, piece, order, survivors,
-                 screen_.blocks(piece, block, tile, worker.bounds.data(), at(worker.histories, t), survivors));
+    int read = 0;
+    const int left = screen_.blocks(piece, block, tile, worker.bounds.data(), at(worker.histories, t), survivors, read);
+    const int64_t pairs = tile.size * piece.lanes(block);
+    worker.work += {pairs, pairs * read, left, 0};
+    const int found = selected(tile, piece, order, survivors, left);
     if (found == 0) return;
     const int kept = screen_.rows(piece, block, tile, worker.bounds.data(), survivors, found);
     if (at(worker.distances, tile.start) == kUnlimited) best_first(survivors, kept, tile.size);
@@ -224,6 +233,7 @@ class Pass {
     const int64_t query = at(tiles_.order(), place), index = piece.first + row;
     const SquaredDistance distance_to = piece.bfloat16 ? kernels_.squared_distance_bfloat16 : kernels_.squared_distance;
     const float distance = distance_to(queries_.vectors + query * dim_, vector(piece, row), dim_);
+    ++at(workers_, w).work.compared;
     lower(at(workers_, w), place, collector_.offer(w, place, {distance, index}));
   }
 

@@ -8,34 +8,31 @@ namespace pyhue {
 namespace PYHUE_LEVEL {
 namespace {
 
-void project_tile(const double* const* vectors, const double* const* rows, int64_t dim, double (*dots)[kProjectTile]) {
-  constexpr int kLanes = kWidth / 2;
-  typedef double Lanes __attribute__((vector_size(8 * kLanes)));
-  Lanes sums[kProjectTile][kProjectTile] = {};
-  int64_t k = 0;
-  for (; k + kLanes <= dim; k += kLanes) {
-    Lanes x[kProjectTile];
+void project_tile(const float* const* vectors, const float* panel, int64_t dim, float (*dots)[kPanel]) {
+  constexpr int kRegisters = kWidth == 16 ? 4 : 2;  // what fits the register file, for each vector
+  for (int64_t begin = 0; begin < dim; begin += kProjectTerms) {
+    const int64_t end = begin + kProjectTerms < dim ? begin + kProjectTerms : dim;
+    for (int column = 0; column < kPanel; column += kRegisters * kWidth) {
+      Floats sums[kProjectVectors][kRegisters] = {};
+      for (int64_t k = begin; k < end; ++k) {
+        Floats y[kRegisters];
 #pragma GCC unroll 4
-    for (int a = 0; a < kProjectTile; ++a) x[a] = load<Lanes>(vectors[a] + k);
+        for (int r = 0; r < kRegisters; ++r) y[r] = load<Floats>(panel + k * kPanel + column + r * kWidth);
+#pragma GCC unroll 6
+        for (int a = 0; a < kProjectVectors; ++a) {
+          const Floats x = broadcast(vectors[a][k]);
 #pragma GCC unroll 4
-    for (int b = 0; b < kProjectTile; ++b) {
-      const Lanes y = load<Lanes>(rows[b] + k);
-#pragma GCC unroll 4
-      for (int a = 0; a < kProjectTile; ++a) {
-#if defined(__AVX512F__)
-        sums[a][b] = _mm512_fmadd_pd(x[a], y, sums[a][b]);
-#else
-        sums[a][b] += x[a] * y;
-#endif
+          for (int r = 0; r < kRegisters; ++r) sums[a][r] = multiply_add(x, y[r], sums[a][r]);
+        }
       }
-    }
-  }
-  for (int a = 0; a < kProjectTile; ++a) {
-    for (int b = 0; b < kProjectTile; ++b) {
-      double dot = 0;
-      for (int lane = 0; lane < kLanes; ++lane) dot += sums[a][b][lane];
-      for (int64_t j = k; j < dim; ++j) dot += vectors[a][j] * rows[b][j];
-      dots[a][b] = dot;
+#pragma GCC unroll 6
+      for (int a = 0; a < kProjectVectors; ++a) {
+#pragma GCC unroll 4
+        for (int r = 0; r < kRegisters; ++r) {
+          float* to = dots[a] + column + r * kWidth;
+          store(to, begin ? load<Floats>(to) + sums[a][r] : sums[a][r]);
+        }
+      }
     }
   }
 }

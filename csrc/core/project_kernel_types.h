@@ -5,10 +5,12 @@
 
 namespace pyhue {
 
-constexpr int kProjectTile = 4;
+constexpr int kProjectVectors = 6;
+constexpr int kPanel = 64;         // rows of the rotation whose coordinates lie side by side
+constexpr int kProjectTerms = 32;  // products in one sum; sums are added up
 
-// dots[a][b] = <vectors[a], rows[b]> over dim values, in float64. Sixteen sums share each value that is loaded.
-using ProjectTile = void (*)(const double* const* vectors, const double* const* rows, int64_t dim,
-                             double (*dots)[kProjectTile]);
+// dots[a][b] = <vectors[a], row b of the panel>, in float32; panel (dim, kPanel). An entry is a sum of ceil(dim /
+// kProjectTerms) sums in order, each of products in order.
+using ProjectTile = void (*)(const float* const* vectors, const float* panel, int64_t dim, float (*dots)[kPanel]);
 
 }  // namespace pyhue

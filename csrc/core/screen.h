@@ -37,14 +37,15 @@ class Screen {
   // How many survivors there are at most.
   static int64_t most(const Kernels& kernels) { return int64_t{kernels.tile_queries} * kBlock; }
 
-  // Writes the survivors of the first filter; returns how many.
+  // Writes the survivors of the first filter, and how many coordinates it read; returns how many survive.
   int blocks(const Piece& piece, int64_t block, const Tile& tile, const QueryBound* bounds, StageHistory& history,
-             Survivor* survivors) const {
+             Survivor* survivors, int& read) const {
     BlockScreen screen = block_screen(piece, block, tile, bounds);
     screen.first = history.first();
     int ended = 0;
     const int count = kernels_.screen_block(screen, tile.size, survivors, &ended);
     history.ended(ended);
+    read = layout_.block_ends[ended];
     return count == 0 ? 0 : without_padding(piece.lanes(block), survivors, count);
   }
 

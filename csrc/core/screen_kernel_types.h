@@ -12,7 +12,7 @@ constexpr int kStageDims = 64;  // stages end at multiples of so many coordinate
 // what follows.
 enum StageTerm { kNorm, kError, kTail, kStageTerms };
 
-// A query's factors of the same terms, and what 128 more in every byte adds to its integer sum.
+// A query's factors of the same terms, and what the offset of every byte adds to its integer sum.
 struct StageFactors {
   float norm, error, tail;
   int32_t offset;

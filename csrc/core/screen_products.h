@@ -9,9 +9,12 @@ namespace PYHUE_LEVEL {
 namespace {
 
 // Register tile: queries x registers of vectors, sized so that the accumulators and one row of vectors
-// fill the register file (32 registers with AVX-512, else 16); the queries come as broadcasts from memory.
+// fill the register file (32 registers with AVX-512 and NEON, else 16); the queries come as broadcasts from memory.
 #if defined(__AVX512F__)
 constexpr int kTileQueries = 7;
+constexpr int kTileRegisters = 4;
+#elif defined(PYHUE_NEON)
+constexpr int kTileQueries = 6;
 constexpr int kTileRegisters = 4;
 #else
 constexpr int kTileQueries = 6;
@@ -22,7 +25,29 @@ constexpr int kTileLanes = kTileRegisters * kWidth;
 constexpr int kFew = kTileLanes / 10;
 
 // Lanes of 4 unsigned times 4 signed bytes, added to sums. Without VNNI pairs go through 16 bits, which they fit
-// because 2 x 255 x kInt8Limit does.
+// because 2 x 255 x kInt8Limit does. NEON has products of mixed signs with i8mm only: else a stored byte first becomes
+// the value that it stands for, and kByteOffset says that it is no longer 128 more.
+#if defined(PYHUE_NEON)
+constexpr int kInt8Limit = 127;
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+constexpr int kByteOffset = 128;
+inline Ints add_products(Ints sums, Ints x, Ints y) {
+  return vusdotq_s32(sums, vreinterpretq_u8_s32(x), vreinterpretq_s8_s32(y));
+}
+#else
+constexpr int kByteOffset = 0;
+inline Ints add_products(Ints sums, Ints x, Ints y) {
+  const int8x16_t a = veorq_s8(vreinterpretq_s8_s32(x), vdupq_n_s8(-128)), b = vreinterpretq_s8_s32(y);
+#if defined(__ARM_FEATURE_DOTPROD)
+  return vdotq_s32(sums, a, b);
+#else
+  const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b)), high = vmull_high_s8(a, b);
+  return vpadalq_s16(sums, vpaddq_s16(low, high));  // pairs fit 16 bits: 2 x 128 x 127
+#endif
+}
+#endif
+#else
+constexpr int kByteOffset = 128;
 #if defined(__AVX512VNNI__)
 constexpr int kInt8Limit = 127;
 inline Ints add_products(Ints sums, Ints x, Ints y) {
@@ -52,6 +77,7 @@ inline Ints add_products(Ints sums, Ints x, Ints y) {
   }
   return sums;
 }
+#endif
 #endif
 #endif
 

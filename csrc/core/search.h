@@ -18,21 +18,23 @@
 #include "core/memory.h"
 #include "core/selection.h"
 #include "core/tiles.h"
+#include "core/work.h"
 
 namespace pyhue {
 
 // distances, indices: (count, k). Where the pieces have fewer than k vectors: index -1, distance +inf.
 // dim: 1 .. 4096; `layout` is that of every packed piece and of the queries' coordinates.
-// Returns false when interrupted; the outputs are then meaningless.
+// Returns false when interrupted; the outputs are then meaningless. `work` may be null, else what was done is added.
 // Scratch memory: for at most 1,008 queries at a time, workers x k entries of 16 bytes each, their
 // coordinates in bfloat16 and n / 64 bytes for each tile of 7; independent of n x queries otherwise.
 bool search(std::span<const Piece> pieces, int dim, const Layout& layout, const Queries& queries, int64_t count,
-            int64_t k, float* distances, int64_t* indices, const Executor& executor);
+            int64_t k, float* distances, int64_t* indices, Work* work, const Executor& executor);
 
 // The same among the vectors that `chosen` has: what a memory of these alone would answer, with their numbers here.
 // Each is asked for when it has survived the first filter, so this costs a whole search: for few vectors, pass these as
 // a piece that is not packed.
 bool search_chosen(std::span<const Piece> pieces, int dim, const Layout& layout, const Queries& queries, int64_t count,
-                   int64_t k, const Chosen& chosen, float* distances, int64_t* indices, const Executor& executor);
+                   int64_t k, const Chosen& chosen, float* distances, int64_t* indices, Work* work,
+                   const Executor& executor);
 
 }  // namespace pyhue

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 namespace pyhue {
@@ -37,14 +39,24 @@ inline Vector load(const void* from) {
 inline void store(float* to, Floats v) { __builtin_memcpy(to, &v, sizeof v); }
 
 // kWidth bfloat16 values; a bfloat16 is the upper half of a float32.
-inline Floats widen(const uint16_t* from) { return (Floats)(__builtin_convertvector(load<Halves>(from), Words) << 16); }
+inline Floats widen(const uint16_t* from) {
+#if defined(PYHUE_NEON)
+  return vreinterpretq_f32_u32(vshll_n_u16(load<Halves>(from), 16));
+#else
+  return (Floats)(__builtin_convertvector(load<Halves>(from), Words) << 16);
+#endif
+}
 
 // a * b + c, in one rounding where the level has FMA.
 inline Floats multiply_add(Floats a, Floats b, Floats c) {
 #if defined(__AVX512F__)
   return _mm512_fmadd_ps(a, b, c);
-#elif defined(__FMA__)
+#elif defined(__AVX2__)
   return _mm256_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+  return _mm_fmadd_ps(a, b, c);
+#elif defined(PYHUE_NEON)
+  return vfmaq_f32(c, a, b);
 #else
   return a * b + c;
 #endif
@@ -75,6 +87,9 @@ inline uint32_t not_less(Floats a, Floats b) {
   return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLT_UQ)));
 #elif defined(__SSE2__)
   return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpnlt_ps(a, b)));
+#elif defined(PYHUE_NEON)
+  const uint32x4_t bits = {1, 2, 4, 8};
+  return vaddvq_u32(vbicq_u32(bits, vcltq_f32(a, b)));
 #else
   uint32_t mask = 0;
   for (int i = 0; i < kWidth; ++i) mask |= static_cast<uint32_t>(!(a[i] < b[i])) << i;

@@ -44,8 +44,12 @@ inline void store(double* to, Doubles v) { __builtin_memcpy(to, &v, sizeof v); }
 inline Doubles multiply_add(Doubles a, Doubles b, Doubles c) {
 #if defined(__AVX512F__)
   return _mm512_fmadd_pd(a, b, c);
-#elif defined(__FMA__)
+#elif defined(__AVX2__)
   return _mm256_fmadd_pd(a, b, c);
+#elif defined(__FMA__)
+  return _mm_fmadd_pd(a, b, c);
+#elif defined(PYHUE_NEON)
+  return vfmaq_f64(c, a, b);
 #else
   return a * b + c;
 #endif

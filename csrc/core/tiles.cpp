@@ -32,11 +32,11 @@ Tiles::Tiles(const Queries& queries, int64_t first, int64_t count, const Layout&
   std::iota(order_.begin(), order_.end(), first);
   const double largest = *std::max_element(layout.steps, layout.steps + layout.dims());
   for (int k = 0; k < layout.dims(); ++k) weights_.push_back(weight(layout.steps[k], largest));
-  complete_ = for_each_chunk(executor, count,
-                             [&](int64_t place, int) { fill(queries, first + place, place, kernels.int8_limit); });
+  complete_ =
+      for_each_chunk(executor, count, [&](int64_t place, int) { fill(queries, first + place, place, kernels); });
 }
 
-void Tiles::fill(const Queries& queries, int64_t query, int64_t place, int int8_limit) {
+void Tiles::fill(const Queries& queries, int64_t query, int64_t place, const Kernels& kernels) {
   const double squared_norm = queries.coordinates.squared_norms[query], eta = queries.coordinates.orthogonality_error;
   QueryBound& bound = bounds_[static_cast<size_t>(place)];
   const auto block_factors = [&](int stage) -> StageFactors& {
@@ -54,7 +54,7 @@ void Tiles::fill(const Queries& queries, int64_t query, int64_t place, int int8_
   const double* values = queries.coordinates.values + query * layout_.dims();
   double largest = 0;
   for (int k = 0; k < layout_.dims(); ++k) largest = std::max(largest, std::fabs(values[k] * layout_.steps[k]));
-  const float scale = round_up(largest / int8_limit);
+  const float scale = round_up(largest / kernels.int8_limit);
   const bool none = !(scale > 0 && scale < kInfinity);  // nothing to be multiples of
   if (!none) bound.scale = scale;
   int8_t* bytes = values_.data() + place * layout_.padded_dims();
@@ -76,7 +76,7 @@ void Tiles::fill(const Queries& queries, int64_t query, int64_t place, int int8_
     const double rounding = (kRounding + eta) * (1 + eta) * std::sqrt(squared_norm) * kUp;
     return {round_up((std::sqrt(error) * kUp + rounding) * kTermRounding),
             round_up(std::sqrt(rounded) * kUp * kTermRounding),
-            round_up((tail_norm(squared_norm, exact, eta) + rounding) * kTermRounding), 128 * sum};
+            round_up((tail_norm(squared_norm, exact, eta) + rounding) * kTermRounding), kernels.byte_offset * sum};
   };
   for_each_stage(
       layout_, [&](int stage) { block_factors(stage) = factors_until(layout_.block_ends[stage]); },

@@ -48,7 +48,7 @@ class Tiles {
   const int8_t* values(int64_t query) const { return values_.data() + query * layout_.padded_dims(); }
 
  private:
-  void fill(const Queries& queries, int64_t query, int64_t place, int int8_limit);
+  void fill(const Queries& queries, int64_t query, int64_t place, const Kernels& kernels);
 
   Layout layout_;
   std::vector<double> weights_;

@@ -23,6 +23,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the tables go")
     parser.add_argument("-k", type=int, default=10, metavar="K", help="neighbours of each vector")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="parts that take turns as queries")
+    parser.add_argument("--pca", type=int, metavar="DIMS", help="principal components kept of each vector")
     parser.add_argument("--exact-only", action="store_true", help="leave out FAISS's and Annoy's indexes")
     add_image_options(parser, needed=False)
 
@@ -33,7 +34,9 @@ def run(options: argparse.Namespace) -> int:
     from pyhue.images import stratified_folds
 
     k, folds = positive_integer(options.k, "k"), positive_integer(options.folds, "folds", smallest=2)
-    seed = options.seed
+    seed, pca = options.seed, options.pca
+    if pca is not None:
+        positive_integer(pca, "pca")
     features = features_of(
         options, options.out, lambda labels, classes: stratified_folds(labels, folds, seed, classes)
     )
@@ -43,8 +46,8 @@ def run(options: argparse.Namespace) -> int:
     from pyhue.descriptors._rivals import rivals
     from pyhue.descriptors._tables import as_text, columns
 
-    results = evaluate(features, k, folds, seed)
-    others = ([], []) if options.exact_only else rivals(features, k, folds, seed)
+    results = evaluate(features, k, folds, seed, pca)
+    others = ([], []) if options.exact_only else rivals(features, k, folds, seed, pca)
     text = as_text(results, *others)
     options.out.mkdir(parents=True, exist_ok=True)
     write_atomically(options.out / "descriptors.md", f"{text}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ class ResumableFile:
         self.part.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(self.part, "wb") as file:
-                os.posix_fallocate(file.fileno(), 0, len(header) + self.size)  # a full disk shows now
+                if sys.platform != "darwin":  # which has no such call
+                    os.posix_fallocate(file.fileno(), 0, len(header) + self.size)  # a full disk shows now
                 file.write(header)
                 file.flush()
                 os.fsync(file.fileno())

@@ -44,12 +44,11 @@ def read_plan(folder: Path, manifest: Manifest) -> Index | None:
 
 def pack(index: Index, stored: Stored, rows: range) -> PackedPiece:
     """Rows of one chunk, packed by the plan of an index, in the order of its clusters."""
-    error = index.plan.orthogonality_error
     if index.clusters is None:
         order, starts = stored.findable(rows.start, rows.stop), None
     else:
         order, starts = assigned(stored, index.plan, index.clusters.centroids, rows)
-    return packed(stored, index.plan, error, rows, order, starts)
+    return packed(stored, index.plan, rows, order, starts)
 
 
 def write_packed(folder: Path, segment: Entry, plan: int, piece: PackedPiece) -> None:

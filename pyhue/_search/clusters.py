@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ _SIZE = 256  # vectors in a cluster, about
 _MOST = 2048  # clusters
 _SAMPLE = 24  # vectors for each cluster that k-means runs on
 _ROUNDS = 6
+_LARGEST = float(np.finfo(np.float32).max)
 _PART = 8192  # vectors taken at once
 
 
@@ -38,12 +41,21 @@ class Clusters:
         `coordinates` (n, at least dims) are the queries' in the plan.
         """
         count = min(count, len(self.centroids))
-        points = np.ascontiguousarray(coordinates[:, : self.centroids.shape[1]])
+        points = coordinates[:, : self.centroids.shape[1]].clip(-_LARGEST, _LARGEST).astype(np.float32)
         half = 0.5 * np.einsum("ij,ij->i", self.centroids, self.centroids)
-        scores = half - _core.project(points, self.centroids)
+        scores = half - self._products.coordinates(points).values
         best = np.argpartition(scores, count - 1, axis=1)[:, :count]
         ranks = np.argsort(np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
         return np.take_along_axis(best, ranks, axis=1).astype(np.int32)
+
+    @functools.cached_property
+    def _products(self) -> _core.Projection:
+        """With the centroids."""
+        centroids = self.centroids.clip(-_LARGEST, _LARGEST).astype(np.float32)
+        return _core.Projection(np.zeros(centroids.shape[1]), centroids, 0.0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def within(self, rows: range) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """`order` and `starts` of some rows."""

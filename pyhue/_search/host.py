@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pyhue._arrays import floating, like, neighbor_count
 from pyhue._locks import Lock
 from pyhue._rows import query_rows
-from pyhue._search.index import Index
+from pyhue._search.certificate import Certificate, certificate
+from pyhue._search.index import Index, Work
 from pyhue._search.optimize import extended, optimized, unoptimized
 from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored, require_queries, require_vectors
@@ -40,6 +41,7 @@ class HostSearch:
         self.index = index  #: None before the first search
         self._normalize = normalize
         self._first = first or first_index
+        self.last: Work | None = None  #: what the last search did; any of those at the same time
         self._packing = Lock()
         self._compared = 0  # pairs of a query and a vector that is not packed; counted roughly
 
@@ -68,7 +70,8 @@ class HostSearch:
         k = neighbor_count(k, len(latest()))
         rows, zero = query_rows(queries, name, self._normalize)
         index, stored = self._ready(latest, len(rows))
-        distances, indices = _padded(index.search(stored, rows, min(k, len(stored)), selection), k)
+        *found, self.last = index.search(stored, rows, min(k, len(stored)), selection)
+        distances, indices = _padded((found[0], found[1]), k)
         if self._normalize:
             distances[zero], indices[zero] = np.inf, -1
         return stored, distances, indices
@@ -93,6 +96,21 @@ class HostSearch:
         limits[asking + 1] = np.diff(some)
         found = np.cumsum(limits), distances, indices
         return like(found[0], queries), like(found[1], queries), like(found[2], queries)
+
+    def certify(self, latest: Callable[[], Stored], queries: Any, k: int, sample: int) -> Certificate:
+        """Of queries (..., dim), one after the other; a query of all zeros is nobody's to prove."""
+        require_vectors(latest())
+        given = floating(queries, "queries")
+        dim = require_queries(given, latest().dim)
+        k = neighbor_count(k, len(latest()))
+        rows, zero = query_rows(given.reshape(-1, dim), "queries", self._normalize)
+        index, stored = self._ready(latest, len(rows))
+        found = certificate(index, stored, rows, min(k, len(stored)), sample)
+        if self._normalize:
+            nothing = Certificate(np.True_, np.inf, np.inf, 0, 0, np.inf)  # type: ignore[arg-type]
+            for column, value in zip(found, nothing, strict=True):
+                column[zero] = value
+        return found
 
     def optimize(self, latest: Callable[[], Stored]) -> None:
         """Makes the index anew, in the form that is fastest for vectors like these."""

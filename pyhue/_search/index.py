@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,26 @@ from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored
 
 _CLUSTERS_VISITED = 2  # by each query, before the pass over the whole memory
+
+
+class Work(NamedTuple):
+    """What a search did: pairs are of a query and a vector."""
+
+    queries: int
+    pairs: int  #: met by the first filter
+    coordinates: int  #: that it read of them
+    survivors: int  #: pairs left by it
+    compared: int  #: pairs whose distance was computed
+
+    def shares(self, dim: int) -> dict[str, float]:
+        """Of all coordinates and all pairs of the first filter."""
+        pairs = max(1, self.pairs)
+        return {
+            "queries": self.queries,
+            "dims_read": self.coordinates / (pairs * dim),
+            "survivors": self.survivors / pairs,
+            "compared": self.compared / pairs,
+        }
 
 
 class Index:
@@ -33,7 +53,6 @@ class Index:
         self.measured: dict[str, Any] = {}  #: what `optimize` found out
         self.planned = len(stored)  #: how many rows there were when it was made
         self.epoch = stored.epoch  #: of the rows that it holds
-        self._orthogonality_error = plan.orthogonality_error
         end = len(stored) if clusters is None else int(clusters.order.max(initial=-1)) + 1
         chunks = _cut(stored, 0, end) or [range(0)]
         self._pieces = tuple(self._first_piece(stored, rows) for rows in chunks)
@@ -50,7 +69,6 @@ class Index:
         """An index of pieces that are packed, in the order of their rows."""
         index = object.__new__(cls)
         index.plan, index.clusters, index.measured, index.epoch = plan, clusters, measured, epoch
-        index._orthogonality_error = plan.orthogonality_error
         index._pieces = tuple(pieces)
         index.planned = len(index)
         return index
@@ -99,7 +117,7 @@ class Index:
                 begin = pieces.pop().begin
             order = stored.findable(begin, missing.stop)
             rows = range(begin, missing.stop)
-            pieces.append(packed(stored, self.plan, self._orthogonality_error, rows, order))
+            pieces.append(packed(stored, self.plan, rows, order))
         return self.with_pieces(sorted(pieces, key=lambda piece: piece.begin))
 
     def whole_clusters(self) -> Clusters | None:
@@ -121,14 +139,15 @@ class Index:
 
     def search(
         self, stored: Stored, queries: NDArray[np.float32], k: int, selection: Selection = EVERYTHING
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The k nearest rows of `stored`, of its epoch, to each of `queries` (n, dim).
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], Work]:
+        """The k nearest rows of `stored`, of its epoch, to each of `queries` (n, dim); and what was done.
 
         What is not packed is compared one by one; pieces of rows that `stored` has not yet are left out.
         """
         rows = selection.few(stored)
         pieces, layout, asked = self._searched(stored, queries, rows)
-        return _core.search(pieces, layout, asked, k, selection.chosen(stored, rows))
+        distances, indices, work = _core.search(pieces, layout, asked, k, selection.chosen(stored, rows))
+        return distances, indices, Work(len(queries), *work)
 
     def within(
         self, stored: Stored, queries: NDArray[np.float32], radius: float, selection: Selection = EVERYTHING
@@ -153,23 +172,27 @@ class Index:
         return pieces, _core.Layout(*self.plan.layout), self._queries(queries)
 
     def audit(
-        self, stored: Stored, queries: NDArray[np.float32], distances: NDArray[np.float32]
+        self,
+        stored: Stored,
+        queries: NDArray[np.float32],
+        distances: NDArray[np.float32],
+        piece: PackedPiece | None = None,
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Where each vector of the first piece is dropped, when each query's k-th distance is known.
+        """Where each vector of a piece, by default the first, is dropped when the k-th distances are known.
 
         Both (queries, n): how many coordinates were read, 0 where it is kept; and the last lower bound of its
         squared distance, -inf where it cannot be found.
         """
-        piece = self._pieces[0].searched(stored.array)
-        assert piece is not None  # there are vectors
-        return _core.audit(piece, self._queries(queries), np.ascontiguousarray(distances, np.float32))
+        searched = (piece or self._pieces[0]).searched(stored.array)
+        assert searched is not None  # there are vectors
+        return _core.audit(searched, self._queries(queries), np.ascontiguousarray(distances, np.float32))
 
     def _first_piece(self, stored: Stored, rows: range) -> PackedPiece:
         if self.clusters is None:
             order, starts = stored.findable(rows.start, rows.stop), None
         else:
             order, starts = self.clusters.within(rows)
-        return packed(stored, self.plan, self._orthogonality_error, rows, order, starts)
+        return packed(stored, self.plan, rows, order, starts)
 
     def _missing(self, stored: Stored) -> list[range]:
         """Rows of `stored` that no piece of it covers, cut where chunks end; those in front first."""
@@ -181,11 +204,10 @@ class Index:
         return found + _cut(stored, begin, len(stored))
 
     def _queries(self, queries: NDArray[np.float32]) -> _core.Queries:
-        values, squared_norms = self.plan.coordinates(queries, _core.project)
-        coordinates = _core.Coordinates(values, squared_norms, self._orthogonality_error)
+        coordinates = self.plan.projection.coordinates(queries)
         nearest = np.empty((len(queries), 0), np.int32)
         if self.clusters is not None:
-            nearest = self.clusters.nearest(values, _CLUSTERS_VISITED)
+            nearest = self.clusters.nearest(coordinates.values, _CLUSTERS_VISITED)
         return _core.Queries(queries, coordinates, nearest)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from pyhue import _core
 from pyhue._search.chunked import Rows, chunk_with
-from pyhue._search.plan import FloatArray, Plan
+from pyhue._search.plan import Plan
 from pyhue._search.stored import Stored
 
 #: Names of what a piece holds, in their order.
@@ -74,7 +74,6 @@ class PackedPiece:
 def packed(
     stored: Stored,
     plan: Plan,
-    orthogonality_error: float,
     rows: range,
     order: NDArray[np.int64],
     starts: NDArray[np.int64] | None = None,
@@ -96,8 +95,7 @@ def packed(
     piece = PackedPiece(rows.start, rows.stop, plan.layout, arrays)
     for start in range(0, n, _ROWS):
         vectors = stored.rows(order[start : start + _ROWS])
-        values, squared_norms = plan.coordinates(vectors, _blas)
-        _core.pack(piece.core, _core.Coordinates(values, squared_norms, orthogonality_error), start)
+        _core.pack(piece.core, plan.projection.coordinates(vectors), start)
     return piece
 
 
@@ -107,7 +105,3 @@ def _aligned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     room = np.empty(size + _ALIGNMENT, np.uint8)
     skip = -room.ctypes.data % _ALIGNMENT
     return room[skip : skip + size].view(dtype).reshape(shape)
-
-
-def _blas(vectors: FloatArray, rows: FloatArray) -> FloatArray:
-    return vectors @ rows.T

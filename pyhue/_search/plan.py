@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,23 +45,22 @@ class Plan:
 
     @property
     def orthogonality_error(self) -> float:
-        """Upper bound of the relative change of squared norms by the rotation, rounding included."""
+        """Upper bound of the relative change of squared norms by the rotation, as float32 holds it."""
         if self.rotation is None:
             return 0.0
-        rows, dim = self.rotation.shape
-        deviation = np.linalg.norm(self.rotation @ self.rotation.T - np.eye(rows))
+        rotation = self.rotation.astype(np.float32).astype(np.float64)
+        rows, dim = rotation.shape
+        deviation = np.linalg.norm(rotation @ rotation.T - np.eye(rows))
         return float(4 * (deviation + dim * rows * np.finfo(np.float64).eps))
 
-    def coordinates(
-        self, vectors: NDArray[np.float32], multiply: Callable[[FloatArray, FloatArray], FloatArray]
-    ) -> tuple[FloatArray, FloatArray]:
-        """Coordinates (n, dims) and squared norms (n,) of vectors (n, dim).
+    @functools.cached_property
+    def projection(self) -> _core.Projection:
+        """From vectors to coordinates."""
+        rotation = None if self.rotation is None else self.rotation.astype(np.float32)
+        return _core.Projection(self.center, rotation, self.orthogonality_error)
 
-        `multiply(a, b)` is the product of a with b transposed.
-        """
-        centred = vectors - self.center
-        squared_norms = np.einsum("ij,ij->i", centred, centred)
-        return (centred if self.rotation is None else multiply(centred, self.rotation)), squared_norms
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def mean(stored: Stored) -> FloatArray:

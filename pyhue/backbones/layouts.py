@@ -10,6 +10,8 @@ from torch import Tensor
 #: From what a network gives to feature maps.
 Layout = Callable[[Tensor], Tensor]
 
+_EXPECTED = "expected feature maps (n, channels, height, width)"
+
 
 def find_layout(output: object, prefix_tokens: int, sure: bool) -> Layout:
     """How what a network gives for one square image becomes feature maps.
@@ -30,7 +32,7 @@ def find_layout(output: object, prefix_tokens: int, sure: bool) -> Layout:
     if output is None:
         raise ValueError("the network does not call it")
     if not isinstance(output, Tensor):
-        raise ValueError(f"expected feature maps (n, channels, height, width), got {type(output).__name__}")
+        raise ValueError(f"{_EXPECTED}, got {type(output).__name__}; another layer may have them")
     shape = tuple(output.shape)
     if len(shape) == 4 and shape[0] == 1:
         if shape[1] == shape[2] == shape[3] > 1 and not sure:
@@ -40,7 +42,9 @@ def find_layout(output: object, prefix_tokens: int, sure: bool) -> Layout:
         side = math.isqrt(max(shape[1] - prefix_tokens, 0))
         if side > 1 and side * side == shape[1] - prefix_tokens:
             return lambda tokens: tokens[:, prefix_tokens:].mT.unflatten(2, (side, side))  # type: ignore[no-untyped-call]
-    raise ValueError(f"expected feature maps (n, channels, height, width), got shape {shape}")
+        if 0 < shape[1] <= prefix_tokens:
+            raise ValueError(f"{_EXPECTED}, got the class token alone; another layer may have them")
+    raise ValueError(f"{_EXPECTED}, got shape {shape}")
 
 
 def _turned(maps: Tensor) -> Tensor:

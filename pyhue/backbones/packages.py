@@ -74,6 +74,9 @@ def from_timm(
         file = config.hf_hub_filename or "model.safetensors"
         hint = f"it needs {file} {where}; once that file is here, --weights names it"
     network = _made(f"timm:{name}", hint, lambda: timm.create_model(name, **options))
+    if not hasattr(network, "num_prefix_tokens"):
+        token = getattr(network, "cls_token", None)
+        network.num_prefix_tokens = 0 if token is None else token.shape[1]  # type: ignore[assignment]
     network.forward = network.forward_features  # type: ignore[assignment]  # names of layers and weights stay timm's
     data = timm.data.resolve_model_data_config(network)
     return Backbone(network, image_size, layer, Standardize(data["mean"], data["std"]))

@@ -6,6 +6,18 @@ compared at unit length, as `PixelMemory` does it.
 
 from pyhue.descriptors.evaluate import Result, evaluate
 from pyhue.descriptors.pooling import average, flatten, gem, maximum, rmac
+from pyhue.descriptors.principal import Principal
 from pyhue.descriptors.vlad import vlad, vocabulary
 
-__all__ = ["Result", "average", "evaluate", "flatten", "gem", "maximum", "rmac", "vlad", "vocabulary"]
+__all__ = [
+    "Principal",
+    "Result",
+    "average",
+    "evaluate",
+    "flatten",
+    "gem",
+    "maximum",
+    "rmac",
+    "vlad",
+    "vocabulary",
+]

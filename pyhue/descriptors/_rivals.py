@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pyhue._config import get_num_threads
 from pyhue.descriptors._vote import directed, vote
+from pyhue.descriptors.evaluate import reduced
 from pyhue.features import Features
 from pyhue.images import stratified_folds
 from pyhue.pixel_vectors import pixel_vectors
@@ -31,15 +32,19 @@ class Rival(NamedTuple):
     build: float  #: seconds to build the index
 
 
-def rivals(features: Features, k: int, folds: int, seed: int) -> tuple[list[Rival], list[str]]:
-    """Classifies the first fold by pixel vectors with each index.
+def rivals(
+    features: Features, k: int, folds: int, seed: int, pca: int | None = None
+) -> tuple[list[Rival], list[str]]:
+    """Classifies the first fold by pixel vectors with each index; arguments as of `evaluate`.
 
     Returns:
         The results, exact search first, and the packages that are not installed.
     """
     memory, queries = stratified_folds(features.labels, folds, seed, features.classes)[0]
-    stored, filled = directed(pixel_vectors(features.activations[memory]))
-    asked, voting = directed(pixel_vectors(features.activations[queries]))
+    kept, new = (pixel_vectors(features.activations[part]) for part in (memory, queries))
+    if pca is not None:
+        kept, new = reduced(kept, new, pca, seed)
+    (stored, filled), (asked, voting) = directed(kept), directed(new)
     classes = np.repeat(features.labels[memory], filled.sum(axis=1))
     missing = [package for package in ("faiss", "annoy") if not importlib.util.find_spec(package)]
     builders = [_exact]

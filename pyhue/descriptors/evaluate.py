@@ -15,6 +15,7 @@ from pyhue._arrays import positive_integer
 from pyhue._stderr import progress_bar
 from pyhue.descriptors._vote import directed, vote
 from pyhue.descriptors.pooling import average, flatten, gem, maximum, rmac
+from pyhue.descriptors.principal import Principal
 from pyhue.descriptors.vlad import vlad, vocabulary
 from pyhue.features import Features
 from pyhue.images import stratified_folds
@@ -57,7 +58,9 @@ class Result(NamedTuple):
         return float(gains.mean()), float(gains.std() / np.sqrt(len(gains)))
 
 
-def evaluate(features: Features, k: int = 10, folds: int = 5, seed: int = 0) -> list[Result]:
+def evaluate(
+    features: Features, k: int = 10, folds: int = 5, seed: int = 0, pca: int | None = None
+) -> list[Result]:
     """Classifies every image by the images of the other folds, with each descriptor.
 
     Descriptors: pixel vectors, flattened map, average, GeM (p = 3), maximum, R-MAC (3 levels), VLAD (16
@@ -68,12 +71,16 @@ def evaluate(features: Features, k: int = 10, folds: int = 5, seed: int = 0) -> 
         features: activations and classes of images.
         k: neighbours of each vector. Default 10.
         folds: stratified; each is classified with the others as memory. Default 5.
-        seed: of the folds and of VLAD's vocabulary. Default 0.
+        seed: of the folds, of VLAD's vocabulary and of what `pca` draws. Default 0.
+        pca: principal components that are kept of each vector, at most as many as it is long; learned from
+            the memory's images alone. None keeps the vectors. Default None.
 
     Raises:
         ValueError: a class has fewer images than there are folds, or an argument is wrong.
     """
     k = positive_integer(k, "k")
+    if pca is not None:
+        pca = positive_integer(pca, "pca")
     maps, labels = features.activations, features.labels
     parts = stratified_folds(labels, folds, seed, features.classes)
     results = []
@@ -83,6 +90,8 @@ def evaluate(features: Features, k: int = 10, folds: int = 5, seed: int = 0) -> 
             seconds = 0.0
             for memory, queries in parts:
                 stored, asked = describe(memory, queries)
+                if pca is not None:
+                    stored, asked = reduced(stored, asked, pca, seed)
                 predicted, spent = classify(stored, labels[memory], asked, k)
                 correct[queries] = predicted == labels[queries]
                 seconds += spent
@@ -91,6 +100,12 @@ def evaluate(features: Features, k: int = 10, folds: int = 5, seed: int = 0) -> 
             search = "PixelMemory" if dim <= MAX_DIM else "scikit-learn"
             results.append(Result(name, correct, dim, 4 * vectors * dim, len(labels) / seconds, search))
     return results
+
+
+def reduced(stored: _Vectors, asked: _Vectors, dims: int, seed: int) -> tuple[_Vectors, _Vectors]:
+    """Principal components of a memory's vectors, and those of the queries along the same directions."""
+    components = Principal(stored, min(dims, stored.shape[2]), seed)
+    return components(stored), components(asked)
 
 
 def classify(

@@ -3,6 +3,9 @@
 With a reduction the kernel computes the gradients together with the loss: they are outputs of the forward
 operator, and the backward scales them, in place unless the graph is kept. Without one the backward calls the
 kernel again, because only then the weight of each row is known.
+
+For few rows an autograd function of Python takes longer than the kernel: one in C++ takes its place where
+that was built for the torch that runs.
 """
 
 from collections.abc import Callable
@@ -22,10 +25,11 @@ from pyhue.nn._autograd import (
     scaled,
     transforms_active,
 )
-from pyhue.nn._ops import ops
+from pyhue.nn._ops import differentiable, ops
 from pyhue.nn._options import CORRECT, GRADIENTS, LABEL_GRADIENT, LSE, REDUCTIONS, TARGET_GRADIENT, Options
 from pyhue.nn._output import count_of
 
+FEW = 1 << 16  # logits: their gradients may be multiplied in passes of their own
 _kernel = ops.hue_cross_entropy.default
 
 
@@ -161,3 +165,12 @@ def hue_cross_entropy_loss(transforming: bool, *arguments: Any) -> tuple[Tensor,
         return outputs[0], outputs[len(outputs) - of_rows :]
     found: Any = _direct(*arguments)
     return (found[0], found[1:]) if of_rows else (found, ())
+
+
+def hue_cross_entropy_of_known_kind(*arguments: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The same outside of transforms and compilers, of tensors that a call like this one has checked."""
+    input, options = arguments[0], arguments[-1]
+    of_sums = options.outputs == GRADIENTS and options.reduction != REDUCTIONS["none"]
+    if differentiable is None or not of_sums or input.numel() > FEW or not input.is_cpu:
+        return hue_cross_entropy_loss(False, *arguments)
+    return differentiable(*arguments[:5], *options[:-1]), ()

@@ -1,5 +1,8 @@
 """Loads the torch custom operators that the package's shared library registers, ``torch.ops.pyhue``."""
 
+import re
+from typing import Any
+
 from pyhue._libraries import is_built, load_operators
 
 try:
@@ -14,6 +17,20 @@ except ModuleNotFoundError as error:
 ops = load_operators("_torch")
 if torch.version.cuda and is_built("_torch_cuda"):
     load_operators("_torch_cuda")
+
+
+def _autograd_in_cpp() -> Any:
+    """The loss with its autograd in C++, where that was built for the torch that runs, else None."""
+    name = "_torch_autograd_" + re.sub("[^A-Za-z0-9]", "_", torch.__version__)
+    if not is_built(name):
+        return None
+    try:
+        return load_operators(name).differentiable_hue_cross_entropy.default
+    except OSError:  # another build of that version, whose C++ differs
+        return None
+
+
+differentiable = _autograd_in_cpp()
 
 
 def computes_on(device: torch.device) -> bool:

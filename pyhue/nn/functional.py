@@ -10,7 +10,7 @@ from pyhue.memory import PixelMemory
 from pyhue.nn import _density
 from pyhue.nn._autograd import float32_under_autocast, transforms_active
 from pyhue.nn._check import check_hue_cross_entropy, check_linear_hue_cross_entropy
-from pyhue.nn._hue_cross_entropy import hue_cross_entropy_loss
+from pyhue.nn._hue_cross_entropy import hue_cross_entropy_loss, hue_cross_entropy_of_known_kind
 from pyhue.nn._kinds import kind_of, options_of, remember
 from pyhue.nn._linear import linear_hue_cross_entropy_loss
 from pyhue.nn._memories import handle_of
@@ -161,7 +161,7 @@ def hue_cross_entropy(
     if seen is not None:
         weight = None if weight is None else weight.contiguous()
         tensors = input.contiguous(), hue.contiguous(), target.contiguous(), labels.contiguous()
-        loss, of_rows = hue_cross_entropy_loss(False, *tensors, weight, None, seen)
+        loss, of_rows = hue_cross_entropy_of_known_kind(*tensors, weight, None, seen)
         return output_of(loss, of_rows, seen.outputs, target, ignore_index) if of_rows else loss
     check_hue_cross_entropy(input, hue, target, labels, weight, ignore_index)
     arguments = input, hue, target, labels, weight
