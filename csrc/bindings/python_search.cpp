@@ -318,10 +318,9 @@ py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutAr
   {
     py::gil_scoped_release release;
     const Executor executor = interruption.executor();
-    finished = selection
-                   ? search_chosen(pieces, dim, layout.view(), view, n, k, chosen, distance_data, index_data, &work,
-                                   executor)
-                   : search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, &work, executor);
+    finished = selection ? search_chosen(pieces, dim, layout.view(), view, n, k, chosen, distance_data, index_data,
+                                         &work, executor)
+                         : search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, &work, executor);
   }
   interruption.raise_if(!finished);
   return py::make_tuple(distances, indices,

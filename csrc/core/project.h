@@ -22,8 +22,8 @@ class Projection {
   // The same with the rounding of `project` counted, in norms and in dot products of coordinates.
   double error() const { return error_; }
 
-  // vectors (n, dim) -> values (n, dims), and squared norms (n,) of x - centre, in float64. A row does not depend on the
-  // others or the number of workers. Returns false when interrupted.
+  // vectors (n, dim) -> values (n, dims), and squared norms (n,) of x - centre, in float64. A row does not depend on
+  // the others or the number of workers. Returns false when interrupted.
   bool project(const float* vectors, int64_t n, double* values, double* squared_norms, const Executor& executor) const;
 
  private:
