@@ -78,7 +78,7 @@ def write(options):
             found["optimize_s"] = time.perf_counter() - begin
         found |= {"segments": written(memory), "peak_GB": peak()}
         folder = sum(path.stat().st_size for path in Path(options.folder).iterdir())
-        return found | {"folder_GB": folder / 1e9, "plan": memory.explain().get("block_dims")}
+        return found | {"folder_GB": folder / 1e9, "plan": memory.explain().get("block_ends")}
 
 
 def written(memory):

@@ -5,9 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyhue import _core
 from pyhue._arrays import floating, integers, like, positive_number
+
+
+def densities(
+    distances: NDArray[np.float32], columns: NDArray[np.int64], counts: NDArray[np.int64], eps: float
+) -> NDArray[np.float64]:
+    """`density` of images, with counts (classes,) for all or (images, classes) for each of them."""
+    if counts.ndim == 1:
+        found: NDArray[np.float64] = density(distances, columns, counts, eps)
+        return found
+    found = np.empty(counts.shape)
+    for image, own in enumerate(counts):
+        found[image] = density(distances[image], columns[image], own, eps)
+    return found
 
 
 def density(distances: Any, neighbor_labels: Any, class_counts: Any, eps: float = 1e-8) -> Any:

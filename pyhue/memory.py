@@ -20,7 +20,7 @@ from pyhue._search.chunked import rows_with
 from pyhue._search.growing import GrowingArray
 from pyhue._search.labelled import Labelled, labelled, read_only
 from pyhue._search.selection import Selection, numbers_below, selection
-from pyhue.density import density
+from pyhue.density import densities
 from pyhue.pixel_vectors import image_vectors
 from pyhue.vector_memory import SearchResult, VectorMemory, WithinResult
 
@@ -461,14 +461,7 @@ class PixelMemory(OnDisk):
         stored, distances, indices = search(self._newest, flat, "activations", k, of_pixels)
         shape = (images, pixels, distances.shape[1])
         distances, columns = distances.reshape(shape), stored.columns(indices).reshape(shape)
-        counts = chosen.class_counts(stored)
-        result: NDArray[np.float64]
-        if chosen.exclude is None:
-            result = density(distances, columns, counts, eps)
-        else:
-            result = np.empty(counts.shape)
-            for image, own in enumerate(counts):
-                result[image] = density(distances[image], columns[image], own, eps)
+        result = densities(distances, columns, chosen.class_counts(stored), eps)
         return like(result, activations), like(stored.classes.copy(), activations)
 
 

@@ -59,6 +59,7 @@ class Folder:
         self._segments: dict[Entry, Segment] = {}
         self._deleted: dict[Entry, NDArray[np.int64]] = {}  # rows
         self._pieces: dict[tuple[Entry, Entry], PackedPiece] = {}  # by segment and plan
+        self._plan: tuple[Entry, Index] | None = None
         if mode == "a":
             manifests.read(self.path)  # so that nothing is made where there is no memory
             self._lock = FileLock(self.path / manifests.LOCK)
@@ -83,7 +84,7 @@ class Folder:
         """
         folder = object.__new__(cls)
         folder.path, folder.busy, folder.fresh, folder._skip = Path(os.fsdecode(path)), Lock(), True, False
-        folder._segments, folder._deleted, folder._pieces = {}, {}, {}
+        folder._segments, folder._deleted, folder._pieces, folder._plan = {}, {}, {}, None
         if not folder.path.is_dir():
             folder.path.mkdir()
         elif not manifests.is_memory(folder.path):
@@ -156,6 +157,18 @@ class Folder:
             num_images=manifest.images,
         )
 
+    def narrow(self, entries: tuple[Entry, ...]) -> Any:
+        """Goes on with some of the segments alone, whose rows are numbered by themselves; what is in them."""
+        whole, gone, begin = self.manifest, [np.empty(0, np.int64)], 0
+        removed = self._deleted[whole.deleted] if whole.deleted else gone[0]
+        for entry, rows in whole.ranges():
+            if entry in entries:
+                first, last = np.searchsorted(removed, (rows.start, rows.stop))
+                gone.append(removed[first:last] - rows.start + begin)
+                begin += entry.rows
+        self.manifest = replace(whole, segments=entries, deleted=None)
+        return self.stored().without(np.concatenate(gone))[0]
+
     def refresh(self) -> bool:
         """Takes the manifest of the moment; whether it is another one."""
         before = self.manifest
@@ -169,7 +182,7 @@ class Folder:
         with self.busy.held():  # so that the manifest is not replaced meanwhile, and its files removed
             manifest = self.manifest
             try:
-                plan = read_plan(self.path, manifest)
+                plan = self.plan(manifest)
             except (OSError, ValueError) as error:
                 _made_anew(error)
                 plan = None
@@ -179,6 +192,19 @@ class Folder:
         if plan is not None:  # whoever replaced the manifest is about to replace `stored`
             return Index.of(plan.plan, None, {}, (), stored.epoch)
         return first_index(stored)
+
+    def plan(self, manifest: Manifest) -> Index | None:
+        """An index of no rows by a manifest's plan, which is read once; None where it names none.
+
+        Raises:
+            OSError, ValueError: it is not there, or damaged.
+        """
+        if manifest.plan is None:
+            return None
+        if self._plan is None or self._plan[0] != manifest.plan:
+            self._plan = manifest.plan, read_plan(self.path, manifest)
+        found = self._plan[1]
+        return Index.of(found.plan, found.clusters, found.measured, (), manifest.epoch)
 
     def piece(
         self, manifest: Manifest, plan: Index, stored: Stored, entry: Entry, rows: range
@@ -202,7 +228,7 @@ class Folder:
 
     def repack(self, entry: Entry, rows: range) -> None:
         """Makes the packed form of a segment anew."""
-        plan = read_plan(self.path, self.manifest)
+        plan = self.plan(self.manifest)
         if plan is not None and self.manifest.plan is not None:
             self._pieces.pop((entry, self.manifest.plan), None)
             piece = pack(plan, self.stored(), rows)

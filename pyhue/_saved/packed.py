@@ -24,14 +24,13 @@ def write_plan(folder: Path, number: int, index: Index) -> Entry:
     return Entry(number, 0, save_mapped(folder / plan_name(number), _PLAN_FORMAT | {"plan": numbers}, arrays))
 
 
-def read_plan(folder: Path, manifest: Manifest) -> Index | None:
-    """An index of no rows by the plan that the manifest names; None where it names none.
+def read_plan(folder: Path, manifest: Manifest) -> Index:
+    """An index of no rows by the plan that the manifest names.
 
     Raises:
         OSError, ValueError: it is not there, or damaged.
     """
-    if manifest.plan is None:
-        return None
+    assert manifest.plan is not None
     path = folder / plan_name(manifest.plan.number)
     file = open_mapped(path, PLAN, manifest.plan.checksum)
     arrays = {name: file.array(name).copy() for name in file.layout if name in _PLAN_ARRAYS}

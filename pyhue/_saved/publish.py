@@ -14,7 +14,7 @@ from pyhue._saved import folder as folders
 from pyhue._saved.deleted import write_deleted
 from pyhue._saved.folder import Folder
 from pyhue._saved.manifest import Entry, Manifest
-from pyhue._saved.packed import pack, read_plan, write_packed, write_plan
+from pyhue._saved.packed import pack, write_packed, write_plan
 from pyhue._saved.segments import write_segment
 from pyhue._search.clusters import Clusters
 from pyhue._search.host import OPTIMIZE_FROM
@@ -55,7 +55,7 @@ def publish(folder: Folder, stored: Any, index: Index | None = None, replan: boo
         elif replan or (new.plan is None and len(mapped) >= OPTIMIZE_FROM):
             new = _pack_anew(folder, new, mapped)
         elif new.plan is not None:
-            _pack_added(folder, new, mapped, {entry.number for entry in manifest.segments})
+            _pack_added(folder, new, stored, {entry.number for entry in manifest.segments})  # in memory still
         folder.publish(new)
     return mapped
 
@@ -152,17 +152,17 @@ def _pack_as(folder: Folder, manifest: Manifest, mapped: Any, index: Index) -> M
     return _with_plan(folder, planned, index)
 
 
-def _pack_added(folder: Folder, manifest: Manifest, mapped: Any, before: set[int]) -> None:
+def _pack_added(folder: Folder, manifest: Manifest, stored: Any, before: set[int]) -> None:
     """Segments that were not there before, by the folder's plan."""
     try:
-        plan = read_plan(folder.path, manifest)
+        plan = folder.plan(manifest)
     except (OSError, ValueError):
         return  # damaged: without it, there is no packed form on disk
     assert plan is not None
     assert manifest.plan is not None
     for entry, rows in manifest.ranges():
         if entry.number not in before:
-            write_packed(folder.path, entry, manifest.plan.number, pack(plan, mapped, rows))
+            write_packed(folder.path, entry, manifest.plan.number, pack(plan, stored, rows))
 
 
 def _write_pieces(folder: Folder, manifest: Manifest, mapped: Any, index: Index) -> Index:

@@ -41,6 +41,10 @@ class ChunkedArray:
             return parts[0] if len(parts) == 1 else np.concatenate([self.chunks[0][:0], *parts])
         rows = np.maximum(which, 0)
         places = np.searchsorted(self.starts, rows, side="right") - 1
+        if places.size and (places == places.flat[0]).all():
+            first = places.flat[0]
+            alone: NDArray[Any] = self.chunks[first][rows - self.starts[first]]
+            return alone
         found = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
         for place in np.unique(places):
             here = places == place

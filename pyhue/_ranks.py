@@ -1,0 +1,163 @@
+"""Processes of a torch.distributed group that talk through the first, so that a lost one has a name."""
+
+from __future__ import annotations
+
+import pickle
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+_Answer: TypeAlias = "tuple[Exception | None, Any]"  # what all raise, or what `merge` made
+_AFTER = 10.0  # seconds that others wait for the name of who was lost, when all waiting is over
+
+
+class Failed(NamedTuple):
+    """In the place of what a process gives: the error that it found instead."""
+
+    error: Exception
+
+
+def attempt(call: Callable[[], Any]) -> Any:
+    """What a call returns, or `Failed`."""
+    try:
+        return call()
+    except Exception as error:
+        return Failed(error)
+
+
+class Ranks:
+    """Processes that share what each of them gives.
+
+    Each sends to the first one, which answers all: so it is the first that notices who does not send, and
+    the others hear it from the first. Two gloo groups: where waiting for somebody ends, gloo closes a whole
+    group, and the other has the name to tell.
+
+    Args:
+        group: of torch.distributed; None: all processes. Of whatever backend.
+        timeout: seconds that the first waits for another.
+    """
+
+    def __init__(self, group: Any, timeout: float):
+        import torch.distributed as dist
+        from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
+
+        if not (dist.is_available() and dist.is_initialized()):
+            raise RuntimeError(
+                "group: torch.distributed has none; run under torchrun and call init_process_group first"
+            )
+        self.ranks: list[int] = dist.get_process_group_ranks(group or dist.group.WORLD)
+        self.number = self.ranks.index(dist.get_rank())  #: of this process, among them
+        self._timeout = timeout
+        self._lost: list[int] = []  # whom the first lost when it answered
+        name = [uuid.uuid4().hex]
+        dist.broadcast_object_list(name, self.ranks[0], group)
+        # A name of its own: under `new_group`'s the store may hold what processes left that were here before.
+        longest = timedelta(seconds=3 * timeout + _AFTER)
+        self._talk, self._alarm = (
+            dist.ProcessGroupGloo(
+                PrefixStore(f"pyhue-{name[0]}-{number}", _get_default_store()),
+                self.number,
+                len(self.ranks),
+                longest,
+            )
+            for number in range(2)
+        )
+
+    def __len__(self) -> int:
+        return len(self.ranks)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        del self._talk, self._alarm
+
+    def share(self, given: Any, merge: Callable[[list[Any]], Any]) -> Any:
+        """What `merge` makes of what all give, in the order of their ranks; all call this.
+
+        Raises:
+            ConnectionError: a process was lost, or did not come in time; it is named.
+            Exception: what somebody gave as `Failed`, or `merge` raised, on all.
+        """
+        error, answer = self._first(given, merge) if self.number == 0 else self._other(given)
+        if error is not None:
+            raise error
+        return answer
+
+    def _first(self, given: Any, merge: Callable[[list[Any]], Any]) -> _Answer:
+        found, lost, late = [given], self._lost, False
+        for number in range(1, len(self.ranks)):
+            try:
+                found.append(_receive(self._talk, number, self._timeout))
+            except RuntimeError as error:
+                late = "imed out" in str(error)
+                lost.append(number)
+                if late:
+                    break
+        answer: _Answer
+        if lost:
+            names = ", ".join(str(self.ranks[number]) for number in sorted(set(lost)))
+            why = f"did not answer within {self._timeout:g} s" if late else "was lost"
+            answer = ConnectionError(f"rank {names} {why}"), None
+        else:
+            answer = _merged(found, merge, self.ranks)
+        for number in range(1, len(self.ranks)):
+            if number not in lost:
+                try:
+                    _send(answer, self._alarm if late else self._talk, number, self._timeout)
+                except RuntimeError:
+                    lost.append(number)  # all hear it the next time
+        return answer
+
+    def _other(self, given: Any) -> _Answer:
+        longest = 2 * self._timeout + _AFTER  # the first waits for others, too
+        answer: _Answer
+        try:
+            _send(given, self._talk, 0, longest)
+            answer = _receive(self._talk, 0, longest)
+            return answer
+        except RuntimeError:
+            pass
+        try:
+            answer = _receive(self._alarm, 0, _AFTER)
+            return answer
+        except RuntimeError:
+            return ConnectionError(f"rank {self.ranks[0]} was lost"), None
+
+
+def _send(value: Any, group: Any, number: int, seconds: float) -> None:
+    import torch
+
+    content = np.frombuffer(pickle.dumps(value, protocol=5), np.uint8)
+    for part in (np.array([len(content)]), content.copy()):
+        group.send([torch.from_numpy(part)], number, 0).wait(timedelta(seconds=seconds))
+
+
+def _receive(group: Any, number: int, seconds: float) -> Any:
+    import torch
+
+    size = torch.zeros(1, dtype=torch.int64)
+    group.recv([size], number, 0).wait(timedelta(seconds=seconds))
+    content = torch.empty(int(size), dtype=torch.uint8)
+    group.recv([content], number, 0).wait(timedelta(seconds=seconds))
+    return pickle.loads(content.numpy().data)
+
+
+def _merged(found: list[Any], merge: Callable[[list[Any]], Any], ranks: list[int]) -> _Answer:
+    failed = [(rank, each.error) for rank, each in zip(ranks, found, strict=True) if isinstance(each, Failed)]
+    if failed:
+        rank, error = failed[0]
+        return _of_rank(rank, error), None
+    try:
+        return None, merge(found)
+    except Exception as error:
+        return error, None
+
+
+def _of_rank(rank: int, error: Exception) -> Exception:
+    """The same kind of error, where it is one of Python's own, saying whose it was."""
+    text = f"rank {rank}: {error}"
+    kinds = (ValueError, TypeError, FileNotFoundError, OSError, NotImplementedError)
+    kind = next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
+    return kind(text)

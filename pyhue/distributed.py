@@ -1,0 +1,323 @@
+"""A memory that several processes search together, each a part of it: `torchrun`, one machine or several."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyhue._arrays import floating, integers, like, neighbor_count, positive_number
+from pyhue._ranks import Failed, Ranks, attempt
+from pyhue._saved.manifest import Manifest
+from pyhue._saved.memory import PIXELS
+from pyhue._saved.shard import Shard
+from pyhue._search.merge import merged_nearest, merged_within
+from pyhue._search.selection import Selection, largest_radius, selection
+from pyhue._search.stored import require_queries
+from pyhue.density import densities
+from pyhue.pixel_vectors import image_vectors
+from pyhue.vector_memory import SearchResult, WithinResult
+
+__all__ = ["ShardedMemory"]
+
+_TRIES = 20  # to find all ranks at the same state of a folder that somebody writes to
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """What is asked, checked."""
+
+    vectors: NDArray[np.floating[Any]]  #: (n, dim)
+    shape: tuple[int, ...]  #: that results have, but for the last dimension
+    chosen: Selection
+    numbers: dict[str, Any]
+
+    def digest(self) -> bytes:
+        """Equal for equal requests."""
+        found = hashlib.blake2b(repr((self.shape, self.numbers)).encode())
+        for array in (self.vectors, self.chosen.where, self.chosen.labels, self.chosen.exclude):
+            if array is not None:
+                found.update(repr((array.dtype, array.shape)).encode())
+                found.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
+        return found.digest()
+
+
+class ShardedMemory:
+    """The memory in a folder, searched by all processes of a group; each maps and searches some segments.
+
+    Every method but the properties is collective: all processes of the group call it, with the same arguments
+    or, all but one of them, without queries. The results are the same everywhere, and the same bits as those
+    of one process that opens the folder. To change the memory, open it in one process with mode "a"; then all
+    `refresh`.
+
+    A process that is killed, or whose machine is lost, is named in a ConnectionError on the others: at once
+    where its connections close, else after `timeout`. `torchrun --max-restarts` then begins anew, from the
+    folder, which searches do not change.
+
+    Args:
+        folder: of a memory, that all processes can read.
+        group: a process group of torch.distributed, of any backend; None: all processes. Default None.
+        timeout: seconds that one process waits for another, at least as long as the slowest search takes.
+            Default 600.
+
+    Raises:
+        RuntimeError: torch.distributed is not initialised.
+        OSError, ValueError: as `PixelMemory.open`, on all processes; the message names the rank.
+
+    Example::
+
+        torch.distributed.init_process_group("gloo")
+        memory = pyhue.distributed.ShardedMemory("memory")
+        distances, indices = memory.search(queries, k=10)     # on every rank
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], group: Any = None, timeout: float = 600.0):
+        self._ranks = Ranks(group, positive_number(timeout, "timeout"))
+        self._path = Path(os.fsdecode(folder))
+        self._follow()
+
+    def __len__(self) -> int:
+        """How many vectors are stored, on all ranks."""
+        return self._manifest.rows
+
+    def __repr__(self) -> str:
+        here = f"{len(self._shard.stored)} of {len(self)} vectors here"
+        return f"ShardedMemory({str(self._path)!r}), rank {self._ranks.number} of {len(self._ranks)}: {here}"
+
+    @property
+    def dim(self) -> int:
+        """Channels of a vector."""
+        return self._manifest.dim
+
+    @property
+    def normalize(self) -> bool:
+        """Whether vectors are scaled to unit length."""
+        return self._manifest.normalize
+
+    @property
+    def dtype(self) -> str:
+        """How vectors are stored."""
+        return self._manifest.dtype
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """As `PixelMemory.classes`; empty for vectors without labels."""
+        return self._classes
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """As `PixelMemory.class_counts`: of all ranks."""
+        return self._counts
+
+    def search(
+        self,
+        queries: Any = None,
+        k: int = 10,
+        *,
+        where: Any = None,
+        labels: Any = None,
+        exclude: Any = None,
+    ) -> SearchResult:
+        """`PixelMemory.search` or `VectorMemory.search`, on all ranks together.
+
+        Args:
+            queries: (..., dim), the same on all ranks; or None on all but one of them, whose arguments then
+                hold for all.
+            k, where, labels, exclude: as there.
+
+        Returns:
+            The same `SearchResult` on all ranks: tensors where this rank gave a tensor, else arrays.
+
+        Raises:
+            TypeError, ValueError: as there, on all ranks; or ranks gave different queries.
+            ConnectionError: a rank was lost; it is named.
+        """
+        asked = self._asked(queries, lambda: self._of_queries(queries, k, where, labels, exclude))
+        shard, count = self._shard, asked.numbers["k"]
+        found = attempt(lambda: shard.nearest(asked.vectors, "queries", count, asked.chosen)[:2])
+        distances, indices = self._ranks.share(found, lambda parts: merged_nearest(parts, count)[:2])
+        shape = (*asked.shape, count)
+        return SearchResult(like(distances.reshape(shape), queries), like(indices.reshape(shape), queries))
+
+    def within(
+        self,
+        queries: Any = None,
+        radius: float = 0.0,
+        *,
+        where: Any = None,
+        labels: Any = None,
+        exclude: Any = None,
+    ) -> WithinResult:
+        """`VectorMemory.within`, on all ranks together; arguments as for `search`."""
+
+        def request() -> _Request:
+            asked = self._of_queries(queries, 1, where, labels, exclude)
+            if len(asked.shape) != 1:
+                raise ValueError(f"queries: expected shape (n, {self.dim}), got {np.shape(queries)}")
+            return replace(asked, numbers={"radius": largest_radius(radius)})
+
+        asked = self._asked(queries, request)
+        shard = self._shard
+        found = attempt(lambda: shard.within(asked.vectors, asked.numbers["radius"], asked.chosen))
+        limits, distances, indices = self._ranks.share(found, merged_within)
+        return WithinResult(like(limits, queries), like(distances, queries), like(indices, queries))
+
+    def log_likelihood(
+        self,
+        activations: Any = None,
+        k: int = 10,
+        eps: float = 1e-8,
+        *,
+        where: Any = None,
+        labels: Any = None,
+        exclude: Any = None,
+    ) -> Any:
+        """`PixelMemory.log_likelihood`, on all ranks together; `activations` as `queries` of `search`."""
+        return self._vote(activations, k, eps, where, labels, exclude)
+
+    def predict(
+        self,
+        activations: Any = None,
+        k: int = 10,
+        eps: float = 1e-8,
+        *,
+        where: Any = None,
+        labels: Any = None,
+        exclude: Any = None,
+    ) -> Any:
+        """`PixelMemory.predict`, on all ranks together; `activations` as `queries` of `search`."""
+        found = self._vote(activations, k, eps, where, labels, exclude)
+        return like(self._classes.copy(), activations)[found.argmax(1)]
+
+    def refresh(self) -> bool:
+        """Goes on, on all ranks, to what is in the folder now; whether that is another state than before."""
+        before = self._manifest
+        self._follow()
+        return self._manifest != before
+
+    def explain(self) -> dict[str, Any]:
+        """Of this rank: its number, how many there are, vectors here; and `PixelMemory.explain` of these."""
+        index = self._shard.search.index
+        here = {"rank": self._ranks.number, "ranks": len(self._ranks), "vectors": len(self._shard.stored)}
+        return (index.explain() if index else {}) | here
+
+    def close(self) -> None:
+        """Leaves the process groups that the memory made; it is of no use then."""
+        self._ranks.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _follow(self) -> None:
+        """Opens what is in the folder: the same state on all ranks."""
+        self._shard: Shard
+        self._manifest: Manifest  # of all
+        self._classes: NDArray[np.int64]
+        self._counts: NDArray[np.int64]
+        for _ in range(_TRIES):
+            shard = attempt(lambda: Shard(self._path, self._ranks.number, len(self._ranks)))
+            state = shard if isinstance(shard, Failed) else (shard.manifest, *shard.classes())
+            manifest, classes, counts = self._ranks.share(state, _agreed)
+            if manifest is not None:
+                self._shard, self._manifest, self._classes, self._counts = shard, manifest, classes, counts
+                return
+        raise OSError(f"{self._path}: it is written to all the time; no two ranks found the same state")
+
+    def _asked(self, queries: Any, request: Callable[[], _Request]) -> _Request:
+        """What is asked, on all ranks: what this one was given, or what the one that was given it asks."""
+        given = None if queries is None else attempt(request)
+        digest = given.digest() if isinstance(given, _Request) else given
+        source = self._ranks.share(digest, _source)
+        if source is not None:
+            given = self._ranks.share(given, lambda found: found[source])
+        assert isinstance(given, _Request)
+        return given
+
+    def _of_queries(self, queries: Any, k: Any, where: Any, labels: Any, exclude: Any) -> _Request:
+        vectors = floating(queries, "queries")
+        require_queries(vectors, self.dim)
+        shape = vectors.shape[:-1]
+        chosen = self._selection(where, labels, exclude).of_queries(shape)
+        return _Request(vectors.reshape(-1, self.dim), shape, chosen, {"k": neighbor_count(k, len(self))})
+
+    def _of_activations(
+        self, activations: Any, k: Any, eps: Any, where: Any, labels: Any, exclude: Any
+    ) -> _Request:
+        if self._manifest.kind != PIXELS.name:
+            raise ValueError("memory: has vectors alone, without labels that could vote")
+        vectors = floating(image_vectors(floating(activations, "activations"), self.dim), "activations")
+        shape = vectors.shape[:2]
+        chosen = self._selection(where, labels, exclude).of_queries(shape[:1])
+        numbers = {"k": neighbor_count(k, len(self)), "eps": positive_number(eps, "eps")}
+        return _Request(vectors.reshape(-1, self.dim), shape, chosen, numbers)
+
+    def _selection(self, where: Any, labels: Any, exclude: Any) -> Selection:
+        if not len(self):
+            raise ValueError("memory: expected at least one stored vector, got an empty memory")
+        pixels = self._manifest.kind == PIXELS.name
+        if labels is not None and not pixels:
+            raise ValueError("labels: the memory has vectors alone")
+        groups = self._manifest.images if pixels else len(self)
+        chosen = selection(where, exclude, groups, None if labels is None else integers(labels, "labels"))
+        if chosen.where is not None and len(chosen.where) > len(self):
+            raise ValueError(
+                f"where: expected at most {len(self)} values, one for each row, got {len(chosen.where)}"
+            )
+        return chosen
+
+    def _vote(self, activations: Any, k: Any, eps: Any, where: Any, labels: Any, exclude: Any) -> Any:
+        asked = self._asked(
+            activations, lambda: self._of_activations(activations, k, eps, where, labels, exclude)
+        )
+        images, pixels = asked.shape
+        shard, classes, count = self._shard, self._classes, asked.numbers["k"]
+
+        def voters() -> tuple[Any, ...]:
+            found = shard.nearest(asked.vectors, "activations", count, asked.chosen.of_pixels(pixels))
+            return (*found, shard.class_counts(classes, asked.chosen))
+
+        def voted(parts: list[Any]) -> NDArray[np.float64]:
+            distances, indices, labels = merged_nearest([part[:3] for part in parts], count)
+            columns = np.where(indices >= 0, np.searchsorted(classes, labels), -1)
+            shape, eps = (images, pixels, count), asked.numbers["eps"]
+            counts = np.sum([part[3] for part in parts], axis=0)
+            return densities(distances.reshape(shape), columns.reshape(shape), counts, eps)
+
+        return like(self._ranks.share(attempt(voters), voted), activations)
+
+
+def _agreed(states: list[tuple[Manifest, NDArray[np.int64], NDArray[np.int64]]]) -> tuple[Any, Any, Any]:
+    """The manifest that all have, the classes of all and their counts; None where they differ."""
+    if any(manifest != states[0][0] for manifest, *_ in states):
+        return None, None, None
+    classes = np.unique(np.concatenate([each for _, each, _ in states]))
+    counts = np.zeros(len(classes), np.int64)
+    for _, own, some in states:
+        counts[np.searchsorted(classes, own)] += some
+    return states[0][0], classes, counts
+
+
+def _source(digests: list[bytes | None]) -> int | None:
+    """Which one was given queries; None: all were, the same."""
+    given = [number for number, digest in enumerate(digests) if digest is not None]
+    if len(given) == len(digests):
+        if len(set(digests)) > 1:
+            raise ValueError("queries: expected the same on all ranks, or None on all but one")
+        return None
+    if len(given) != 1:
+        raise ValueError(
+            f"queries: expected on one rank or on all {len(digests)}, got on {len(given)} of them"
+        )
+    return given[0]
