@@ -21,7 +21,7 @@ from pathlib import Path
 folder, qemu, qemu_x86 = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 LEVELS = {"generic": "x86", "neon": "x86-fma", "neondotprod": "x86-fma", "neoni8mm": "x86-fma"}
 MOST = 1.5  # times AVX2's instructions
-# Without dot products, bytes are multiplied to 16 bits and added up: four instructions for 16 products.
+# Without dot products, bytes are multiplied to 16 bits: docs/arm.md has the arithmetic.
 EXCEPT = {"neon"}
 
 

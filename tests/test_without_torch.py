@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 _HIDE_TORCH = "import sys; sys.modules['torch'] = None\n"  # makes `import torch` raise ImportError
 
 
@@ -22,10 +24,18 @@ def test_retrieval_works():
     assert done.stdout.strip() == "[0 0 1 1]"
 
 
-def test_nn_says_what_to_install():
-    done = _run("import pyhue.nn")
+@pytest.mark.parametrize("built", [True, False])
+def test_nn_says_what_to_install(built):
+    done = _run(f"import pyhue._libraries as l; l.is_built = lambda name: {built}; import pyhue.nn")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: ")
-    assert "pip install" in last
-    assert "torch" in last
+    assert last.startswith("ImportError: pyhue.nn needs torch >= 2.10: install it (pip install torch)")
+    assert ("reinstall pyhue" in last) != built
+
+
+def test_nn_says_that_torch_is_too_old():
+    pytest.importorskip("torch")
+    code = "import torch; torch.__version__ = '2.9.1+cpu'; import pyhue.nn"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == "ImportError: pyhue.nn needs torch >= 2.10, and 2.9.1+cpu is installed"

@@ -15,6 +15,7 @@ const Kernels table = {
     .project_tile = project_tile,
     .tile_queries = kTileQueries,
     .int8_limit = kInt8Limit,
+    .sum_limit = kSumLimit,
     .byte_offset = kByteOffset,
     .screen_block = screen_block,
     .screen_rows = screen_rows,

@@ -13,7 +13,8 @@ struct Kernels {
   ProjectTile project_tile;  // see project_kernel_types.h
   // Search: see screen_kernel_types.h and distance_kernel_types.h.
   int tile_queries;
-  int int8_limit;   // of a query's coordinates
+  int int8_limit;   // of the size of a query's coordinates
+  int sum_limit;    // of the sum of the sizes of kSumCoordinates of them
   int byte_offset;  // what stored bytes are more than their values when they are multiplied
   ScreenBlock screen_block;
   ScreenRows screen_rows;

@@ -7,6 +7,8 @@ namespace pyhue {
 
 constexpr int kBlock = 64;      // memory vectors in a lane-interleaved block
 constexpr int kStageDims = 64;  // stages end at multiples of so many coordinates
+// Of 16 coordinates from a multiple of 16 on, those that are 0 or 1 modulo 4, or those that are 2 or 3: so many.
+constexpr int kSumCoordinates = 8;
 
 // Terms of the bound (pack.h) at the end of a stage, rounded up: the weighted norm, that of the rounding error, and of
 // what follows.
@@ -36,7 +38,7 @@ struct Survivor {
 struct BlockScreen {
   const uint8_t* block;         // (quads, kBlock, 4): 4 coordinates of a vector are a 32-bit lane
   const float* bounds;          // (kBlock,) half of the squared norm, then (stages, kStageTerms, kBlock)
-  const int8_t* queries;        // (queries, stride), at most int8_limit in size; zeros behind the coordinates
+  const int8_t* queries;        // (queries, stride), within int8_limit and sum_limit; zeros behind the coordinates
   int64_t stride;               // a multiple of kStageDims
   const StageFactors* factors;  // (stages, factor_stride): from the tile's first query on
   int64_t factor_stride;

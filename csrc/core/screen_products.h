@@ -13,7 +13,7 @@ namespace {
 #if defined(__AVX512F__)
 constexpr int kTileQueries = 7;
 constexpr int kTileRegisters = 4;
-#elif defined(PYHUE_NEON)
+#elif defined(PYHUE_NEON) && defined(__ARM_FEATURE_DOTPROD)
 constexpr int kTileQueries = 6;
 constexpr int kTileRegisters = 4;
 #else
@@ -26,7 +26,8 @@ constexpr int kFew = kTileLanes / 10;
 
 // Lanes of 4 unsigned times 4 signed bytes, added to sums. Without VNNI pairs go through 16 bits, which they fit
 // because 2 x 255 x kInt8Limit does. NEON has products of mixed signs with i8mm only: else a stored byte first becomes
-// the value that it stands for, and kByteOffset says that it is no longer 128 more.
+// the value that it stands for, and kByteOffset says that it is no longer 128 more. Without dot products either, kQuads
+// quads of coordinates are added in 16 bits, which they fit because 128 x kSumLimit does.
 #if defined(PYHUE_NEON)
 constexpr int kInt8Limit = 127;
 #if defined(__ARM_FEATURE_MATMUL_INT8)
@@ -36,15 +37,32 @@ inline Ints add_products(Ints sums, Ints x, Ints y) {
 }
 #else
 constexpr int kByteOffset = 0;
-inline Ints add_products(Ints sums, Ints x, Ints y) {
-  const int8x16_t a = veorq_s8(vreinterpretq_s8_s32(x), vdupq_n_s8(-128)), b = vreinterpretq_s8_s32(y);
+inline int8x16_t values_of(Ints x) { return veorq_s8(vreinterpretq_s8_s32(x), vdupq_n_s8(-128)); }
 #if defined(__ARM_FEATURE_DOTPROD)
-  return vdotq_s32(sums, a, b);
+inline Ints add_products(Ints sums, Ints x, Ints y) { return vdotq_s32(sums, values_of(x), vreinterpretq_s8_s32(y)); }
 #else
+#define PYHUE_QUADS 4
+inline Ints add_products(Ints sums, Ints x, Ints y) {
+  const int8x16_t a = values_of(x), b = vreinterpretq_s8_s32(y);
   const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b)), high = vmull_high_s8(a, b);
-  return vpadalq_s16(sums, vpaddq_s16(low, high));  // pairs fit 16 bits: 2 x 128 x 127
-#endif
+  return vpadalq_s16(sums, vpaddq_s16(low, high));
 }
+inline Ints add_products(Ints sums, const Ints (&x)[PYHUE_QUADS], const Ints (&y)[PYHUE_QUADS]) {
+  int16x8_t low = {}, high = {};
+#pragma GCC unroll 4
+  for (int n = 0; n < PYHUE_QUADS; ++n) {
+    const int8x16_t a = values_of(x[n]), b = vreinterpretq_s8_s32(y[n]);
+    low = n ? vmlal_s8(low, vget_low_s8(a), vget_low_s8(b)) : vmull_s8(vget_low_s8(a), vget_low_s8(b));
+    high = n ? vmlal_high_s8(high, a, b) : vmull_high_s8(a, b);
+  }
+  return vpadalq_s16(sums, vpaddq_s16(low, high));
+}
+inline void broadcast_quads(const int8_t* from, Ints (&to)[PYHUE_QUADS]) {
+  const int32x4x4_t four = vld4q_dup_s32(reinterpret_cast<const int32_t*>(from));
+#pragma GCC unroll 4
+  for (int n = 0; n < PYHUE_QUADS; ++n) to[n] = four.val[n];
+}
+#endif
 #endif
 #else
 constexpr int kByteOffset = 128;
@@ -80,6 +98,20 @@ inline Ints add_products(Ints sums, Ints x, Ints y) {
 #endif
 #endif
 #endif
+
+#if defined(PYHUE_QUADS)
+constexpr int kQuads = PYHUE_QUADS;
+constexpr int kSumLimit = 255;
+#else
+constexpr int kQuads = 1;
+constexpr int kSumLimit = 0x7fffffff;  // none
+#endif
+inline Ints add_products(Ints sums, const Ints (&x)[1], const Ints (&y)[1]) { return add_products(sums, x[0], y[0]); }
+inline void broadcast_quads(const int8_t* from, Ints (&to)[1]) {
+  int32_t four;
+  __builtin_memcpy(&four, from, 4);
+  to[0] = Ints{} + four;
+}
 
 }  // namespace
 }  // namespace PYHUE_LEVEL

@@ -7,6 +7,24 @@ namespace pyhue {
 namespace PYHUE_LEVEL {
 namespace {
 
+// Adds the products of N quads of coordinates, `from` on and `values` on, to the sums of a group.
+template <int N, int Q>
+inline void add_quads(const uint8_t* from, const int8_t* values, int64_t stride, Ints (&sums)[Q][kTileRegisters]) {
+  Ints x[kTileRegisters][N];
+#pragma GCC unroll 4
+  for (int r = 0; r < kTileRegisters; ++r) {
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) x[r][n] = load<Ints>(from + 4 * n * kBlock + 4 * r * kWidth);
+  }
+#pragma GCC unroll 7
+  for (int q = 0; q < Q; ++q) {
+    Ints y[N];
+    broadcast_quads(values + q * stride, y);
+#pragma GCC unroll 4
+    for (int r = 0; r < kTileRegisters; ++r) sums[q][r] = add_products(sums[q][r], x[r], y);
+  }
+}
+
 // Adds the products of coordinates begin .. end - 1 to the sums of a group, which are in registers only here: the tests
 // between stages need the registers too.
 template <int Q>
@@ -20,19 +38,10 @@ __attribute__((noinline)) void add_stage(const BlockScreen& s, int lane, int beg
   }
   const uint8_t* from = s.block + 4 * lane + int64_t{begin} * kBlock;
   const int8_t* values = s.queries;
-  for (int k = begin; k < end; k += 4, from += 4 * kBlock) {
-    Ints x[kTileRegisters];
-#pragma GCC unroll 4
-    for (int r = 0; r < kTileRegisters; ++r) x[r] = load<Ints>(from + 4 * r * kWidth);
-#pragma GCC unroll 7
-    for (int q = 0; q < Q; ++q) {
-      int32_t four;
-      __builtin_memcpy(&four, values + q * s.stride + k, 4);
-      const Ints y = Ints{} + four;
-#pragma GCC unroll 4
-      for (int r = 0; r < kTileRegisters; ++r) added[q][r] = add_products(added[q][r], x[r], y);
-    }
-  }
+  int k = begin;
+  for (; k + 4 * (kQuads - 1) < end; k += 4 * kQuads, from += 4 * kQuads * kBlock)
+    add_quads<kQuads>(from, values + k, s.stride, added);
+  for (; kQuads > 1 && k < end; k += 4, from += 4 * kBlock) add_quads<1>(from, values + k, s.stride, added);
 #pragma GCC unroll 7
   for (int q = 0; q < Q; ++q) {
 #pragma GCC unroll 4

@@ -17,6 +17,23 @@ constexpr double kRounding = 0x1p-18;
 // Relative to each of the other terms, what those operations change of it.
 constexpr double kTermRounding = 1 + 0x1p-20;
 
+// The least scale at which a query's products with the steps, rounded to multiples of it, are within the limits of a
+// level.
+double query_scale(const double* values, const Layout& layout, const Kernels& kernels) {
+  double largest = 0, largest_sum = 0;
+  for (int first = 0; first < layout.dims(); first += 2 * kSumCoordinates) {
+    double sums[2] = {0, 0};
+    for (int k = first; k < std::min(first + 2 * kSumCoordinates, layout.dims()); ++k) {
+      const double size = std::fabs(values[k] * layout.steps[k]);
+      largest = std::max(largest, size);
+      sums[k / 2 % 2] += size;
+    }
+    largest_sum = std::max({largest_sum, sums[0], sums[1]});
+  }
+  const double rounding = 0.5 * kSumCoordinates;  // what it adds to a sum at most
+  return std::max(largest / kernels.int8_limit, largest_sum / (kernels.sum_limit - rounding));
+}
+
 }  // namespace
 
 Tiles::Tiles(const Queries& queries, int64_t first, int64_t count, const Layout& layout, const Kernels& kernels,
@@ -52,9 +69,7 @@ void Tiles::fill(const Queries& queries, int64_t query, int64_t place, const Ker
     return;
   }
   const double* values = queries.coordinates.values + query * layout_.dims();
-  double largest = 0;
-  for (int k = 0; k < layout_.dims(); ++k) largest = std::max(largest, std::fabs(values[k] * layout_.steps[k]));
-  const float scale = round_up(largest / kernels.int8_limit);
+  const float scale = round_up(query_scale(values, layout_, kernels));
   const bool none = !(scale > 0 && scale < kInfinity);  // nothing to be multiples of
   if (!none) bound.scale = scale;
   int8_t* bytes = values_.data() + place * layout_.padded_dims();

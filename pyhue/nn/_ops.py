@@ -7,11 +7,17 @@ from pyhue._libraries import is_built, load_operators
 
 try:
     import torch
+    from torch.torch_version import TorchVersion
 except ModuleNotFoundError as error:
-    raise ImportError(
-        "pyhue.nn needs torch >= 2.10: install it (pip install torch), then reinstall pyhue in the same "
-        "environment, from its source folder (pip install --force-reinstall --no-deps .)"
-    ) from error
+    what = "pyhue.nn needs torch >= 2.10: install it (pip install torch)"
+    if not is_built("_torch"):
+        what += (
+            ", then reinstall pyhue in the same environment, from its source folder "
+            "(pip install --force-reinstall --no-deps .)"
+        )
+    raise ImportError(what) from error
+if TorchVersion(torch.__version__) < "2.10.dev0":  # its libraries lack what the operators are linked with
+    raise ImportError(f"pyhue.nn needs torch >= 2.10, and {torch.__version__} is installed")
 
 
 ops = load_operators("_torch")
