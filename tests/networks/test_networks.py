@@ -91,6 +91,7 @@ def test_own_pooling_and_classifier_make_the_own_logits(name: str, rows: dict[st
 def _compared(network: nn.Module, size: int, backbone: Backbone, images: Tensor, own: Own) -> Row:
     maps = backbone(images)
     assert maps.shape[:2] == (2, backbone.channels)
+    assert maps.shape[2] == maps.shape[3] < maps.shape[1]  # of square images, channels first
     assert not torch.equal(maps[0], maps[1])
     row = Row(family(network), size, tuple(maps.shape[1:]))
     if own.head is not None:
