@@ -156,20 +156,27 @@ def best(kind: str, done: dict[str, dict]) -> tuple[float, float]:
 
 
 def table(done: dict[str, dict], classes: int, seeds: int) -> str:
-    """Markdown."""
+    """Markdown; rows whose trainings are all there."""
+
+    def whole(trials: list[Trial]) -> bool:
+        return all(trial.key in done for trial in trials)
+
     lines = ["| learning rate, weight decay | one-hot | hue |", "|---|---|---|"]
     for pair in tuning("onehot"):
         both = [f"{100 * mean(tuning(kind)[pair], done):.1f} %" for kind in ("onehot", "circle")]
         lines.append(f"| {pair[0]:g}, {pair[1]:g} | {both[0]} | {both[1]} |")
     lines += ["", "| hue_scale | hue_weight | hue |", "|---|---|---|"]
     for (scale, weight), trials in sweep(classes, *best("circle", done)).items():
-        lines.append(f"| {scale:.3g} | {weight:g} | {100 * mean(trials, done):.1f} % |")
+        if whole(trials):
+            lines.append(f"| {scale:.3g} | {weight:g} | {100 * mean(trials, done):.1f} % |")
     lines += ["", "| labels | accuracy | minus one-hot | p |", "|---|---|---|---|"]
-    alone = [done[trial.key]["accuracy"] for trial in comparison("onehot", *best("onehot", done), seeds)]
     for kind in KINDS:
-        values = [done[trial.key]["accuracy"] for trial in comparison(kind, *best(kind, done), seeds)]
+        trials, alone = (comparison(name, *best(name, done), seeds) for name in (kind, "onehot"))
+        if not whole(trials + alone):
+            continue
+        values, others = ([done[trial.key]["accuracy"] for trial in some] for some in (trials, alone))
         own = estimate(values, 1 / (FOLDS - 1))
-        gain = estimate([100 * (a - b) for a, b in zip(values, alone, strict=True)], 1 / (FOLDS - 1))
+        gain = estimate([100 * (a - b) for a, b in zip(values, others, strict=True)], 1 / (FOLDS - 1))
         shown = f"{gain.mean:+.2f} ± {gain.margin:.2f} | {gain.p_value:.2f}" if kind != "onehot" else " | "
         lines.append(f"| {kind} | {100 * own.mean:.1f} ± {100 * own.margin:.1f} % | {shown} |")
     return "\n".join(lines)
@@ -193,10 +200,10 @@ def main() -> None:
     for kind in ("onehot", "circle"):
         run([trial for trials in tuning(kind).values() for trial in trials])
     done = units.results(options.out)
-    swept = sweep(experiment.classes, *best("circle", done))
-    run([trial for trials in swept.values() for trial in trials])
     for kind in KINDS:
         run(comparison(kind, *best(kind, done), options.seeds))
+    swept = sweep(experiment.classes, *best("circle", done))
+    run([trial for trials in swept.values() for trial in trials])
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def wrong(name: str, data: units.Activations, chunk: slice, cache: Path) -> list
     """Images of the chunk that are classified wrongly."""
     maps, labels = data
     if name == "flattened":
-        predicted = by_scikit_learn(flatten(maps), labels, chunk)
+        predicted = by_scikit_learn(unit_maps(maps), labels, chunk)
     else:
         memory = stored(name, data, cache)
         asked = maps[chunk]
@@ -63,14 +63,24 @@ def stored(name: str, data: units.Activations, cache: Path) -> pyhue.PixelMemory
     return memory
 
 
+_unit: list[NDArray[np.float32]] = []  # made once
+
+
+def unit_maps(maps: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Flattened maps at unit length."""
+    if not _unit:
+        rows, filled = directed(flatten(maps)[:, None])
+        assert filled.all()
+        _unit.append(rows)
+    return _unit[0]
+
+
 def by_scikit_learn(
     vectors: NDArray[np.float32], labels: NDArray[np.int64], chunk: slice
 ) -> NDArray[np.int64]:
-    """For vectors longer than a memory takes: the nearest but the image itself."""
-    rows, filled = directed(vectors[:, None])
-    assert filled.all()
-    found = NearestNeighbors(algorithm="brute", metric="sqeuclidean").fit(rows)
-    distances, indices = found.kneighbors(rows[chunk], K + 1)
+    """For unit vectors longer than a memory takes: the nearest but the image itself."""
+    found = NearestNeighbors(algorithm="brute", metric="sqeuclidean").fit(vectors)
+    distances, indices = found.kneighbors(vectors[chunk], K + 1)
     own = indices == np.arange(len(labels))[chunk][:, None]
     own[~own.any(axis=1), -1] = True
     shape = (len(own), 1, K)

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+_BEGIN = time.monotonic()
+
 
 class Activations(NamedTuple):
     """What a network makes of images."""
@@ -47,18 +49,17 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "activations", type=Path, help="a file of pyhue features, or .npy with .labels.npy beside it"
     )
     made.add_argument("--out", type=Path, required=True, help="results, a line of JSON for each unit")
-    made.add_argument("--seconds", type=float, default=float("inf"), help="begin no unit after that time")
+    made.add_argument("--seconds", type=float, default=float("inf"), help="begin no unit later")
     return made
 
 
 def run(out: Path, keys: Iterable[str], compute: Callable[[str], dict[str, Any]], seconds: float) -> None:
     """Computes the units that have no line yet; exits with status 75 when some are left."""
-    end = time.monotonic() + seconds
     done = results(out)
     for key in keys:
         if key in done:
             continue
-        if time.monotonic() > end:
+        if time.monotonic() > _BEGIN + seconds:
             sys.exit(75)
         result = compute(key)
         with open(out, "a") as file:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("pyhue", "csrc", "cmake", "docs", "tests", "bench", "examples")
+FOLDERS = ("pyhue", "csrc", "cmake", "docs", "tests", "bench", "examples", "experiments")
 ENDINGS = ("py", "pyi", "h", "cpp", "cu", "cmake", "md")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")]
 SOURCES = [path for name in FOLDERS for path in (ROOT / name).rglob("*.*") if path.suffix[1:] in ENDINGS[:-1]]

@@ -23,10 +23,13 @@ by
 make test-networks
 ```
 
-with {versions}. Compared are two random images; "error" is the largest difference to the network's own
-logits, as a part of the largest of them. "Exchanged" is the same where each image is given the maps of the
-other: without it, a classifier that pays no heed to the maps would pass. Weights that a network begins with
-as zeros are made random before.
+with {versions}.
+
+Compared are two random images; "error" is the largest difference to the network's own logits, as a part of
+the largest of them: 0 where the same operations give the same bits. "Exchanged" is the same where each image
+is given the maps of the other: without it, a classifier that pays no heed to the maps would pass. Weights
+that a network begins with as zeros are made random before, and where random weights let both images fade to
+one, batch normalisation takes the statistics of these images.
 
 Some transformers classify by their class token alone. Marked "tokens", they have their maps compared with
 their own last patch tokens instead of logits.
@@ -63,7 +66,7 @@ def _section(package: str, rows: Mapping[str, Row]) -> str:
         f"## {package}",
         "",
         f"{len(rows)} networks: {len(rows) - tokens - len(refused)} with their own logits and {tokens} with "
-        f"their own patch tokens, up to {worst:.1e}; {len(refused)} refused.",
+        f"their own patch tokens, up to {worst:.1g}; {len(refused)} refused.",
         "",
         "| network | family | image | maps | compared | error | exchanged |",
         "|---|---|---|---|---|---|---|",
@@ -75,7 +78,7 @@ def _section(package: str, rows: Mapping[str, Row]) -> str:
             continue
         maps = " x ".join(f"{side:,}" for side in row.maps)
         what = "tokens" if row.tokens else "logits"
-        lines.append(f"{start} {maps} | {what} | {row.error:.1e} | {row.exchanged:.1e} |")
+        lines.append(f"{start} {maps} | {what} | {row.error:.1g} | {row.exchanged:.1g} |")
     if refused:
         lines += ["", "Refused, and what is said then:", ""]
         lines += [f"- `{name}`: {row.refused}" for name, row in refused.items()]

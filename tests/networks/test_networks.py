@@ -64,6 +64,7 @@ def test_all_families_of_timm_are_listed():
 @torch.no_grad()
 def test_own_pooling_and_classifier_make_the_own_logits(name: str, rows: dict[str, Row], tmp_path: Path):
     gc.collect()  # the network before this one
+    rows.pop(name, None)  # of an earlier run
     torch.manual_seed(0)
     package, _, short = name.partition(":")
     make, run = {"torchvision": (_torchvision, _of_torchvision), "timm": (_timm, _of_timm)}[package]
@@ -90,6 +91,7 @@ def test_own_pooling_and_classifier_make_the_own_logits(name: str, rows: dict[st
 def _compared(network: nn.Module, size: int, backbone: Backbone, images: Tensor, own: Own) -> Row:
     maps = backbone(images)
     assert maps.shape[:2] == (2, backbone.channels)
+    assert maps.shape[2] == maps.shape[3] < maps.shape[1]  # of square images, channels first
     assert not torch.equal(maps[0], maps[1])
     row = Row(family(network), size, tuple(maps.shape[1:]))
     if own.head is not None:
