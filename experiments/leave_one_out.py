@@ -91,17 +91,21 @@ def by_scikit_learn(
 
 
 def table(out: Path, images: int) -> str:
-    """Markdown."""
-    by_name: dict[str, set[int]] = {}
+    """Markdown, of the descriptors that every image has been classified by."""
+    by_name: dict[str, list[list[int]]] = {}
     for key, result in units.results(out).items():
-        by_name.setdefault(key.rpartition(" ")[0], set()).update(result["wrong"])
-    right = {name: ~np.isin(np.arange(images), sorted(some)) for name, some in by_name.items()}
-    lines = ["| descriptor | accuracy | difference to pixels |", "|---|---|---|"]
+        by_name.setdefault(key.rpartition(" ")[0], []).append(result["wrong"])
+    right = {
+        name: ~np.isin(np.arange(images), np.concatenate(some))
+        for name, some in by_name.items()
+        if len(some) == -(-images // CHUNK)
+    }
+    lines = ["| descriptor | accuracy | difference to the average |", "|---|---|---|"]
     for name, correct in right.items():
-        gain = correct.astype(float) - right["pixel vectors"]
+        gain = correct.astype(float) - right["average"]
         error = np.sqrt(correct.mean() * (1 - correct.mean()) / images)
         difference = f"{gain.mean():+.4f} ± {gain.std() / np.sqrt(images):.4f}"
-        shown = "" if name == "pixel vectors" else difference
+        shown = "" if name == "average" else difference
         lines.append(f"| {name} | {correct.mean():.4f} ± {error:.4f} | {shown} |")
     return "\n".join(lines)
 
