@@ -15,8 +15,8 @@ HERE = Path(__file__).parent
 _lines: list[str] = []
 
 
-# One search of FAISS, timed. The OpenBLAS that it brings may choose a kernel that is four times too slow for the
-# CPU, and takes another by name.
+# One search of FAISS, timed. The OpenBLAS that it brings may choose a kernel that is four times too slow for
+# the CPU, and takes another by name.
 _FAISS = f"""
 import time, faiss, numpy as np
 faiss.omp_set_num_threads({THREADS})
