@@ -113,7 +113,7 @@ def test_explain():
     memory.optimize()
     after = memory.explain()
     parts = {"plan", "block_ends", "row_begin", "row_ends"}
-    assert {"device", "bytes_per_vector", "vectors"} | parts == set(before)
+    assert {"device", "bytes_per_vector", "vectors", "last_search"} | parts == set(before)
     assert before["device"] == "cpu"
     assert set(after) == set(before) | {"survivors", "gf_eq", "seconds"}
     assert after["survivors"] == sorted(after["survivors"], reverse=True)

@@ -44,7 +44,7 @@ def certificate(
 def _certified(
     index: Index, stored: Stored, queries: NDArray[np.float32], k: int, sample: int
 ) -> Certificate:
-    distances, found, _ = index.search(stored, queries, k)
+    distances, found = index.search(stored, queries, k)
     n, kth = len(queries), distances[:, -1].copy()
     valid, margins = np.ones(n, bool), np.full(n, np.inf)
     lowest = np.full(n, np.inf, np.float32)

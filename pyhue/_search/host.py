@@ -70,7 +70,7 @@ class HostSearch:
         k = neighbor_count(k, len(latest()))
         rows, zero = query_rows(queries, name, self._normalize)
         index, stored = self._ready(latest, len(rows))
-        distances, indices, self.last = index.search(stored, rows, min(k, len(stored)), selection)
+        distances, indices, self.last = index.counted_search(stored, rows, min(k, len(stored)), selection)
         distances, indices = _padded((distances, indices), k)
         if self._normalize:
             distances[zero], indices[zero] = np.inf, -1

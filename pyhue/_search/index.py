@@ -139,11 +139,17 @@ class Index:
 
     def search(
         self, stored: Stored, queries: NDArray[np.float32], k: int, selection: Selection = EVERYTHING
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64], Work]:
-        """The k nearest rows of `stored`, of its epoch, to each of `queries` (n, dim); and what was done.
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The k nearest rows of `stored`, of its epoch, to each of `queries` (n, dim): distances and rows.
 
         What is not packed is compared one by one; pieces of rows that `stored` has not yet are left out.
         """
+        return self.counted_search(stored, queries, k, selection)[:2]
+
+    def counted_search(
+        self, stored: Stored, queries: NDArray[np.float32], k: int, selection: Selection = EVERYTHING
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], Work]:
+        """The same, and what was done."""
         rows = selection.few(stored)
         pieces, layout, asked = self._searched(stored, queries, rows)
         distances, indices, work = _core.search(pieces, layout, asked, k, selection.chosen(stored, rows))
