@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 _Answer: TypeAlias = "tuple[Exception | None, Any]"  # what all raise, or what `merge` made
+_TIMED_OUT = "imed out"  # in what gloo says of waiting that is over
 _AFTER = 10.0  # seconds that others wait for the name of who was lost, when all waiting is over
 
 
@@ -51,7 +52,8 @@ class Ranks:
         self.ranks: list[int] = dist.get_process_group_ranks(group or dist.group.WORLD)
         self.number = self.ranks.index(dist.get_rank())  #: of this process, among them
         self._timeout = timeout
-        self._lost: list[int] = []  # whom the first lost when it answered
+        self._lost: list[int] = []  # by the first: whom it could not talk with
+        self._closed = False  # by the first: whether it waited in vain, which closed the group
         name = [uuid.uuid4().hex]
         dist.broadcast_object_list(name, self.ranks[0], group)
         # A name of its own: under `new_group`'s the store may hold what processes left that were here before.
@@ -86,29 +88,37 @@ class Ranks:
         return answer
 
     def _first(self, given: Any, merge: Callable[[list[Any]], Any]) -> _Answer:
-        found, lost, late = [given], self._lost, False
+        found = [given]
         for number in range(1, len(self.ranks)):
-            try:
-                found.append(_receive(self._talk, number, self._timeout))
-            except RuntimeError as error:
-                late = "imed out" in str(error)
-                lost.append(number)
-                if late:
-                    break
+            if self._closed:  # nobody is heard any more
+                break
+            self._try(number, lambda number=number: found.append(self._heard(number)))  # type: ignore[misc]
         answer: _Answer
-        if lost:
-            names = ", ".join(str(self.ranks[number]) for number in sorted(set(lost)))
-            why = f"did not answer within {self._timeout:g} s" if late else "was lost"
+        if self._lost:
+            names = ", ".join(str(self.ranks[number]) for number in sorted(self._lost))
+            why = f"did not answer within {self._timeout:g} s" if self._closed else "was lost"
             answer = ConnectionError(f"rank {names} {why}"), None
         else:
             answer = _merged(found, merge, self.ranks)
-        for number in range(1, len(self.ranks)):
-            if number not in lost:
-                try:
-                    _send(answer, self._alarm if late else self._talk, number, self._timeout)
-                except RuntimeError:
-                    lost.append(number)  # all hear it the next time
+        for number in range(1, len(self.ranks)):  # whom that loses all hear the next time
+            self._try(number, lambda number=number: self._tell(answer, number))  # type: ignore[misc]
         return answer
+
+    def _heard(self, number: int) -> Any:
+        return _receive(self._talk, number, self._timeout)
+
+    def _tell(self, answer: _Answer, number: int) -> None:
+        _send(answer, self._alarm if self._closed else self._talk, number, self._timeout)
+
+    def _try(self, number: int, call: Callable[[], None]) -> None:
+        """Talks with one that was not lost; it is, where that fails."""
+        if number in self._lost:
+            return
+        try:
+            call()
+        except RuntimeError as error:
+            self._lost.append(number)
+            self._closed = self._closed or _TIMED_OUT in str(error)
 
     def _other(self, given: Any) -> _Answer:
         longest = 2 * self._timeout + _AFTER  # the first waits for others, too
@@ -117,10 +127,12 @@ class Ranks:
             _send(given, self._talk, 0, longest)
             answer = _receive(self._talk, 0, longest)
             return answer
-        except RuntimeError:
-            pass
+        except RuntimeError as error:
+            # Where the first closed the group, it may be at work before it says why; of a lost one the other
+            # group is closed, too.
+            wait = _AFTER if _TIMED_OUT in str(error) else longest
         try:
-            answer = _receive(self._alarm, 0, _AFTER)
+            answer = _receive(self._alarm, 0, wait)
             return answer
         except RuntimeError:
             return ConnectionError(f"rank {self.ranks[0]} was lost"), None

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from families import draw
 
 import pyhue
+from pyhue import _ranks
 from pyhue.distributed import ShardedMemory
 
 DIM = 24
@@ -129,10 +130,15 @@ def losing(folder, rank, count, how=signal.SIGKILL):
     )
     memory.search(queries)
     (folder.parent / f"ready{rank}").touch()
+    return told(memory)
+
+
+def told(memory):
+    """What searches say at last, and after how many seconds."""
     begin = time.monotonic()
     try:
         while True:
-            memory.search(queries)
+            memory.search(draw("relu60", 4, DIM, 5))
             time.sleep(0.01)
     except ConnectionError as error:
         return str(error), time.monotonic() - begin
@@ -140,6 +146,15 @@ def losing(folder, rank, count, how=signal.SIGKILL):
 
 def stopping(folder, rank, count):
     return losing(folder, rank, count, signal.SIGSTOP)
+
+
+def deaf(folder, rank, count):
+    """The last stops when it waits for the answer, which the first cannot get rid of."""
+    memory = ShardedMemory(folder, timeout=2)
+    memory.search(draw("relu60", 4, DIM, 5))
+    if rank == count - 1:
+        _ranks._receive = lambda *_: os.kill(os.getpid(), signal.SIGSTOP)
+    return told(memory)
 
 
 if __name__ == "__main__":
