@@ -10,43 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pyhue._openblas import VARIABLE, fastest_kernel
+
 THREADS = int(os.environ.get("PYHUE_BENCH_THREADS", "2"))
 HERE = Path(__file__).parent
 _lines: list[str] = []
 
 
-# One search of FAISS, timed. The OpenBLAS that it brings may choose a kernel that is four times too slow for
-# the CPU, and takes another by name.
-_FAISS = f"""
-import time, faiss, numpy as np
-faiss.omp_set_num_threads({THREADS})
-x = np.random.default_rng(0).random((20_000, 512), np.float32)
-index = faiss.IndexFlatIP(512)
-index.add(x)
-index.search(x[:490], 10)
-begin = time.perf_counter()
-index.search(x[:490], 10)
-print(time.perf_counter() - begin)
-"""
-_CORES = (None, "SKYLAKEX", "ZEN", "HASWELL")  # None: as OpenBLAS chooses
-
-
-def fastest_core():
-    """The name under which FAISS is fastest here, for OPENBLAS_CORETYPE; None: leave it."""
-    seconds = {}
-    for core in _CORES:
-        environment = {**os.environ, "OPENBLAS_CORETYPE": core} if core else dict(os.environ)
-        command = [sys.executable, "-c", _FAISS]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode == 0:  # a CPU that lacks the instructions ends by a signal
-            seconds[core] = float(done.stdout)
-    return min(seconds, key=seconds.__getitem__, default=None)
-
-
 def pytest_configure(config):
-    if "OPENBLAS_CORETYPE" not in os.environ and (core := fastest_core()):
-        os.environ["OPENBLAS_CORETYPE"] = core  # before FAISS is imported, which reads it then
-        _lines.append(f"FAISS with OPENBLAS_CORETYPE={core}, which is its fastest here")
+    if kernel := fastest_kernel(THREADS):
+        os.environ[VARIABLE] = kernel  # before FAISS is imported, which reads it then
+        _lines.append(f"FAISS with {VARIABLE}={kernel}, which is its fastest here")
     import torch
 
     import pyhue

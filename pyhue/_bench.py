@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from pyhue._config import config, get_num_threads
 from pyhue._demo.brute_force import brute_force, require_same_neighbors
 from pyhue._files.tables import markdown
+from pyhue._openblas import VARIABLE, fastest_kernel
 from pyhue._stderr import progress_bar
 from pyhue.features import Features
 from pyhue.pixel_vectors import pixel_vectors
@@ -113,8 +115,14 @@ def _rival(memory: VectorMemory, k: int) -> Iterator[tuple[str, list[_Search]]]:
     if not importlib.util.find_spec("faiss"):
         yield "NumPy (FAISS is not installed)", [lambda queries: rows[brute_force(vectors, queries, k)]]
         return
+    kernel = fastest_kernel(get_num_threads())
+    if kernel:
+        os.environ[VARIABLE] = kernel
     import faiss
 
+    if kernel:
+        del os.environ[VARIABLE]
+    name = f"FAISS {faiss.__version__} IndexFlatIP" + (f", {VARIABLE}={kernel}" if kernel else "")
     index = faiss.IndexFlatIP(memory.dim)  # which ranks alike at unit length, and is faster than IndexFlatL2
     index.add(vectors)
 
@@ -128,7 +136,7 @@ def _rival(memory: VectorMemory, k: int) -> Iterator[tuple[str, list[_Search]]]:
     before = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
     faiss.omp_set_num_threads(get_num_threads())
     try:
-        yield f"FAISS {faiss.__version__} IndexFlatIP", [search(threshold) for threshold in _BLAS_THRESHOLDS]
+        yield name, [search(threshold) for threshold in _BLAS_THRESHOLDS]
     finally:
         faiss.omp_set_num_threads(before[0])
         faiss.cvar.distance_compute_blas_threshold = before[1]
