@@ -1,5 +1,5 @@
 // pyhue._core: the kernels on NumPy arrays. Arrays come checked from Python, those of a packed memory are checked again
-// (python_search.cpp); every call releases the GIL. The module is a map: one line registers one function.
+// (search_arrays.h); every call releases the GIL. The module is a map: one line registers one function.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
