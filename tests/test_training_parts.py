@@ -16,13 +16,14 @@ from pictures import COLORS, write_pictures, write_split_pictures
 from torch.nn import functional
 
 from pyhue._runs.config import HUE_LABELS, TrainConfig
+from pyhue.backbones import load_backbone
 from pyhue.images import decode_image
 from pyhue.nn import hue_labels
 from pyhue.training import data as data_module
 from pyhue.training import model
 from pyhue.training.augment import augmentation
 from pyhue.training.data import DataSet
-from pyhue.training.model import Classifier, Loss
+from pyhue.training.model import Classifier, Loss, memory_format
 from pyhue.training.statistics import estimate
 
 
@@ -111,6 +112,20 @@ def test_the_hue_loss_stays_on_a_device_with_kernels(monkeypatch):
     assert on_cpu(*arguments).device.type == "cpu"
     with pytest.raises(NotImplementedError, match="meta"):
         on_cpu(*there)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet18-3x3-w4", torch.contiguous_format),
+        ("resnet18-w8", torch.contiguous_format),
+        ("resnet18-w16", torch.channels_last),
+        ("resnet18", torch.channels_last),
+    ],
+)
+def test_narrow_strided_convolutions_are_not_channels_last(name, expected):
+    """Their backward corrupts the heap with torch 2.13 on AVX-512: two of five trainings died or were wrong."""
+    assert memory_format(load_backbone(name, image_size=16)) == expected
 
 
 def test_runs_that_differ_in_their_loss_start_equal():

@@ -25,7 +25,7 @@ from pyhue.training.augment import augmentation
 from pyhue.training.checkpoint import Checkpoint, Epoch
 from pyhue.training.data import DataSet, Fold
 from pyhue.training.events import log_epoch, tensorboard
-from pyhue.training.model import Classifier, Loss
+from pyhue.training.model import Classifier, Loss, memory_format
 from pyhue.training.workers import Workers
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class _Training(NamedTuple):
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     augment: nn.Module
+    images_format: torch.memory_format
 
 
 def train_fold(config: TrainConfig, data: DataSet, fold: Fold, run: Path, workers: Workers) -> None:
@@ -96,8 +97,9 @@ def _begin(config: TrainConfig, data: DataSet, fold: Fold, workers: Workers) -> 
     _seed(fold, 0)
     model = Classifier(config, len(data.classes))
     model.to(workers.device)
-    to_channels_last: Any = model.to  # torch declares .to without memory_format
-    to_channels_last(memory_format=torch.channels_last)  # up to 1.4 times as fast on CPUs, too
+    images_format = memory_format(model)
+    to_format: Any = model.to  # torch declares .to without memory_format
+    to_format(memory_format=images_format)
     loss = Loss(config, len(data.classes), _derived(fold, 0, 1), workers.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     return _Training(
@@ -114,6 +116,7 @@ def _begin(config: TrainConfig, data: DataSet, fold: Fold, workers: Workers) -> 
         optimizer,
         torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs),
         augmentation(config.image_size) if config.augment else nn.Identity(),
+        images_format,
     )
 
 
@@ -186,7 +189,7 @@ def _step(training: _Training, images: Tensor, target: Tensor, share: float) -> 
     gradients over the processes is that of the batch.
     """
     device, limit = training.workers.device, training.config.clip_grad_norm
-    images = training.augment(images.to(device)).contiguous(memory_format=torch.channels_last)
+    images = training.augment(images.to(device)).contiguous(memory_format=training.images_format)
     target = target.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=training.config.amp):
         logits, hue = training.parallel(images)
@@ -218,7 +221,7 @@ def _evaluate(training: _Training, indices: NDArray[np.int64]) -> tuple[float, i
     batches = [own[start : start + _EVALUATION_BATCH] for start in range(0, len(own), _EVALUATION_BATCH)]
     for images, target in training.data.batches(batches):
         with torch.autocast(workers.device.type, torch.bfloat16, enabled=training.config.amp):
-            logits = model(images.to(workers.device, memory_format=torch.channels_last))[0]
+            logits = model(images.to(workers.device, memory_format=training.images_format))[0]
         target = target.to(workers.device)
         loss += float(cross_entropy(logits.double(), target, reduction="sum"))
         correct += int((logits.argmax(dim=1) == target).sum())
