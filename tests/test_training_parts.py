@@ -124,7 +124,7 @@ def test_the_hue_loss_stays_on_a_device_with_kernels(monkeypatch):
     ],
 )
 def test_narrow_strided_convolutions_are_not_channels_last(name, expected):
-    """Their backward corrupts the heap with torch 2.13 on AVX-512: two of five trainings died or were wrong."""
+    """Their backward corrupts the heap with torch 2.13 on AVX-512: two of five trainings failed."""
     assert memory_format(load_backbone(name, image_size=16)) == expected
 
 
