@@ -99,8 +99,16 @@ class Chosen:
     ) -> None: ...
 
 def search(
-    pieces: Sequence[Piece], layout: Layout, queries: Queries, k: int, chosen: Chosen | None = None
+    pieces: Sequence[Piece],
+    layout: Layout,
+    queries: Queries,
+    k: int,
+    chosen: Chosen | None = None,
+    limits: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[int, int, int, int]]: ...
+def near_distances(
+    pieces: Sequence[Piece], layout: Layout, queries: Queries, k: int, chosen: Chosen | None = None
+) -> NDArray[np.float32]: ...
 def within(
     pieces: Sequence[Piece], layout: Layout, queries: Queries, radius: float, chosen: Chosen | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]: ...

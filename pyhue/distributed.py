@@ -18,6 +18,7 @@ from pyhue._ranks import Failed, Ranks, attempt
 from pyhue._saved.manifest import Manifest
 from pyhue._saved.memory import PIXELS
 from pyhue._saved.shard import Shard
+from pyhue._search.index import Agreed
 from pyhue._search.merge import merged_nearest, merged_within
 from pyhue._search.selection import Selection, largest_radius, selection
 from pyhue._search.stored import require_queries
@@ -141,7 +142,9 @@ class ShardedMemory:
         """
         asked = self._asked(queries, lambda: self._of_queries(queries, k, where, labels, exclude))
         shard, count = self._shard, asked.numbers["k"]
-        found = attempt(lambda: shard.nearest(asked.vectors, "queries", count, asked.chosen)[:2])
+        found = self._agreeing(
+            lambda agreed: shard.nearest(asked.vectors, "queries", count, asked.chosen, agreed)[:2], count
+        )
         distances, indices = self._ranks.share(found, lambda parts: merged_nearest(parts, count)[:2])
         shape = (*asked.shape, count)
         return SearchResult(like(distances.reshape(shape), queries), like(indices.reshape(shape), queries))
@@ -220,6 +223,29 @@ class ShardedMemory:
     ) -> None:
         self.close()
 
+    def _agreeing(self, search: Callable[[Agreed | None], Any], k: int) -> Any:
+        """What `search` returns, or `Failed`; all ranks agree on how far the k-th nearest may be.
+
+        Without that every rank looks as far as its own vectors need, which is farther: less is dropped.
+        """
+        if self._manifest.plan is None:  # then there are no clusters to look into
+            return attempt(lambda: search(None))
+        limits: list[Any] = []
+
+        def agreed(near: NDArray[np.float32]) -> NDArray[np.float32]:
+            limits.append(attempt(lambda: self._ranks.share(near, lambda parts: _limits(parts, k))))
+            if isinstance(limits[0], Failed):
+                raise limits[0].error
+            found: NDArray[np.float32] = limits[0]
+            return found
+
+        found = attempt(lambda: search(agreed))
+        if not limits:  # the others wait for it
+            self._ranks.share(found, lambda parts: _limits(parts, k))
+        elif isinstance(limits[0], Failed):  # all know
+            raise limits[0].error
+        return found
+
     def _follow(self) -> None:
         """Opens what is in the folder: the same state on all ranks."""
         self._shard: Shard
@@ -284,8 +310,9 @@ class ShardedMemory:
         images, pixels = asked.shape
         shard, classes, count = self._shard, self._classes, asked.numbers["k"]
 
-        def voters() -> tuple[Any, ...]:
-            found = shard.nearest(asked.vectors, "activations", count, asked.chosen.of_pixels(pixels))
+        def voters(agreed: Agreed | None) -> tuple[Any, ...]:
+            chosen = asked.chosen.of_pixels(pixels)
+            found = shard.nearest(asked.vectors, "activations", count, chosen, agreed)
             return (*found, shard.class_counts(classes, asked.chosen))
 
         def voted(parts: list[Any]) -> NDArray[np.float64]:
@@ -295,7 +322,7 @@ class ShardedMemory:
             counts = np.sum([part[3] for part in parts], axis=0)
             return densities(distances.reshape(shape), columns.reshape(shape), counts, eps)
 
-        return like(self._ranks.share(attempt(voters), voted), activations)
+        return like(self._ranks.share(self._agreeing(voters, count), voted), activations)
 
 
 def _agreed(states: list[tuple[Manifest, NDArray[np.int64], NDArray[np.int64]]]) -> tuple[Any, Any, Any]:
@@ -307,6 +334,14 @@ def _agreed(states: list[tuple[Manifest, NDArray[np.int64], NDArray[np.int64]]])
     for _, own, some in states:
         counts[np.searchsorted(classes, own)] += some
     return states[0][0], classes, counts
+
+
+def _limits(parts: list[NDArray[np.float32]], k: int) -> NDArray[np.float32]:
+    """The k-th smallest of the distances (n, any) of all parts; +inf where there are fewer."""
+    distances = np.concatenate(parts, axis=1)
+    if distances.shape[1] < k:
+        return np.full(len(distances), np.inf, np.float32)
+    return np.ascontiguousarray(np.partition(distances, k - 1, axis=1)[:, k - 1])
 
 
 def _source(digests: list[bytes | None]) -> int | None:

@@ -78,6 +78,18 @@ def answers(folder, rank, count):
     return found, state
 
 
+def breaking(memory, rank):
+    """The same; once, one rank fails while the others wait for what is near there."""
+
+    def broken(*arguments):
+        del memory._shard.nearest
+        raise ValueError("broken")
+
+    if rank == 1:
+        memory._shard.nearest = broken
+    return memory
+
+
 def errors(folder, rank, count):
     """What all raise, whoever is wrong."""
     memory, queries = ShardedMemory(folder), draw("relu60", 4, DIM, 5)
@@ -94,6 +106,7 @@ def errors(folder, rank, count):
         lambda: memory.within(queries[None], 1.0),
         lambda: memory.log_likelihood(queries),
         lambda: ShardedMemory(folder / f"nowhere{rank}" if rank == 1 else folder),
+        lambda: breaking(memory, rank).search(queries),
     ]
     found = []
     for call in wrong:

@@ -114,6 +114,7 @@ def test_what_one_does_wrong_all_are_told(folder):
         "ValueError: rank 0: queries: expected shape (n, 24), got (1, 4, 24)",
         "ValueError: rank 0: activations: ",
         "FileNotFoundError: rank 1: ",
+        "ValueError: rank 1: broken",
     ]
     for got, begin in zip(found[0], expected, strict=True):
         assert got.startswith(begin)

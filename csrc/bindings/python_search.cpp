@@ -71,10 +71,14 @@ py::tuple within_arrays(const std::vector<SearchedPiece>& arrays, const LayoutAr
 }
 
 py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
-                        const QueryArrays& queries, int64_t k, const std::optional<ChosenArrays>& selection) {
+                        const QueryArrays& queries, int64_t k, const std::optional<ChosenArrays>& selection,
+                        const std::optional<py::array>& limits) {
   require(k >= 1, "k", "at least 1");
   const std::vector<Piece> pieces = fitting_pieces(arrays, layout, queries, selection);
   const int64_t n = queries.vectors.shape(0);
+  std::optional<py::array_t<float>> known;
+  if (limits) known = checked<float>(*limits, "limits", {n});
+  const float* limit_data = known ? known->data() : nullptr;
   py::array_t<float> distances({n, k});
   py::array_t<int64_t> indices({n, k});
   const Queries view = queries.view();
@@ -88,13 +92,34 @@ py::tuple search_arrays(const std::vector<SearchedPiece>& arrays, const LayoutAr
   {
     py::gil_scoped_release release;
     const Executor executor = interruption.executor();
-    finished = selection ? search_chosen(pieces, dim, layout.view(), view, n, k, chosen, distance_data, index_data,
-                                         &work, executor)
-                         : search(pieces, dim, layout.view(), view, n, k, distance_data, index_data, &work, executor);
+    finished = selection ? search_chosen(pieces, dim, layout.view(), view, n, k, chosen, limit_data, distance_data,
+                                         index_data, &work, executor)
+                         : search(pieces, dim, layout.view(), view, n, k, limit_data, distance_data, index_data, &work,
+                                  executor);
   }
   interruption.raise_if(!finished);
   return py::make_tuple(distances, indices,
                         py::make_tuple(work.pairs, work.coordinates, work.survivors, work.compared));
+}
+
+py::array_t<float> near_arrays(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
+                               const QueryArrays& queries, int64_t k, const std::optional<ChosenArrays>& selection) {
+  require(k >= 1, "k", "at least 1");
+  const std::vector<Piece> pieces = fitting_pieces(arrays, layout, queries, selection);
+  const int64_t n = queries.vectors.shape(0);
+  py::array_t<float> distances({n, k});
+  float* data = distances.mutable_data();
+  const Queries view = queries.view();
+  const int dim = static_cast<int>(queries.vectors.shape(1));
+  const Chosen chosen = selection ? selection->view() : Chosen{};
+  Interruption interruption;
+  bool finished;
+  {
+    py::gil_scoped_release release;
+    finished = near_distances(pieces, dim, layout.view(), view, n, k, chosen, data, interruption.executor());
+  }
+  interruption.raise_if(!finished);
+  return distances;
 }
 
 void pack_arrays(Packed& packed, const CoordinateArrays& coordinates, int64_t first) {
@@ -168,6 +193,8 @@ void bind_search(py::module_& m) {
           py::init<const std::optional<py::array>&, const std::optional<py::array>&, const std::optional<py::array>&>(),
           py::arg("left_out"), py::arg("groups"), py::arg("excluded"));
   m.def("search", &search_arrays, py::arg("pieces"), py::arg("layout"), py::arg("queries"), py::arg("k"),
+        py::arg("chosen") = std::nullopt, py::arg("limits") = std::nullopt);
+  m.def("near_distances", &near_arrays, py::arg("pieces"), py::arg("layout"), py::arg("queries"), py::arg("k"),
         py::arg("chosen") = std::nullopt);
   m.def("within", &within_arrays, py::arg("pieces"), py::arg("layout"), py::arg("queries"), py::arg("radius"),
         py::arg("chosen") = std::nullopt);

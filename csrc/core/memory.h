@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "core/kernels.h"
 #include "core/pack.h"
 
 namespace pyhue {
@@ -18,9 +19,19 @@ struct Piece {
   Filters filters;                // of n positions, where packed
   const int64_t* cluster_starts;  // (clusters + 1,) position of each cluster's first vector; null: no clusters
 
+  // A row of `vectors`.
+  const char* vector(int64_t row, int dim) const {
+    return static_cast<const char*>(vectors) + row * dim * (bfloat16 ? 2 : 4);
+  }
   int64_t blocks() const { return (n + kBlock - 1) / kBlock; }
   // Vectors of a block; the last may have fewer.
   int64_t lanes(int64_t block) const { return n - block * kBlock < kBlock ? n - block * kBlock : kBlock; }
 };
+
+// The squared distance of a query to a row of a piece.
+inline float distance_to(const Kernels& kernels, const float* query, const Piece& piece, int64_t row, int dim) {
+  const SquaredDistance squared = piece.bfloat16 ? kernels.squared_distance_bfloat16 : kernels.squared_distance;
+  return squared(query, piece.vector(row, dim), dim);
+}
 
 }  // namespace pyhue

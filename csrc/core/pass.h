@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/bound.h"
+#include "core/near_clusters.h"
 #include "core/neighbors.h"
 #include "core/screen.h"
 #include "core/work.h"
@@ -57,11 +58,17 @@ class Pass {
   }
 
   // Goes through some pieces. Returns false when interrupted: then the pass is not to be used any more.
-  bool search(std::span<const Piece> pieces) {
+  bool search(std::span<const Piece> pieces) { return tiles_.complete() && visit_all(pieces); }
+
+  // The `enough` smallest distances of the query at each place to vectors of its nearest clusters (near_clusters.h).
+  bool near(std::span<const Piece> pieces, float* distances) {
     if (!tiles_.complete()) return false;
-    begin(pieces);
-    return visit_clusters(pieces) && visit_all(pieces);
+    return NearClusters<Selection>(dim_, queries_, tiles_, screen_, selection_)
+        .find(pieces, collector_.enough(), distances, executor_, workers_.front().work.compared);
   }
+
+  // Nothing farther is wanted for the query at a place. Called before `search`.
+  void limit(int64_t place, float distance) { at(shared_, place).store(distance, std::memory_order_relaxed); }
 
   const Collector& collected() const { return collector_; }
   // The query at each place.
@@ -89,47 +96,7 @@ class Pass {
   struct Chunk {
     const Piece* piece;
     int64_t begin, end;
-    int64_t offset;  // of the piece's blocks among those of all pieces
   };
-
-  void begin(std::span<const Piece> pieces) {
-    blocks_ = 0;
-    bool clusters = false;
-    for (const Piece& piece : pieces) {
-      blocks_ += piece.blocks();
-      clusters = clusters || piece.cluster_starts;
-    }
-    visited_.assign(clusters && queries_.clusters_per_query > 0 ? static_cast<size_t>(tiles_.size()) : 0, {});
-  }
-
-  // Each tile against the clusters nearest to its queries.
-  bool visit_clusters(std::span<const Piece> pieces) {
-    return for_each_chunk(executor_, static_cast<int64_t>(visited_.size()), [&](int64_t t, int w) {
-      std::vector<char>& visited = at(visited_, t);
-      visited.resize(static_cast<size_t>(blocks_));
-      tighten(at(workers_, w), tiles_[t]);
-      int64_t offset = 0;
-      for (const Piece& piece : pieces) {
-        if (piece.cluster_starts) visit_nearest(w, t, piece, visited.data() + offset);
-        offset += piece.blocks();
-      }
-      publish(at(workers_, w), tiles_[t]);
-    });
-  }
-
-  void visit_nearest(int w, int64_t t, const Piece& piece, char* visited) {
-    for (int rank = 0; rank < queries_.clusters_per_query; ++rank) {
-      for (int64_t place = tiles_[t].start; place < tiles_[t].start + tiles_[t].size; ++place) {
-        const int32_t cluster = queries_.clusters[at(tiles_.order(), place) * queries_.clusters_per_query + rank];
-        const int64_t begin = piece.cluster_starts[cluster], end = piece.cluster_starts[cluster + 1];
-        for (int64_t block = begin / kBlock; block * kBlock < end; ++block) {
-          if (visited[block]) continue;
-          visited[block] = 1;
-          visit(w, t, piece, block);
-        }
-      }
-    }
-  }
 
   bool visit_all(std::span<const Piece> pieces) {
     const int64_t wanted = executor_.workers * kItemsPerWorker;
@@ -144,10 +111,7 @@ class Pass {
       const int64_t group = item % groups;
       for (int64_t t = tiles_.size() * group / groups; t < tiles_.size() * (group + 1) / groups; ++t) {
         tighten(worker, tiles_[t]);
-        const char* visited = visited_.empty() ? nullptr : at(visited_, t).data() + chunk.offset;
-        for (int64_t block = chunk.begin; block < chunk.end; ++block) {
-          if (!visited || !visited[block]) visit(w, t, *chunk.piece, block);
-        }
+        for (int64_t block = chunk.begin; block < chunk.end; ++block) visit(w, t, *chunk.piece, block);
         publish(worker, tiles_[t]);
       }
     });
@@ -155,16 +119,16 @@ class Pass {
 
   std::vector<Chunk> chunks_of(std::span<const Piece> pieces, int64_t wanted) const {
     std::vector<Chunk> chunks;
-    int64_t offset = 0;
+    int64_t all = 0;
+    for (const Piece& piece : pieces) all += piece.blocks();
     for (const Piece& piece : pieces) {
       const int64_t bytes = piece.packed ? screen_.block_bytes() : kBlock * dim_ * (piece.bfloat16 ? 2 : 4);
       const int64_t fitting = std::max<int64_t>(1, kChunkBytes / bytes), blocks = piece.blocks();
       const int64_t size =
-          tiles_.size() >= wanted ? std::min(blocks, fitting) : std::clamp<int64_t>(blocks_ / wanted, 1, fitting);
+          tiles_.size() >= wanted ? std::min(blocks, fitting) : std::clamp<int64_t>(all / wanted, 1, fitting);
       for (int64_t begin = 0; begin < blocks; begin += size) {
-        chunks.push_back({&piece, begin, std::min(blocks, begin + size), offset});
+        chunks.push_back({&piece, begin, std::min(blocks, begin + size)});
       }
-      offset += blocks;
     }
     return chunks;
   }
@@ -221,18 +185,13 @@ class Pass {
                      [&](const Survivor& a, const Survivor& b) { return rank(a) > rank(b); });
   }
 
-  const char* vector(const Piece& piece, int64_t row) const {
-    return static_cast<const char*>(piece.vectors) + row * dim_ * (piece.bfloat16 ? 2 : 4);
-  }
-
   void prefetch(const Piece& piece, int64_t row) const {
-    for (int byte = 0; byte < std::min(512, dim_ * 2); byte += 64) __builtin_prefetch(vector(piece, row) + byte);
+    for (int byte = 0; byte < std::min(512, dim_ * 2); byte += 64) __builtin_prefetch(piece.vector(row, dim_) + byte);
   }
 
   void refine(int w, int64_t place, const Piece& piece, int64_t row) {
     const int64_t query = at(tiles_.order(), place), index = piece.first + row;
-    const SquaredDistance distance_to = piece.bfloat16 ? kernels_.squared_distance_bfloat16 : kernels_.squared_distance;
-    const float distance = distance_to(queries_.vectors + query * dim_, vector(piece, row), dim_);
+    const float distance = distance_to(kernels_, queries_.vectors + query * dim_, piece, row, dim_);
     ++at(workers_, w).work.compared;
     lower(at(workers_, w), place, collector_.offer(w, place, {distance, index}));
   }
@@ -271,10 +230,8 @@ class Pass {
   const Kernels& kernels_;
   Tiles tiles_;
   Screen screen_;
-  int64_t blocks_ = 0;                      // of the pieces of a call
   std::vector<std::atomic<float>> shared_;  // each query's limit so far, the best of all workers
   std::vector<Worker> workers_;
-  std::vector<std::vector<char>> visited_;  // of each tile: the blocks seen with its clusters
 };
 
 }  // namespace pyhue

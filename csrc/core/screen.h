@@ -60,6 +60,13 @@ class Screen {
     return without_padding(piece.lanes(block), survivors, count);
   }
 
+  // The same of the first stage after which rows may take over: enough to tell near vectors from others.
+  int ranking(const Piece& piece, int64_t block, const Tile& tile, const QueryBound* bounds,
+              Survivor* survivors) const {
+    const int stage = layout_.row_stages ? leave_ : layout_.block_stages - 1;
+    return block_stage(piece, block, tile, bounds, stage, survivors);
+  }
+
   // Drops what the second filter excludes; returns how many stay.
   int rows(const Piece& piece, int64_t block, const Tile& tile, const QueryBound* bounds, Survivor* survivors,
            int count) const {

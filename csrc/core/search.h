@@ -7,8 +7,8 @@
 //
 //     blocks --screen a tile of queries--> survivors --rows--> fewer --distance--> k best of each query
 //
-// Where a piece has clusters, each tile first visits those nearest to its queries, so that the k-th distance found
-// so far, the threshold of all further screening, is nearly final when the pass over all pieces begins (pass.h).
+// Where pieces have clusters, the nearest vectors of those nearest to each query are looked for first, so that the
+// threshold of all further screening is nearly final when the pass over all pieces begins (near_clusters.h, pass.h).
 #pragma once
 
 #include <cstdint>
@@ -25,16 +25,23 @@ namespace pyhue {
 // distances, indices: (count, k). Where the pieces have fewer than k vectors: index -1, distance +inf.
 // dim: 1 .. 4096; `layout` is that of every packed piece and of the queries' coordinates.
 // Returns false when interrupted; the outputs are then meaningless. `work` may be null, else what was done is added.
-// Scratch memory: for at most 1,008 queries at a time, workers x k entries of 16 bytes each, their
-// coordinates in bfloat16 and n / 64 bytes for each tile of 7; independent of n x queries otherwise.
+// `limits` (count,): distances that nothing farther than is wanted, for instance because so many nearer vectors were
+// found elsewhere; null: the nearest clusters give them. Vectors at a limit are found.
+// Scratch memory: for at most 1,008 queries at a time, workers x k entries of 16 bytes each and their coordinates in
+// int8; independent of n x queries.
 bool search(std::span<const Piece> pieces, int dim, const Layout& layout, const Queries& queries, int64_t count,
-            int64_t k, float* distances, int64_t* indices, Work* work, const Executor& executor);
+            int64_t k, const float* limits, float* distances, int64_t* indices, Work* work, const Executor& executor);
 
 // The same among the vectors that `chosen` has: what a memory of these alone would answer, with their numbers here.
 // Each is asked for when it has survived the first filter, so this costs a whole search: for few vectors, pass these as
 // a piece that is not packed.
 bool search_chosen(std::span<const Piece> pieces, int dim, const Layout& layout, const Queries& queries, int64_t count,
-                   int64_t k, const Chosen& chosen, float* distances, int64_t* indices, Work* work,
+                   int64_t k, const Chosen& chosen, const float* limits, float* distances, int64_t* indices, Work* work,
                    const Executor& executor);
+
+// What a search begins with: the k smallest distances of each query to vectors of its nearest clusters that may be
+// found, ascending, +inf where these have fewer: distances (count, k).
+bool near_distances(std::span<const Piece> pieces, int dim, const Layout& layout, const Queries& queries, int64_t count,
+                    int64_t k, const Chosen& chosen, float* distances, const Executor& executor);
 
 }  // namespace pyhue

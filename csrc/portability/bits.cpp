@@ -114,8 +114,8 @@ Found find(const Data& data, const Layout& layout, bool packed) {
   const std::vector<double> wide(data.queries.begin(), data.queries.end()), norms = squared_norms(wide);
   const Queries queries = {data.queries.data(), {wide.data(), norms.data(), kQueries, 0}, nullptr, 0};
   Found found;
-  search({&piece, 1}, kDim, layout, queries, kQueries, kNearest, found.distances.data(), found.indices.data(), nullptr,
-         kHere);
+  search({&piece, 1}, kDim, layout, queries, kQueries, kNearest, nullptr, found.distances.data(), found.indices.data(),
+         nullptr, kHere);
   return found;
 }
 

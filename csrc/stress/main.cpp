@@ -90,8 +90,8 @@ Found search_pieces(const std::vector<Piece>& pieces, const std::vector<float>& 
   const std::vector<double> norms = PackedRows::squared_norms(values);
   const Queries queries = {vectors.data(), {values.data(), norms.data(), kQueries, 0}, nullptr, 0};
   Found found;
-  search(pieces, kDim, kLayout, queries, kQueries, kNearest, found.distances.data(), found.indices.data(), nullptr,
-         pool_executor(nullptr, [](void*) { return false; }));
+  search(pieces, kDim, kLayout, queries, kQueries, kNearest, nullptr, found.distances.data(), found.indices.data(),
+         nullptr, pool_executor(nullptr, [](void*) { return false; }));
   return found;
 }
 

@@ -13,6 +13,7 @@ from pyhue._saved.folder import Folder
 from pyhue._saved.manifest import Entry, Manifest
 from pyhue._saved.memory import PIXELS, VECTORS
 from pyhue._search.host import HostSearch
+from pyhue._search.index import Agreed
 from pyhue._search.labelled import Labelled
 from pyhue._search.selection import Selection
 
@@ -35,14 +36,19 @@ class Shard:
         self.search = HostSearch(self.manifest.normalize, None, folder.index)
 
     def nearest(
-        self, queries: NDArray[Any], name: str, k: int, chosen: Selection
+        self, queries: NDArray[Any], name: str, k: int, chosen: Selection, agreed: Agreed | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-        """Distances, rows and labels (n, at most k) of the nearest of its vectors."""
+        """Distances, rows and labels (n, at most k) of its nearest vectors, up to the limits agreed on.
+
+        `agreed` is called once, unless an error comes before.
+        """
         if not len(self.stored):
+            if agreed:
+                agreed(np.empty((len(queries), 0), np.float32))
             none = np.empty((len(queries), 0), np.int64)
             return none.astype(np.float32), none, none
         count = min(k, len(self.stored))
-        found = self.search.neighbors(lambda: self.stored, queries, name, count, self._own(chosen))
+        found = self.search.neighbors(lambda: self.stored, queries, name, count, self._own(chosen), agreed)
         stored, distances, indices = found
         labels = stored.labels[indices] if isinstance(stored, Labelled) else np.zeros_like(indices)
         return distances, self._of_memory(indices), labels

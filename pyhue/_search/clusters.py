@@ -92,7 +92,21 @@ def cluster_centroids(stored: Stored, plan: Plan, rng: np.random.Generator) -> N
             begins = (np.cumsum(sizes) - sizes)[filled]
             sums = np.add.reduceat(sample[np.argsort(nearest, kind="stable")], begins)
             centroids[filled] = sums / sizes[filled, None]
-    return centroids.astype(np.float64)
+    return centroids[_neighbours_together(centroids)].astype(np.float64)
+
+
+def _neighbours_together(points: NDArray[np.float32]) -> NDArray[np.int64]:
+    """An order that keeps near points near: halves by the coordinate of most variance, and so on."""
+    order, parts = np.arange(len(points)), [range(len(points))]
+    while parts:
+        part = parts.pop()
+        if len(part) > 2:
+            here = order[part.start : part.stop]
+            axis = points[here].var(axis=0).argmax()
+            order[part.start : part.stop] = here[np.argsort(points[here, axis], kind="stable")]
+            middle = part.start + len(part) // 2
+            parts += [range(part.start, middle), range(middle, part.stop)]
+    return order
 
 
 def assigned(

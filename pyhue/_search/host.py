@@ -13,7 +13,7 @@ from pyhue._arrays import floating, like, neighbor_count
 from pyhue._locks import Lock
 from pyhue._rows import query_rows
 from pyhue._search.certificate import Certificate, certificate
-from pyhue._search.index import Index, Work
+from pyhue._search.index import Agreed, Index, Work
 from pyhue._search.optimize import extended, optimized, unoptimized
 from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored, require_queries, require_vectors
@@ -64,13 +64,19 @@ class HostSearch:
         name: str,
         k: int,
         selection: Selection = EVERYTHING,
+        agreed: Agreed | None = None,
     ) -> tuple[Vectors, NDArray[np.float32], NDArray[np.int64]]:
-        """The vectors that were searched; distances and indices (n, k) of queries (n, dim)."""
+        """The vectors that were searched; distances and indices (n, k) of queries (n, dim).
+
+        `agreed`: as in `Index.counted_search`.
+        """
         require_vectors(latest())
         k = neighbor_count(k, len(latest()))
         rows, zero = query_rows(queries, name, self._normalize)
         index, stored = self._ready(latest, len(rows))
-        distances, indices, self.last = index.counted_search(stored, rows, min(k, len(stored)), selection)
+        distances, indices, self.last = index.counted_search(
+            stored, rows, min(k, len(stored)), selection, agreed
+        )
         distances, indices = _padded((distances, indices), k)
         if self._normalize:
             distances[zero], indices[zero] = np.inf, -1

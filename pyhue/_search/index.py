@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from pyhue._search.packed import PackedPiece, packed
 from pyhue._search.plan import Plan
 from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored
+
+#: Distances (n, k) of near vectors here, to limits (n,) for all who search.
+Agreed: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 _CLUSTERS_VISITED = 2  # by each query, before the pass over the whole memory
 
@@ -147,12 +150,22 @@ class Index:
         return self.counted_search(stored, queries, k, selection)[:2]
 
     def counted_search(
-        self, stored: Stored, queries: NDArray[np.float32], k: int, selection: Selection = EVERYTHING
+        self,
+        stored: Stored,
+        queries: NDArray[np.float32],
+        k: int,
+        selection: Selection = EVERYTHING,
+        agreed: Agreed | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], Work]:
-        """The same, and what was done."""
+        """The same, and what was done.
+
+        `agreed`, where other vectors are searched elsewhere: limits (n,) from what is near here; farther
+        vectors are not wanted.
+        """
         rows = selection.few(stored)
-        pieces, layout, asked = self._searched(stored, queries, rows)
-        distances, indices, work = _core.search(pieces, layout, asked, k, selection.chosen(stored, rows))
+        searched = *self._searched(stored, queries, rows), k, selection.chosen(stored, rows)
+        limits = agreed(_core.near_distances(*searched)) if agreed else None
+        distances, indices, work = _core.search(*searched, limits)
         return distances, indices, Work(len(queries), *work)
 
     def within(
