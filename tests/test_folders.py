@@ -327,3 +327,21 @@ def test_no_folder(tmp_path, mode):
     with pytest.raises(FileNotFoundError, match=r"manifest\.json"):
         pyhue.PixelMemory.open(tmp_path, mode)
     assert os.listdir(tmp_path) == []
+
+
+def test_nobody_publishes_while_files_are_mapped(tmp_path, planned, monkeypatch):
+    folder = tmp_path / "memory"
+    labelled(images(30)).save(folder)
+    memory = pyhue.PixelMemory.open(folder)
+    opened, others = memory._inner()._folder, []
+    piece = folders.Folder.piece
+
+    def watched(self, *arguments):
+        with self.busy.held(wait=False) as got:
+            others.append(got)
+        return piece(self, *arguments)
+
+    monkeypatch.setattr(folders.Folder, "piece", watched)
+    opened.index(opened.stored())
+    assert others
+    assert not any(others)
