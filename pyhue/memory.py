@@ -261,6 +261,7 @@ class PixelMemory(OnDisk):
         where: Any = None,
         labels: Any = None,
         exclude: Any = None,
+        recall: float | None = None,
     ) -> SearchResult:
         """The k stored vectors nearest to each query.
 
@@ -287,7 +288,7 @@ class PixelMemory(OnDisk):
             ValueError: the memory is empty, the last dimension is not `dim`, a value is not finite, `k` is
                 out of range, or `where` or `exclude` does not fit.
         """
-        return self._memory._search(queries, k, self._selection(where, labels, exclude))
+        return self._memory._search(queries, k, self._selection(where, labels, exclude), recall)
 
     def within(
         self,
@@ -314,6 +315,7 @@ class PixelMemory(OnDisk):
         where: Any = None,
         labels: Any = None,
         exclude: Any = None,
+        recall: float | None = None,
     ) -> Any:
         """Log-likelihood of each image under each class, by `pyhue.density` over k neighbours a pixel.
 
@@ -335,7 +337,7 @@ class PixelMemory(OnDisk):
         Raises:
             TypeError, ValueError: as `search`.
         """
-        return self._vote(activations, k, eps, self._selection(where, labels, exclude))[0]
+        return self._vote(activations, k, eps, self._selection(where, labels, exclude), recall)[0]
 
     def predict(
         self,
@@ -346,12 +348,13 @@ class PixelMemory(OnDisk):
         where: Any = None,
         labels: Any = None,
         exclude: Any = None,
+        recall: float | None = None,
     ) -> Any:
         """The most likely class of each image, int64 (images,); arguments as for `log_likelihood`.
 
         Where no pixel finds a neighbour, as in an image that is all zero, it is the first of `classes`.
         """
-        found, classes = self._vote(activations, k, eps, self._selection(where, labels, exclude))
+        found, classes = self._vote(activations, k, eps, self._selection(where, labels, exclude), recall)
         return classes[found.argmax(1)]
 
     def optimize(self) -> None:
@@ -444,9 +447,11 @@ class PixelMemory(OnDisk):
     def _selection(self, where: Any, labels: Any, exclude: Any) -> Selection:
         return selection(where, exclude, self._newest().num_images, labels)
 
-    def _vote(self, activations: Any, k: int, eps: float, chosen: Selection) -> tuple[Any, Any]:
+    def _vote(
+        self, activations: Any, k: int, eps: float, chosen: Selection, recall: float | None
+    ) -> tuple[Any, Any]:
         """Log-likelihoods (images, classes) and the classes, as and where the activations are."""
-        eps = positive_number(eps, "eps")
+        eps, enough = positive_number(eps, "eps"), self._memory._enough(recall)
         voting = self._on_gpu()
         if voting is not None:
             place = voting.search
@@ -458,7 +463,7 @@ class PixelMemory(OnDisk):
         chosen = chosen.of_queries((images,))
         of_pixels = chosen.of_pixels(pixels)
         search = self._memory._on_cpu.neighbors
-        stored, distances, indices = search(self._newest, flat, "activations", k, of_pixels)
+        stored, distances, indices = search(self._newest, flat, "activations", k, of_pixels, enough)
         shape = (images, pixels, distances.shape[1])
         distances, columns = distances.reshape(shape), stored.columns(indices).reshape(shape)
         result = densities(distances, columns, chosen.class_counts(stored), eps)

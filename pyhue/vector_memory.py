@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._arrays import boolean, is_tensor, like, positive_integer
+from pyhue._arrays import asked_recall, boolean, is_tensor, like, positive_integer
 from pyhue._cuda.search import DeviceSearch, device_search
 from pyhue._locks import Lock
 from pyhue._on_disk import OnDisk, is_file_name, open_folder
@@ -231,7 +231,15 @@ class VectorMemory(OnDisk):
         self._on_gpu = device_search(device, self.normalize, max_bytes)
         return self
 
-    def search(self, queries: Any, k: int = 10, *, where: Any = None, exclude: Any = None) -> SearchResult:
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        where: Any = None,
+        exclude: Any = None,
+        recall: float | None = None,
+    ) -> SearchResult:
         """The k stored vectors nearest to each query.
 
         With `where` or `exclude` the answer is, bit for bit, that of a memory of the vectors that are left,
@@ -255,7 +263,7 @@ class VectorMemory(OnDisk):
             ValueError: the memory is empty, the last dimension is not `dim`, a value is not finite, `k` is
                 out of range, or `where` or `exclude` does not fit.
         """
-        return self._search(queries, k, selection(where, exclude, len(self)))
+        return self._search(queries, k, selection(where, exclude, len(self)), recall)
 
     def within(self, queries: Any, radius: float, *, where: Any = None, exclude: Any = None) -> WithinResult:
         """All stored vectors at a squared distance of at most `radius` from each query.
@@ -419,8 +427,20 @@ class VectorMemory(OnDisk):
 
     # ---- for PixelMemory, too ----
 
-    def _search(self, queries: Any, k: int, chosen: Selection) -> SearchResult:
-        return SearchResult(*(self._on_gpu or self._on_cpu).search(self._newest, queries, k, chosen))
+    def _search(self, queries: Any, k: int, chosen: Selection, recall: float | None) -> SearchResult:
+        enough = self._enough(recall)
+        if self._on_gpu:
+            return SearchResult(*self._on_gpu.search(self._newest, queries, k, chosen))
+        return SearchResult(*self._on_cpu.search(self._newest, queries, k, chosen, enough))
+
+    def _enough(self, recall: float | None) -> float | None:
+        """The recall that is enough; None: all neighbours."""
+        enough = asked_recall(recall)
+        if enough is not None and self._on_gpu:
+            raise RuntimeError(
+                f"memory: recall searches on the CPU, and this memory is searched on {self.device}"
+            )
+        return enough
 
     def _within(self, queries: Any, radius: float, chosen: Selection) -> WithinResult:
         if self._on_gpu:

@@ -39,6 +39,10 @@ class Selection:
         each = int(np.prod(size[len(given) :]))
         return replace(self, exclude=np.repeat(self.exclude.ravel(), each))
 
+    def of_some(self, queries: slice) -> Selection:
+        """Of some of the queries."""
+        return self if self.exclude is None else replace(self, exclude=self.exclude[queries])
+
     def of_pixels(self, pixels: int) -> Selection:
         """With `exclude` for each of so many pixels of each query."""
         return self if self.exclude is None else replace(self, exclude=np.repeat(self.exclude, pixels))
