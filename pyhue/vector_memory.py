@@ -427,7 +427,9 @@ class VectorMemory(OnDisk):
 
     # ---- for PixelMemory, too ----
 
-    def _search(self, queries: Any, k: int, chosen: Selection, recall: float | None) -> SearchResult:
+    def _search(
+        self, queries: Any, k: int, chosen: Selection, recall: float | None = None
+    ) -> SearchResult:
         enough = self._enough(recall)
         if self._on_gpu:
             return SearchResult(*self._on_gpu.search(self._newest, queries, k, chosen))

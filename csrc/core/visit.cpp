@@ -37,6 +37,7 @@ class VisitPass {
         found_(count, k, executor.workers),
         limits_(static_cast<size_t>(count)),
         visitors_(static_cast<size_t>(visits.clusters)),
+        nearness_(static_cast<size_t>(visits.clusters)),
         everybody_(static_cast<size_t>(count)),
         workers_(static_cast<size_t>(executor.workers)) {
     for (int64_t place = 0; place < count; ++place) {
@@ -45,7 +46,9 @@ class VisitPass {
       at(limits_, place).store(visits.distances[query], std::memory_order_relaxed);
       const double* scores = visits.scores + query * visits.clusters;
       for (int64_t c = 0; c < visits.clusters; ++c) {
-        if (!(scores[c] > visits.limits[query])) at(visitors_, c).push_back(place);
+        if (scores[c] > visits.limits[query]) continue;
+        at(visitors_, c).push_back(place);
+        at(nearness_, c) += scores[c];
       }
     }
     for (Worker& worker : workers_) worker.survivors.resize(static_cast<size_t>(Screen::most(kernels_)));
@@ -55,9 +58,17 @@ class VisitPass {
   bool search(std::span<const Piece> pieces) {
     if (!tiles_.complete()) return false;
     std::vector<Item> items;
+    // Those nearest to their visitors first, where thresholds fall most.
+    std::vector<int64_t> clusters;
     for (int64_t c = 0; c < static_cast<int64_t>(visitors_.size()); ++c) {
+      const auto count = static_cast<double>(at(visitors_, c).size());
+      if (count == 0) continue;
+      at(nearness_, c) /= count;
+      clusters.push_back(c);
+    }
+    std::stable_sort(clusters.begin(), clusters.end(), [&](int64_t a, int64_t b) { return at(nearness_, a) < at(nearness_, b); });
+    for (const int64_t c : clusters) {
       const std::vector<int64_t>& places = at(visitors_, c);
-      if (places.empty()) continue;
       for (const Piece& piece : pieces) {
         if (piece.cluster_starts && piece.cluster_starts[c] < piece.cluster_starts[c + 1]) {
           items.push_back({&piece, piece.cluster_starts[c], piece.cluster_starts[c + 1], &places});
@@ -98,7 +109,6 @@ class VisitPass {
 
   struct Worker {
     std::vector<Survivor> survivors;
-    StageHistory history;
     Work work;
   };
 
@@ -108,21 +118,22 @@ class VisitPass {
     std::vector<QueryBound> bounds = tiles.bounds();
     for (int64_t t = 0; t < tiles.size(); ++t) {
       const Tile tile = tiles[t];
+      StageHistory history;
       for (int64_t i = tile.start; i < tile.start + tile.size; ++i) tighten(at(*item.places, i), at(bounds, i));
       for (int64_t block = item.begin / kBlock; block * kBlock < item.end; ++block) {
-        visit_block(w, item, screen, tile, bounds, block);
+        visit_block(w, item, screen, tile, bounds, history, block);
       }
     }
   }
 
   void visit_block(int w, const Item& item, const Screen& screen, const Tile& tile, std::vector<QueryBound>& bounds,
-                   int64_t block) {
+                   StageHistory& history, int64_t block) {
     Worker& worker = at(workers_, w);
     Survivor* survivors = worker.survivors.data();
     const int64_t first = block * kBlock;
     const int64_t* order = item.piece->order + first;
     int read = 0;
-    const int left = screen.blocks(*item.piece, block, tile, bounds.data(), worker.history, survivors, read);
+    const int left = screen.blocks(*item.piece, block, tile, bounds.data(), history, survivors, read);
     const int64_t pairs = tile.size * item.piece->lanes(block);
     worker.work += {pairs, pairs * read, left, 0};
     const auto unseen = [&](const Survivor& survivor) {  // of another cluster, or not to be found
@@ -193,6 +204,7 @@ class VisitPass {
   KBest found_;
   std::vector<std::atomic<float>> limits_;      // of each place, how far the k-th nearest is at most
   std::vector<std::vector<int64_t>> visitors_;  // places, by cluster
+  std::vector<double> nearness_;                // of each cluster, the sum of its visitors' scores
   std::vector<int64_t> everybody_;
   std::vector<Worker> workers_;
 };

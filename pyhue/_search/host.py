@@ -17,7 +17,7 @@ from pyhue._search.index import Index, Work
 from pyhue._search.optimize import extended, optimized, unoptimized
 from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored, require_queries, require_vectors
-from pyhue._search.visit import recalled
+from pyhue._search.visit import near_distances, recalled, require_reach
 
 OPTIMIZE_FROM = 20_000  # vectors: the first search of a memory of at least so many optimises it
 _PACK_AFTER = 512  # queries compared with each vector that is not packed: packing it costs as much; measured
@@ -71,25 +71,34 @@ class HostSearch:
         k: int,
         selection: Selection = EVERYTHING,
         recall: float | None = None,
+        kth: NDArray[np.float32] | None = None,
     ) -> tuple[Vectors, NDArray[np.float32], NDArray[np.int64]]:
         """The vectors that were searched; distances and indices (n, k) of queries (n, dim).
 
-        `recall`: a share of the true neighbours that is enough; None: all.
+        `recall`: a share of the true neighbours that is enough; None: all. `kth`: see `recalled`.
         """
         require_vectors(latest())
         k = neighbor_count(k, len(latest()))
         rows, zero = query_rows(queries, name, self._normalize)
         index, stored = self._ready(latest, len(rows))
-        count = min(k, len(stored))
         if recall is None:
-            found = index.counted_search(stored, rows, count, selection)
+            found = index.counted_search(stored, rows, min(k, len(stored)), selection)
         else:
-            found = recalled(index, stored, rows, count, recall, selection)
+            found = recalled(index, stored, rows, k, recall, selection, kth)
         distances, indices, self.last = found
         distances, indices = _padded((distances, indices), k)
         if self._normalize:
             distances[zero], indices[zero] = np.inf, -1
         return stored, distances, indices
+
+    def near_distances(
+        self, latest: Callable[[], Stored], queries: NDArray[np.floating[Any]], name: str, k: int, chosen: Selection
+    ) -> NDArray[np.float32]:
+        """Of queries (n, dim), what a search with a recall begins with."""
+        rows, _ = query_rows(queries, name, self._normalize)
+        index, stored = self._ready(latest, len(rows))
+        require_reach(index)
+        return near_distances(index, stored, rows, k, chosen)
 
     def within(
         self, latest: Callable[[], Stored], queries: Any, radius: float, selection: Selection = EVERYTHING

@@ -72,7 +72,7 @@ class Selection:
         if not self.narrows:
             return None
         mask = self.mask(stored)
-        if np.count_nonzero(mask) > len(stored) // _FEW:
+        if not is_few(np.count_nonzero(mask), len(stored)):
             return None
         mask[stored.hidden] = False
         return np.flatnonzero(mask)
@@ -105,6 +105,11 @@ class Selection:
 
 
 EVERYTHING = Selection()
+
+
+def is_few(left: int, stored: int) -> bool:
+    """Whether comparing what is left of so many vectors costs less than filters."""
+    return left <= stored // _FEW
 
 
 def selection(where: Any, exclude: Any, groups: int, labels: Any = None) -> Selection:

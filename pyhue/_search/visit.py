@@ -74,21 +74,37 @@ def recalled(
     k: int,
     recall: float,
     selection: Selection = EVERYTHING,
+    kth: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], Work]:
-    """As `Index.counted_search`, for a recall."""
+    """As `Index.counted_search`, for a recall.
+
+    `kth` (n,): the k-th distances that the first clusters gave, where `stored` is a part of what is searched.
+
+    Raises:
+        ValueError: it was not measured, or does not pay.
+    """
     reach = require_reach(index)
     reach.limits(np.empty(0, np.float32), k, recall)  # whether it is possible
-    if selection.few(stored) is not None:
+    if kth is None and selection.few(stored) is not None:
         return index.counted_search(stored, queries, k, selection)
-    found, work = [], Work(0, 0, 0, 0, 0)
+    found, work, count = [], Work(0, 0, 0, 0, 0), min(k, len(stored))
     for begin in range(0, max(1, len(queries)), _BATCH):
         batch = slice(begin, begin + _BATCH)
         visit = Visit(index, stored, queries[batch], selection.of_some(batch))
-        distances = visit.near(k)[0][:, -1]
-        found.append(visit.far(k, reach.limits(distances, k, recall), distances))
+        distances = visit.near(count)[0][:, -1] if kth is None else kth[batch]
+        found.append(visit.far(count, reach.limits(distances, k, recall), distances))
         work = Work(*(a + b for a, b in zip(work, visit.work, strict=True)))
     distances, indices = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return distances, indices, work
+
+
+def near_distances(
+    index: Index, stored: Stored, queries: NDArray[np.float32], k: int, selection: Selection
+) -> NDArray[np.float32]:
+    """The distances (n, k) that the first clusters of each query give."""
+    batches = [slice(begin, begin + _BATCH) for begin in range(0, max(1, len(queries)), _BATCH)]
+    visits = (Visit(index, stored, queries[batch], selection.of_some(batch)) for batch in batches)
+    return np.concatenate([visit.near(min(k, len(stored)))[0] for visit in visits])
 
 
 def measure(index: Index, stored: Stored, rng: np.random.Generator) -> Reach | None:
