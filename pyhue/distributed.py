@@ -131,7 +131,7 @@ class ShardedMemory:
         Args:
             queries: (..., dim), the same on all ranks; or None on all but one of them, whose arguments then
                 hold for all.
-            k, where, labels, exclude: as there.
+            k, where, labels, exclude, recall: as there.
 
         Returns:
             The same `SearchResult` on all ranks: tensors where this rank gave a tensor, else arrays.
@@ -289,7 +289,7 @@ class ShardedMemory:
         return chosen
 
     def _near(self, asked: _Request, name: str, chosen: Selection) -> tuple[Any, ...]:
-        """The recall and the k-th distances that a search begins with, of all ranks; nothing where it is exact."""
+        """The recall and the k-th distances that a search begins with; nothing where it is exact."""
         shard, count, recall = self._shard, min(asked.numbers["k"], len(self)), asked.numbers["recall"]
         if recall is None:
             return ()

@@ -278,6 +278,7 @@ class PixelMemory(OnDisk):
                 all.
             exclude: integers, an image whose vectors each query does not find, -1 for none, of the queries'
                 shape (...) or the begin of that: (images,) for queries (images, pixels, dim). Default None.
+            recall: a share of the k nearest that is enough; see `VectorMemory.search`. Default None: all.
 
         Returns:
             `SearchResult`: distances float32 (..., k), squared Euclidean, ascending, and indices int64
@@ -286,7 +287,8 @@ class PixelMemory(OnDisk):
         Raises:
             TypeError: a dtype is wrong.
             ValueError: the memory is empty, the last dimension is not `dim`, a value is not finite, `k` is
-                out of range, or `where` or `exclude` does not fit.
+                out of range, `where` or `exclude` does not fit, or a `recall` would not pay.
+            RuntimeError: a `recall` was asked for, and the memory is searched on a GPU.
         """
         return self._memory._search(queries, k, self._selection(where, labels, exclude), recall)
 
@@ -330,6 +332,7 @@ class PixelMemory(OnDisk):
             where, labels: as for `search`.
             exclude: integers (images,), the stored image that each image does not find, -1 for none. Default
                 None.
+            recall: as for `search`: those that are found vote. Default None: all.
 
         Returns:
             float64 (images, num_classes), a column for each of `classes`; -inf for one without a neighbour.

@@ -1,4 +1,4 @@
-"""`search(..., recall=)`: the recall is reached, what is returned is exact, and nothing else decides the answer."""
+"""`search(..., recall=)`: it is reached, what is found is exact, and nothing else decides the answer."""
 
 import os
 import pickle
@@ -19,7 +19,9 @@ def vectors(count, seed):
     fall = 0.93 ** np.arange(DIM)
     centres = np.random.default_rng(7).standard_normal((60, DIM)) * fall
     rng = np.random.default_rng(seed)
-    return (centres[rng.integers(0, 60, count)] + 0.7 * rng.standard_normal((count, DIM)) * fall).astype(np.float32)
+    return (centres[rng.integers(0, 60, count)] + 0.7 * rng.standard_normal((count, DIM)) * fall).astype(
+        np.float32
+    )
 
 
 QUERIES = vectors(150, 2)
@@ -76,7 +78,7 @@ def test_of_ties_the_lower_rows_are_found():
         memory.optimize()
     found = memory.search(QUERIES, 6, recall=0.9)
     assert_exact_distances(found, memory.search(QUERIES, COUNT))
-    # Equal vectors are in one cluster: all four are found, or the lowest of them where six have no room for more.
+    # Equal vectors are in one cluster: all four are found, or the lowest where there is no room.
     assert (found.indices[:, 0] % 4 == 0).all()
     np.testing.assert_array_equal(found.indices[:, :4], found.indices[:, :1] + np.arange(4))
     np.testing.assert_array_equal(found.indices[:, 5], found.indices[:, 4] + 1)
@@ -234,7 +236,9 @@ def test_where_it_does_not_pay_it_says_why(memory, monkeypatch):
         memory.search(QUERIES, 101, recall=0.9)
     small = pyhue.VectorMemory(DIM)
     small.add(vectors(300, 1))
-    with pytest.raises(ValueError, match="recall: the memory has no clusters to choose from: it is too small"):
+    with pytest.raises(
+        ValueError, match="recall: the memory has no clusters to choose from: it is too small"
+    ):
         small.search(QUERIES, recall=0.9)
     random = pyhue.VectorMemory(DIM)
     random.add(np.random.default_rng(0).random((3000, DIM)))

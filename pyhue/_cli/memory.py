@@ -48,7 +48,10 @@ def add_parser(commands: Commands) -> None:
     search.add_argument("features", type=Path, metavar="FEATURES", help="file of pyhue features")
     search.add_argument("-k", type=int, default=10, metavar="K", help="neighbours of each vector")
     search.add_argument(
-        "--recall", type=float, metavar="SHARE", help="of the true neighbours that is enough; default: all of them"
+        "--recall",
+        type=float,
+        metavar="SHARE",
+        help="of the true neighbours that is enough; default: all of them",
     )
     for name, description in (
         ("info", "print what a memory holds"),

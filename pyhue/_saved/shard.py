@@ -57,7 +57,9 @@ class Shard:
         labels = stored.labels[indices] if isinstance(stored, Labelled) else np.zeros_like(indices)
         return distances, self._of_memory(indices), labels
 
-    def near_distances(self, queries: NDArray[Any], name: str, k: int, chosen: Selection) -> NDArray[np.float32]:
+    def near_distances(
+        self, queries: NDArray[Any], name: str, k: int, chosen: Selection
+    ) -> NDArray[np.float32]:
         """(n, at most k), what a search with a recall begins with."""
         if not len(self.stored):
             return np.empty((len(queries), 0), np.float32)

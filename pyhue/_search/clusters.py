@@ -62,7 +62,8 @@ class Clusters:
 
     @functools.cached_property
     def _half_norms(self) -> NDArray[np.float64]:
-        return 0.5 * (self.centroids**2).sum(axis=1)
+        half: NDArray[np.float64] = 0.5 * (self.centroids**2).sum(axis=1)
+        return half
 
     @functools.cached_property
     def _alike(self) -> _core.Projection:

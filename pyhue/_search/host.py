@@ -92,7 +92,12 @@ class HostSearch:
         return stored, distances, indices
 
     def near_distances(
-        self, latest: Callable[[], Stored], queries: NDArray[np.floating[Any]], name: str, k: int, chosen: Selection
+        self,
+        latest: Callable[[], Stored],
+        queries: NDArray[np.floating[Any]],
+        name: str,
+        k: int,
+        chosen: Selection,
     ) -> NDArray[np.float32]:
         """Of queries (n, dim), what a search with a recall begins with."""
         rows, _ = query_rows(queries, name, self._normalize)

@@ -31,7 +31,7 @@ class Reach:
     @property
     def most(self) -> int:
         """The largest k that was measured."""
-        return self.gaps.shape[1]
+        return int(self.gaps.shape[1])
 
     def limits(self, near: NDArray[np.float32], k: int, recall: float) -> NDArray[np.float64]:
         """The largest gap for queries whose k-th distance in the first clusters is `near` (n,).

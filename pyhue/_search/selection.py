@@ -72,7 +72,7 @@ class Selection:
         if not self.narrows:
             return None
         mask = self.mask(stored)
-        if not is_few(np.count_nonzero(mask), len(stored)):
+        if not is_few(int(np.count_nonzero(mask)), len(stored)):
             return None
         mask[stored.hidden] = False
         return np.flatnonzero(mask)

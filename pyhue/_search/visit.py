@@ -46,7 +46,7 @@ class Visit:
         return self._search(k, self._first, unlimited)
 
     def far(self, k: int, limits: NDArray[np.float64], distances: NDArray[np.float32]) -> Found:
-        """Of the clusters up to some gap (n,), the nearest included; `distances` (n,): the k-th that `near` found."""
+        """Of the clusters up to some gap (n,), the first included; `distances` (n,): the k-th of `near`."""
         return self._search(k, np.maximum(limits, self._first), distances)
 
     def _search(self, k: int, limits: NDArray[np.float64], distances: NDArray[np.float32]) -> Found:
@@ -60,7 +60,11 @@ class Visit:
 def require_reach(index: Index) -> Reach:
     """What was measured of the index; ValueError that says why there is nothing."""
     if index.clusters is None:
-        why = "it is too small, or filters gain nothing with its vectors" if index.measured else "it is too small"
+        why = (
+            "it is too small, or filters gain nothing with its vectors"
+            if index.measured
+            else "it is too small"
+        )
         raise ValueError(f"recall: the memory has no clusters to choose from: {why}; leave it out")
     if index.reach is None:
         raise ValueError("recall: it was not measured for this memory; call optimize(), or leave it out")
@@ -144,7 +148,12 @@ def _told(
     k, half = min(10, reach.most), np.arange(len(queries)) // _RUN % 2 == 0
     begin = time.perf_counter()
     index.search(stored, queries, k, selection)
-    told: dict[str, list[float]] = {"recalls": [], "recall_found": [], "recall_read": [], "recall_seconds": []}
+    told: dict[str, list[float]] = {
+        "recalls": [],
+        "recall_found": [],
+        "recall_read": [],
+        "recall_seconds": [],
+    }
     seconds = time.perf_counter() - begin
     for recall in RECALLS:
         reached = []
@@ -173,7 +182,8 @@ def _sample(stored: Stored, rng: np.random.Generator) -> NDArray[np.int64]:
     rows = np.flatnonzero(~gone)
     starts = rng.integers(0, max(1, len(rows) - _RUN), _RUNS)
     places = (starts[:, None] + np.arange(_RUN)).ravel()
-    return rows[places[places < len(rows)]]
+    chosen: NDArray[np.int64] = rows[places[places < len(rows)]]
+    return chosen
 
 
 def _clusters_of(index: Index, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
