@@ -22,8 +22,7 @@ double projection_error(int64_t dims, int64_t dim, double error) {
 
 }  // namespace
 
-Projection::Projection(const double* center, const float* rotation, int64_t rows, int64_t dim, double error,
-                       bool alike)
+Projection::Projection(const double* center, const float* rotation, int64_t rows, int64_t dim, double error, bool alike)
     : center_(center, center + dim), dims_(rotation ? rows : dim), error_(error), alike_(alike) {
   if (!rotation) return;
   panels_.resize(static_cast<size_t>((rows + kPanel - 1) / kPanel * dim * kPanel));

@@ -73,7 +73,8 @@ Tiles::Tiles(const Tiles& all, const std::vector<int64_t>& places)
       row_factors_[static_cast<size_t>(r) * places.size() + i] = all.row_factors()[r * all.count_ + place];
     }
     const int8_t* values = all.values(place);
-    std::copy(values, values + layout_.padded_dims(), values_.begin() + static_cast<int64_t>(i) * layout_.padded_dims());
+    std::copy(values, values + layout_.padded_dims(),
+              values_.begin() + static_cast<int64_t>(i) * layout_.padded_dims());
   }
 }
 

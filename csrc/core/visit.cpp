@@ -66,7 +66,8 @@ class VisitPass {
       at(nearness_, c) /= count;
       clusters.push_back(c);
     }
-    std::stable_sort(clusters.begin(), clusters.end(), [&](int64_t a, int64_t b) { return at(nearness_, a) < at(nearness_, b); });
+    std::stable_sort(clusters.begin(), clusters.end(),
+                     [&](int64_t a, int64_t b) { return at(nearness_, a) < at(nearness_, b); });
     for (const int64_t c : clusters) {
       const std::vector<int64_t>& places = at(visitors_, c);
       for (const Piece& piece : pieces) {
@@ -146,7 +147,9 @@ class VisitPass {
     const int kept = screen.rows(*item.piece, block, tile, bounds.data(), survivors, seen);
     // The likeliest first: the thresholds that they give exclude most others where there is none yet.
     if (at(bounds, tile.start).threshold == -kInfinity) {
-      const auto rank = [](const Survivor& survivor) { return std::isnan(survivor.bound) ? kInfinity : survivor.bound; };
+      const auto rank = [](const Survivor& survivor) {
+        return std::isnan(survivor.bound) ? kInfinity : survivor.bound;
+      };
       std::sort(survivors, survivors + kept, [&](const Survivor& a, const Survivor& b) { return rank(a) > rank(b); });
     }
     for (int i = 0; i < kept; ++i) prefetch(*item.piece, order[survivors[i].lane]);
@@ -190,8 +193,7 @@ class VisitPass {
   // Takes over the limit that all workers reached.
   void tighten(int64_t place, QueryBound& bound) const {
     const double squared_norm = queries_.coordinates.squared_norms[at(tiles_.order(), place)];
-    bound.threshold =
-        screening_threshold(squared_norm, at(limits_, place).load(std::memory_order_relaxed), dim_);
+    bound.threshold = screening_threshold(squared_norm, at(limits_, place).load(std::memory_order_relaxed), dim_);
   }
 
   int dim_;

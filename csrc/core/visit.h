@@ -1,6 +1,6 @@
-// Search of some clusters: of each query, the k nearest of the vectors in clusters that it names, and of those in pieces
-// that have no clusters. Distances, ties and order are those of search.h, whatever the batch, the workers and the level:
-// what a query does not name it does not see, though others of its batch read it.
+// Search of some clusters: of each query, the k nearest of the vectors in clusters that it names, and of those in
+// pieces that have no clusters. Distances, ties and order are those of search.h, whatever the batch, the workers and
+// the level: what a query does not name it does not see, though others of its batch read it.
 //
 //     cluster --for all queries that name it--> screen, rows, distance --> k best of each query
 //
