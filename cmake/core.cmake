@@ -48,6 +48,7 @@ add_library(pyhue_core STATIC
   csrc/core/project.cpp
   csrc/core/rows.cpp
   csrc/core/search.cpp
+  csrc/core/visit.cpp
   csrc/core/within.cpp
   csrc/core/tiles.cpp)
 target_include_directories(pyhue_core PUBLIC csrc)

@@ -92,6 +92,17 @@ def positive_number(value: Any, name: str) -> float:
     return float(value)
 
 
+def asked_recall(value: Any) -> float | None:
+    """`value` as a float above 0 and below 1; None where it asks for all neighbours."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"recall: expected a number or None, got {type(value).__name__}")
+    if not 0 < value <= 1:
+        raise ValueError(f"recall: expected above 0 and at most 1, got {value}")
+    return None if value == 1 else float(value)
+
+
 def boolean(value: Any, name: str) -> bool:
     """`value` as a bool; what merely counts as true is refused."""
     if not isinstance(value, (bool, np.bool_)):

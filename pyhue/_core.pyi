@@ -70,7 +70,11 @@ class Coordinates:
 
 class Projection:
     def __init__(
-        self, center: NDArray[np.float64], rotation: NDArray[np.float32] | None, error: float
+        self,
+        center: NDArray[np.float64],
+        rotation: NDArray[np.float32] | None,
+        error: float,
+        alike: bool = False,
     ) -> None: ...
     def coordinates(self, vectors: NDArray[np.float32]) -> Coordinates: ...
 
@@ -98,6 +102,14 @@ class Chosen:
         excluded: NDArray[np.int64] | None,
     ) -> None: ...
 
+class Visits:
+    def __init__(
+        self,
+        scores: NDArray[np.float64],
+        limits: NDArray[np.float64],
+        distances: NDArray[np.float32],
+    ) -> None: ...
+
 def search(
     pieces: Sequence[Piece],
     layout: Layout,
@@ -109,6 +121,14 @@ def search(
 def near_distances(
     pieces: Sequence[Piece], layout: Layout, queries: Queries, k: int, chosen: Chosen | None = None
 ) -> NDArray[np.float32]: ...
+def search_visited(
+    pieces: Sequence[Piece],
+    layout: Layout,
+    queries: Queries,
+    k: int,
+    visits: Visits,
+    chosen: Chosen | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[int, int, int, int]]: ...
 def within(
     pieces: Sequence[Piece], layout: Layout, queries: Queries, radius: float, chosen: Chosen | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]: ...

@@ -13,14 +13,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue._arrays import floating, integers, like, neighbor_count, positive_number
+from pyhue._arrays import asked_recall, floating, integers, like, neighbor_count, positive_number
 from pyhue._ranks import Failed, Ranks, attempt
 from pyhue._saved.manifest import Manifest
 from pyhue._saved.memory import PIXELS
 from pyhue._saved.shard import Shard
 from pyhue._search.index import Agreed
 from pyhue._search.merge import merged_nearest, merged_within
-from pyhue._search.selection import Selection, largest_radius, selection
+from pyhue._search.selection import Selection, is_few, largest_radius, selection
 from pyhue._search.stored import require_queries
 from pyhue.density import densities
 from pyhue.pixel_vectors import image_vectors
@@ -125,13 +125,14 @@ class ShardedMemory:
         where: Any = None,
         labels: Any = None,
         exclude: Any = None,
+        recall: float | None = None,
     ) -> SearchResult:
         """`PixelMemory.search` or `VectorMemory.search`, on all ranks together.
 
         Args:
             queries: (..., dim), the same on all ranks; or None on all but one of them, whose arguments then
                 hold for all.
-            k, where, labels, exclude: as there.
+            k, where, labels, exclude, recall: as there.
 
         Returns:
             The same `SearchResult` on all ranks: tensors where this rank gave a tensor, else arrays.
@@ -140,11 +141,9 @@ class ShardedMemory:
             TypeError, ValueError: as there, on all ranks; or ranks gave different queries.
             ConnectionError: a rank was lost; it is named.
         """
-        asked = self._asked(queries, lambda: self._of_queries(queries, k, where, labels, exclude))
-        shard, count = self._shard, asked.numbers["k"]
-        found = self._agreeing(
-            lambda agreed: shard.nearest(asked.vectors, "queries", count, asked.chosen, agreed)[:2], count
-        )
+        asked = self._asked(queries, lambda: self._of_queries(queries, k, where, labels, exclude, recall))
+        count = asked.numbers["k"]
+        found = self._nearest(asked, "queries", asked.chosen, lambda nearest: nearest[:2])
         distances, indices = self._ranks.share(found, lambda parts: merged_nearest(parts, count)[:2])
         shape = (*asked.shape, count)
         return SearchResult(like(distances.reshape(shape), queries), like(indices.reshape(shape), queries))
@@ -161,7 +160,7 @@ class ShardedMemory:
         """`VectorMemory.within`, on all ranks together; arguments as for `search`."""
 
         def request() -> _Request:
-            asked = self._of_queries(queries, 1, where, labels, exclude)
+            asked = self._of_queries(queries, 1, where, labels, exclude, None)
             if len(asked.shape) != 1:
                 raise ValueError(f"queries: expected shape (n, {self.dim}), got {np.shape(queries)}")
             return replace(asked, numbers={"radius": largest_radius(radius)})
@@ -181,9 +180,10 @@ class ShardedMemory:
         where: Any = None,
         labels: Any = None,
         exclude: Any = None,
+        recall: float | None = None,
     ) -> Any:
         """`PixelMemory.log_likelihood`, on all ranks together; `activations` as `queries` of `search`."""
-        return self._vote(activations, k, eps, where, labels, exclude)
+        return self._vote(activations, k, eps, where, labels, exclude, recall)
 
     def predict(
         self,
@@ -194,9 +194,10 @@ class ShardedMemory:
         where: Any = None,
         labels: Any = None,
         exclude: Any = None,
+        recall: float | None = None,
     ) -> Any:
         """`PixelMemory.predict`, on all ranks together; `activations` as `queries` of `search`."""
-        found = self._vote(activations, k, eps, where, labels, exclude)
+        found = self._vote(activations, k, eps, where, labels, exclude, recall)
         return like(self._classes.copy(), activations)[found.argmax(1)]
 
     def refresh(self) -> bool:
@@ -222,6 +223,18 @@ class ShardedMemory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _nearest(
+        self, asked: _Request, name: str, chosen: Selection, own: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    ) -> Any:
+        """`own` of what this rank's vectors are nearest, or `Failed`."""
+        shard, count = self._shard, asked.numbers["k"]
+        recalled = self._near(asked, name, chosen)
+        if recalled:
+            return attempt(lambda: own(shard.nearest(asked.vectors, name, count, chosen, None, *recalled)))
+        return self._agreeing(
+            lambda agreed: own(shard.nearest(asked.vectors, name, count, chosen, agreed)), count
+        )
 
     def _agreeing(self, search: Callable[[Agreed | None], Any], k: int) -> Any:
         """What `search` returns, or `Failed`; all ranks agree on how far the k-th nearest may be.
@@ -271,22 +284,29 @@ class ShardedMemory:
         assert isinstance(given, _Request)
         return given
 
-    def _of_queries(self, queries: Any, k: Any, where: Any, labels: Any, exclude: Any) -> _Request:
+    def _of_queries(
+        self, queries: Any, k: Any, where: Any, labels: Any, exclude: Any, recall: Any
+    ) -> _Request:
         vectors = floating(queries, "queries")
         require_queries(vectors, self.dim)
         shape = vectors.shape[:-1]
         chosen = self._selection(where, labels, exclude).of_queries(shape)
-        return _Request(vectors.reshape(-1, self.dim), shape, chosen, {"k": neighbor_count(k, len(self))})
+        numbers = {"k": neighbor_count(k, len(self)), "recall": asked_recall(recall)}
+        return _Request(vectors.reshape(-1, self.dim), shape, chosen, numbers)
 
     def _of_activations(
-        self, activations: Any, k: Any, eps: Any, where: Any, labels: Any, exclude: Any
+        self, activations: Any, k: Any, eps: Any, where: Any, labels: Any, exclude: Any, recall: Any
     ) -> _Request:
         if self._manifest.kind != PIXELS.name:
             raise ValueError("memory: has vectors alone, without labels that could vote")
         vectors = floating(image_vectors(floating(activations, "activations"), self.dim), "activations")
         shape = vectors.shape[:2]
         chosen = self._selection(where, labels, exclude).of_queries(shape[:1])
-        numbers = {"k": neighbor_count(k, len(self)), "eps": positive_number(eps, "eps")}
+        numbers = {
+            "k": neighbor_count(k, len(self)),
+            "eps": positive_number(eps, "eps"),
+            "recall": asked_recall(recall),
+        }
         return _Request(vectors.reshape(-1, self.dim), shape, chosen, numbers)
 
     def _selection(self, where: Any, labels: Any, exclude: Any) -> Selection:
@@ -303,17 +323,29 @@ class ShardedMemory:
             )
         return chosen
 
-    def _vote(self, activations: Any, k: Any, eps: Any, where: Any, labels: Any, exclude: Any) -> Any:
+    def _near(self, asked: _Request, name: str, chosen: Selection) -> tuple[Any, ...]:
+        """The recall and the k-th distances that a search begins with; nothing where it is exact."""
+        shard, count, recall = self._shard, min(asked.numbers["k"], len(self)), asked.numbers["recall"]
+        if recall is None:
+            return ()
+        if chosen.narrows:
+            left = self._ranks.share(attempt(lambda: shard.left(chosen)), sum)
+            if is_few(left, len(self)):
+                return ()
+        own = attempt(lambda: shard.near_distances(asked.vectors, name, count, chosen))
+        return recall, self._ranks.share(own, lambda parts: _limits(parts, count))
+
+    def _vote(
+        self, activations: Any, k: Any, eps: Any, where: Any, labels: Any, exclude: Any, recall: Any
+    ) -> Any:
         asked = self._asked(
-            activations, lambda: self._of_activations(activations, k, eps, where, labels, exclude)
+            activations, lambda: self._of_activations(activations, k, eps, where, labels, exclude, recall)
         )
         images, pixels = asked.shape
         shard, classes, count = self._shard, self._classes, asked.numbers["k"]
 
-        def voters(agreed: Agreed | None) -> tuple[Any, ...]:
-            chosen = asked.chosen.of_pixels(pixels)
-            found = shard.nearest(asked.vectors, "activations", count, chosen, agreed)
-            return (*found, shard.class_counts(classes, asked.chosen))
+        def voters(nearest: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (*nearest, shard.class_counts(classes, asked.chosen))
 
         def voted(parts: list[Any]) -> NDArray[np.float64]:
             distances, indices, labels = merged_nearest([part[:3] for part in parts], count)
@@ -322,7 +354,8 @@ class ShardedMemory:
             counts = np.sum([part[3] for part in parts], axis=0)
             return densities(distances.reshape(shape), columns.reshape(shape), counts, eps)
 
-        return like(self._ranks.share(self._agreeing(voters, count), voted), activations)
+        found = self._nearest(asked, "activations", asked.chosen.of_pixels(pixels), voters)
+        return like(self._ranks.share(found, voted), activations)
 
 
 def _agreed(states: list[tuple[Manifest, NDArray[np.int64], NDArray[np.int64]]]) -> tuple[Any, Any, Any]:

@@ -261,6 +261,7 @@ class PixelMemory(OnDisk):
         where: Any = None,
         labels: Any = None,
         exclude: Any = None,
+        recall: float | None = None,
     ) -> SearchResult:
         """The k stored vectors nearest to each query.
 
@@ -277,6 +278,7 @@ class PixelMemory(OnDisk):
                 all.
             exclude: integers, an image whose vectors each query does not find, -1 for none, of the queries'
                 shape (...) or the begin of that: (images,) for queries (images, pixels, dim). Default None.
+            recall: a share of the k nearest that is enough; see `VectorMemory.search`. Default None: all.
 
         Returns:
             `SearchResult`: distances float32 (..., k), squared Euclidean, ascending, and indices int64
@@ -285,9 +287,10 @@ class PixelMemory(OnDisk):
         Raises:
             TypeError: a dtype is wrong.
             ValueError: the memory is empty, the last dimension is not `dim`, a value is not finite, `k` is
-                out of range, or `where` or `exclude` does not fit.
+                out of range, `where` or `exclude` does not fit, or a `recall` would not pay.
+            RuntimeError: a `recall` was asked for, and the memory is searched on a GPU.
         """
-        return self._memory._search(queries, k, self._selection(where, labels, exclude))
+        return self._memory._search(queries, k, self._selection(where, labels, exclude), recall)
 
     def within(
         self,
@@ -314,6 +317,7 @@ class PixelMemory(OnDisk):
         where: Any = None,
         labels: Any = None,
         exclude: Any = None,
+        recall: float | None = None,
     ) -> Any:
         """Log-likelihood of each image under each class, by `pyhue.density` over k neighbours a pixel.
 
@@ -328,6 +332,7 @@ class PixelMemory(OnDisk):
             where, labels: as for `search`.
             exclude: integers (images,), the stored image that each image does not find, -1 for none. Default
                 None.
+            recall: as for `search`: those that are found vote. Default None: all.
 
         Returns:
             float64 (images, num_classes), a column for each of `classes`; -inf for one without a neighbour.
@@ -335,7 +340,7 @@ class PixelMemory(OnDisk):
         Raises:
             TypeError, ValueError: as `search`.
         """
-        return self._vote(activations, k, eps, self._selection(where, labels, exclude))[0]
+        return self._vote(activations, k, eps, self._selection(where, labels, exclude), recall)[0]
 
     def predict(
         self,
@@ -346,12 +351,13 @@ class PixelMemory(OnDisk):
         where: Any = None,
         labels: Any = None,
         exclude: Any = None,
+        recall: float | None = None,
     ) -> Any:
         """The most likely class of each image, int64 (images,); arguments as for `log_likelihood`.
 
         Where no pixel finds a neighbour, as in an image that is all zero, it is the first of `classes`.
         """
-        found, classes = self._vote(activations, k, eps, self._selection(where, labels, exclude))
+        found, classes = self._vote(activations, k, eps, self._selection(where, labels, exclude), recall)
         return classes[found.argmax(1)]
 
     def optimize(self) -> None:
@@ -444,9 +450,11 @@ class PixelMemory(OnDisk):
     def _selection(self, where: Any, labels: Any, exclude: Any) -> Selection:
         return selection(where, exclude, self._newest().num_images, labels)
 
-    def _vote(self, activations: Any, k: int, eps: float, chosen: Selection) -> tuple[Any, Any]:
+    def _vote(
+        self, activations: Any, k: int, eps: float, chosen: Selection, recall: float | None
+    ) -> tuple[Any, Any]:
         """Log-likelihoods (images, classes) and the classes, as and where the activations are."""
-        eps = positive_number(eps, "eps")
+        eps, enough = positive_number(eps, "eps"), self._memory._enough(recall)
         voting = self._on_gpu()
         if voting is not None:
             place = voting.search
@@ -458,7 +466,7 @@ class PixelMemory(OnDisk):
         chosen = chosen.of_queries((images,))
         of_pixels = chosen.of_pixels(pixels)
         search = self._memory._on_cpu.neighbors
-        stored, distances, indices = search(self._newest, flat, "activations", k, of_pixels)
+        stored, distances, indices = search(self._newest, flat, "activations", k, of_pixels, enough)
         shape = (images, pixels, distances.shape[1])
         distances, columns = distances.reshape(shape), stored.columns(indices).reshape(shape)
         result = densities(distances, columns, chosen.class_counts(stored), eps)

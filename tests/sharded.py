@@ -90,6 +90,36 @@ def breaking(memory, rank):
     return memory
 
 
+def with_recall(memory):
+    """What is asked with a recall, of all processes or of one."""
+    rng, size = np.random.default_rng(0), len(memory)
+    maps = recall_images(10, 3)[0]
+    half, few = rng.random(size) < 0.5, rng.random(size) < 0.02
+    for chosen in ({}, {"where": half}, {"where": few}, {"labels": [0, 3]}, {"exclude": np.arange(10)}):
+        for k in (1, 10):
+            yield "search", (maps, k), chosen | {"recall": 0.8}
+        yield "log_likelihood", (maps, 4), chosen | {"recall": 0.8}
+        yield "predict", (maps, 4), chosen | {"recall": 0.8}
+
+
+def recall_images(count, seed):
+    """Of variance that falls from channel to channel, so that clusters pay."""
+    maps = np.random.default_rng(seed).standard_normal((count, 5, 96)) * 0.9 ** np.arange(96)
+    return maps.astype(np.float32), np.arange(count) % 4
+
+
+def recalled(folder, rank, count):
+    """What a sharded memory answers with a recall, and what it refuses."""
+    memory = ShardedMemory(folder)
+    found = [getattr(memory, name)(*given, **chosen) for name, given, chosen in with_recall(memory)]
+    for wrong in ({"recall": 2}, {"recall": 0.9, "k": 101}):
+        try:
+            memory.search(recall_images(2, 3)[0], **wrong)
+        except ValueError as error:
+            found.append(str(error))
+    return found
+
+
 def errors(folder, rank, count):
     """What all raise, whoever is wrong."""
     memory, queries = ShardedMemory(folder), draw("relu60", 4, DIM, 5)

@@ -98,6 +98,26 @@ def test_more_processes_than_segments(tmp_path):
         assert_answers(found, memory, sharded.vectors_only(memory, 60, 0))
 
 
+def test_with_a_recall(tmp_path, monkeypatch):
+    monkeypatch.setattr("pyhue._search.clusters._SIZE", 64)
+    with monkeypatch.context() as patch:
+        folder_states.planned(patch)
+        pyhue.PixelMemory(96).save(tmp_path / "memory")
+        with pyhue.PixelMemory.open(tmp_path / "memory", "a") as writer:
+            for turn, count in enumerate((300, 500, 200)):
+                writer.add(*sharded.recall_images(count, turn))
+                writer.flush()
+            writer.remove(images=[3, 700])
+            writer.optimize()
+    memory = pyhue.PixelMemory.open(tmp_path / "memory")
+    exact = memory.search(sharded.recall_images(10, 3)[0])
+    assert (memory.search(sharded.recall_images(10, 3)[0], recall=0.8).indices != exact.indices).any()
+    for *found, share, most in results(started("recalled", 2, tmp_path / "memory"), tmp_path / "memory"):
+        assert_answers(found, memory, sharded.with_recall(memory))
+        assert share == "rank 0: recall: expected above 0 and at most 1, got 2"
+        assert most == "rank 0: k: expected at most 100 with a recall, got 101"
+
+
 def test_what_one_does_wrong_all_are_told(folder):
     found = results(started("errors", 3, folder), folder)
     assert found[0] == found[1] == found[2]

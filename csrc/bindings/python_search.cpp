@@ -11,6 +11,7 @@
 #include "core/audit.h"
 #include "core/project.h"
 #include "core/search.h"
+#include "core/visit.h"
 #include "core/within.h"
 #include "cuda/packed.h"
 #include "cuda/search.h"
@@ -20,14 +21,14 @@ namespace py = pybind11;
 namespace pyhue {
 namespace {
 
-Projection projection(const py::array& center, const std::optional<py::array>& rotation, double error) {
+Projection projection(const py::array& center, const std::optional<py::array>& rotation, double error, bool alike) {
   const auto middle = checked<double>(center, "center", {-1});
   require(1 <= middle.size() && middle.size() <= kMaxDim, "center", "1 to 4096 channels");
   require(error >= 0, "error", "at least 0");
-  if (!rotation) return {middle.data(), nullptr, 0, middle.size(), error};
+  if (!rotation) return {middle.data(), nullptr, 0, middle.size(), error, alike};
   const auto rows = checked<float>(*rotation, "rotation", {-1, middle.size()});
   require(1 <= rows.shape(0) && rows.shape(0) <= kMaxDim, "rotation", "1 to 4096 rows");
-  return {middle.data(), rows.data(), rows.shape(0), middle.size(), error};
+  return {middle.data(), rows.data(), rows.shape(0), middle.size(), error, alike};
 }
 
 CoordinateArrays coordinates(const Projection& projection, const py::array& vectors) {
@@ -122,6 +123,34 @@ py::array_t<float> near_arrays(const std::vector<SearchedPiece>& arrays, const L
   return distances;
 }
 
+py::tuple search_visited_arrays(const std::vector<SearchedPiece>& arrays, const LayoutArrays& layout,
+                                const QueryArrays& queries, int64_t k, const VisitArrays& visited,
+                                const std::optional<ChosenArrays>& selection) {
+  require(k >= 1, "k", "at least 1");
+  const std::vector<Piece> pieces = fitting_pieces(arrays, layout, queries, selection);
+  visited.require_fit(arrays, queries);
+  const int64_t n = queries.vectors.shape(0);
+  py::array_t<float> distances({n, k});
+  py::array_t<int64_t> indices({n, k});
+  const Queries view = queries.view();
+  const Visits visits = visited.view();
+  const Chosen chosen = selection ? selection->view() : Chosen{};
+  float* distance_data = distances.mutable_data();
+  int64_t* index_data = indices.mutable_data();
+  const int dim = static_cast<int>(queries.vectors.shape(1));
+  Work work;
+  Interruption interruption;
+  bool finished;
+  {
+    py::gil_scoped_release release;
+    finished = search_visited(pieces, dim, layout.view(), view, n, k, visits, chosen, distance_data, index_data, &work,
+                              interruption.executor());
+  }
+  interruption.raise_if(!finished);
+  return py::make_tuple(distances, indices,
+                        py::make_tuple(work.pairs, work.coordinates, work.survivors, work.compared));
+}
+
 void pack_arrays(Packed& packed, const CoordinateArrays& coordinates, int64_t first) {
   const Layout layout = packed.layout().view();
   const FilterArrays to = packed.arrays();
@@ -184,7 +213,7 @@ void bind_search(py::module_& m) {
       .def_readonly("squared_norms", &CoordinateArrays::squared_norms)
       .def_readonly("orthogonality_error", &CoordinateArrays::orthogonality_error);
   py::class_<Projection>(m, "Projection")
-      .def(py::init(&projection), py::arg("center"), py::arg("rotation"), py::arg("error"))
+      .def(py::init(&projection), py::arg("center"), py::arg("rotation"), py::arg("error"), py::arg("alike") = false)
       .def("coordinates", &coordinates, py::arg("vectors"));
   py::class_<QueryArrays>(m, "Queries").def(py::init<const py::array&, const CoordinateArrays&, const py::array&>());
   m.def("pack", &pack_arrays);
@@ -196,6 +225,11 @@ void bind_search(py::module_& m) {
         py::arg("chosen") = std::nullopt, py::arg("limits") = std::nullopt);
   m.def("near_distances", &near_arrays, py::arg("pieces"), py::arg("layout"), py::arg("queries"), py::arg("k"),
         py::arg("chosen") = std::nullopt);
+  py::class_<VisitArrays>(m, "Visits")
+      .def(py::init<const py::array&, const py::array&, const py::array&>(), py::arg("scores"), py::arg("limits"),
+           py::arg("distances"));
+  m.def("search_visited", &search_visited_arrays, py::arg("pieces"), py::arg("layout"), py::arg("queries"),
+        py::arg("k"), py::arg("visits"), py::arg("chosen") = std::nullopt);
   m.def("within", &within_arrays, py::arg("pieces"), py::arg("layout"), py::arg("queries"), py::arg("radius"),
         py::arg("chosen") = std::nullopt);
   m.def("audit", &audit_arrays);

@@ -14,6 +14,7 @@
 #include "core/memory.h"
 #include "core/selection.h"
 #include "core/tiles.h"
+#include "core/visit.h"
 
 namespace pyhue {
 
@@ -229,6 +230,24 @@ struct ChosenArrays {
     require(excluded->size() == queries.vectors.shape(0), "excluded", "a group for each query");
     for (const SearchedPiece& piece : pieces) {
       require(piece.view().first + piece.rows() <= groups->size(), "groups", "a group for each row");
+    }
+  }
+};
+
+struct VisitArrays {
+  py::array_t<double> scores, limits;
+  py::array_t<float> distances;
+
+  VisitArrays(const py::array& of_clusters, const py::array& most, const py::array& farthest)
+      : scores(checked<double>(of_clusters, "scores", {-1, -1})),
+        limits(checked<double>(most, "limits", {scores.shape(0)})),
+        distances(checked<float>(farthest, "distances", {scores.shape(0)})) {}
+  Visits view() const { return {scores.data(), scores.shape(1), limits.data(), distances.data()}; }
+  void require_fit(const std::vector<SearchedPiece>& pieces, const QueryArrays& queries) const {
+    require(scores.shape(0) == queries.vectors.shape(0), "scores", "a row for each query");
+    for (const SearchedPiece& piece : pieces) {
+      const int64_t clusters = piece.packed() ? piece.packed()->clusters() : -1;
+      require(clusters < 0 || clusters == scores.shape(1), "scores", "a column for each cluster");
     }
   }
 };

@@ -12,7 +12,8 @@ namespace pyhue {
 namespace PYHUE_LEVEL {
 
 const Kernels table = {
-    .project_tile = project_tile,
+    .project_tile = project_tile<true>,
+    .project_tile_alike = project_tile<false>,
     .tile_queries = kTileQueries,
     .int8_limit = kInt8Limit,
     .sum_limit = kSumLimit,

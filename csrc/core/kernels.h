@@ -10,7 +10,8 @@
 namespace pyhue {
 
 struct Kernels {
-  ProjectTile project_tile;  // see project_kernel_types.h
+  // See project_kernel_types.h; the second gives the same bits at every level.
+  ProjectTile project_tile, project_tile_alike;
   // Search: see screen_kernel_types.h and distance_kernel_types.h.
   int tile_queries;
   int int8_limit;   // of the size of a query's coordinates

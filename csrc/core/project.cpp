@@ -22,8 +22,8 @@ double projection_error(int64_t dims, int64_t dim, double error) {
 
 }  // namespace
 
-Projection::Projection(const double* center, const float* rotation, int64_t rows, int64_t dim, double error)
-    : center_(center, center + dim), dims_(rotation ? rows : dim), error_(error) {
+Projection::Projection(const double* center, const float* rotation, int64_t rows, int64_t dim, double error, bool alike)
+    : center_(center, center + dim), dims_(rotation ? rows : dim), error_(error), alike_(alike) {
   if (!rotation) return;
   panels_.resize(static_cast<size_t>((rows + kPanel - 1) / kPanel * dim * kPanel));
   for (int64_t row = 0; row < rows; ++row) {
@@ -65,7 +65,7 @@ bool Projection::project(const float* vectors, int64_t n, double* values, double
     }
   });
   if (!finished || panels_.empty()) return finished;
-  const ProjectTile tile = kernels().project_tile;
+  const ProjectTile tile = alike_ ? kernels().project_tile_alike : kernels().project_tile;
   const int64_t panels = (dims_ + kPanel - 1) / kPanel;
   return for_each_chunk(executor, groups * panels, [&](int64_t item, int) {
     const int64_t first = item / panels * kRows, panel = item % panels, last = std::min(n, first + kRows);

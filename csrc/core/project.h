@@ -14,8 +14,8 @@ namespace pyhue {
 class Projection {
  public:
   // center (dim,); rotation (rows, dim), row-major, or null for the identity. `error`: | |R z|^2 - |z|^2 | <= error
-  // |z|^2 for every z.
-  Projection(const double* center, const float* rotation, int64_t rows, int64_t dim, double error);
+  // |z|^2 for every z. `alike`: the same bits at every instruction-set level, for twice the work.
+  Projection(const double* center, const float* rotation, int64_t rows, int64_t dim, double error, bool alike = false);
 
   int64_t dim() const { return static_cast<int64_t>(center_.size()); }
   int64_t dims() const { return dims_; }
@@ -31,6 +31,7 @@ class Projection {
   std::vector<float> panels_;  // (ceil(dims / kPanel), dim, kPanel); empty: the identity
   int64_t dims_;
   double error_;
+  bool alike_;
 };
 
 }  // namespace pyhue

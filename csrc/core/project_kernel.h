@@ -8,6 +8,8 @@ namespace pyhue {
 namespace PYHUE_LEVEL {
 namespace {
 
+// Products and sums: fused where the level can, or rounded one by one, which is the same at every level.
+template <bool kFused>
 void project_tile(const float* const* vectors, const float* panel, int64_t dim, float (*dots)[kPanel]) {
   constexpr int kRegisters = kWidth == 16 ? 4 : 2;  // what fits the register file, for each vector
   for (int64_t begin = 0; begin < dim; begin += kProjectTerms) {
@@ -22,7 +24,9 @@ void project_tile(const float* const* vectors, const float* panel, int64_t dim, 
         for (int a = 0; a < kProjectVectors; ++a) {
           const Floats x = broadcast(vectors[a][k]);
 #pragma GCC unroll 4
-          for (int r = 0; r < kRegisters; ++r) sums[a][r] = multiply_add(x, y[r], sums[a][r]);
+          for (int r = 0; r < kRegisters; ++r) {
+            sums[a][r] = kFused ? multiply_add(x, y[r], sums[a][r]) : sums[a][r] + x * y[r];
+          }
         }
       }
 #pragma GCC unroll 6

@@ -53,6 +53,31 @@ Tiles::Tiles(const Queries& queries, int64_t first, int64_t count, const Layout&
       for_each_chunk(executor, count, [&](int64_t place, int) { fill(queries, first + place, place, kernels); });
 }
 
+Tiles::Tiles(const Tiles& all, const std::vector<int64_t>& places)
+    : layout_(all.layout_),
+      count_(static_cast<int64_t>(places.size())),
+      tile_queries_(all.tile_queries_),
+      complete_(all.complete_),
+      order_(places),
+      bounds_(places.size()),
+      block_factors_(places.size() * static_cast<size_t>(layout_.block_stages)),
+      row_factors_(places.size() * static_cast<size_t>(layout_.row_stages)),
+      values_(places.size() * static_cast<size_t>(layout_.padded_dims())) {
+  for (size_t i = 0; i < places.size(); ++i) {
+    const int64_t place = places[i];
+    bounds_[i] = all.bounds_[static_cast<size_t>(place)];
+    for (int b = 0; b < layout_.block_stages; ++b) {
+      block_factors_[static_cast<size_t>(b) * places.size() + i] = all.block_factors()[b * all.count_ + place];
+    }
+    for (int r = 0; r < layout_.row_stages; ++r) {
+      row_factors_[static_cast<size_t>(r) * places.size() + i] = all.row_factors()[r * all.count_ + place];
+    }
+    const int8_t* values = all.values(place);
+    std::copy(values, values + layout_.padded_dims(),
+              values_.begin() + static_cast<int64_t>(i) * layout_.padded_dims());
+  }
+}
+
 void Tiles::fill(const Queries& queries, int64_t query, int64_t place, const Kernels& kernels) {
   const double squared_norm = queries.coordinates.squared_norms[query], eta = queries.coordinates.orthogonality_error;
   QueryBound& bound = bounds_[static_cast<size_t>(place)];

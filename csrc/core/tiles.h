@@ -27,6 +27,8 @@ class Tiles {
   // Of queries first .. first + count - 1.
   Tiles(const Queries& queries, int64_t first, int64_t count, const Layout& layout, const Kernels& kernels,
         const Executor& executor);
+  // Some of the queries of other tiles, by their places there; `order` has these places.
+  Tiles(const Tiles& all, const std::vector<int64_t>& places);
 
   // False when the executor was interrupted while they were made: then they are not to be used.
   bool complete() const { return complete_; }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyhue._arrays import positive_integer
+from pyhue._arrays import asked_recall, positive_integer
 from pyhue._cli.common import Commands, add_command, show
 from pyhue._stderr import progress_bar
 
@@ -47,6 +47,12 @@ def add_parser(commands: Commands) -> None:
     search.add_argument("folder", type=Path, metavar="FOLDER", help="the memory")
     search.add_argument("features", type=Path, metavar="FEATURES", help="file of pyhue features")
     search.add_argument("-k", type=int, default=10, metavar="K", help="neighbours of each vector")
+    search.add_argument(
+        "--recall",
+        type=float,
+        metavar="SHARE",
+        help="of the true neighbours that is enough; default: all of them",
+    )
     for name, description in (
         ("info", "print what a memory holds"),
         ("compact", "merge small segments and drop what was removed"),
@@ -171,11 +177,12 @@ def _search(options: argparse.Namespace) -> int:
     from pyhue.memory import PixelMemory
 
     k = positive_integer(options.k, "k")
+    asked_recall(options.recall)
     features = load_features(options.features)
     memory = PixelMemory.open(options.folder)
     begin, found = time.perf_counter(), []
     for batch in _batches(features, "search"):
-        found.append(memory.predict(features.activations[batch], k))
+        found.append(memory.predict(features.activations[batch], k, recall=options.recall))
     seconds = time.perf_counter() - begin
     predicted = np.concatenate(found)
     found_labels = list(zip(features.names, predicted.tolist(), strict=True))

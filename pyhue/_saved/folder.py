@@ -204,7 +204,7 @@ class Folder:
         if self._plan is None or self._plan[0] != manifest.plan:
             self._plan = manifest.plan, read_plan(self.path, manifest)
         found = self._plan[1]
-        return Index.of(found.plan, found.clusters, found.measured, (), manifest.epoch)
+        return Index.of(found.plan, found.clusters, found.measured, (), manifest.epoch, found.reach)
 
     def piece(
         self, manifest: Manifest, plan: Index, stored: Stored, entry: Entry, rows: range

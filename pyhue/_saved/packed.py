@@ -8,7 +8,7 @@ from pyhue import _core
 from pyhue._files.mapped import open_mapped, save_mapped
 from pyhue._files.reading import reading
 from pyhue._saved.manifest import Entry, Manifest, packed_name, plan_name
-from pyhue._saved.plan import plan_arrays, to_plan
+from pyhue._saved.plan import REACH, plan_arrays, to_plan
 from pyhue._search.clusters import assigned
 from pyhue._search.index import Index
 from pyhue._search.packed import ARRAYS, PackedPiece, packed
@@ -37,8 +37,8 @@ def read_plan(folder: Path, manifest: Manifest) -> Index:
     with reading(path, f"a whole {PLAN}"):
         if damaged := file.damaged():
             raise ValueError(f"damaged: {', '.join(damaged)}")
-        plan, clusters, measured = to_plan(manifest.dim, arrays, file.metadata.get("plan", ""), path)
-    return Index.of(plan, clusters, measured, (), manifest.epoch)
+        plan, clusters, measured, reach = to_plan(manifest.dim, arrays, file.metadata.get("plan", ""), path)
+    return Index.of(plan, clusters, measured, (), manifest.epoch, reach)
 
 
 def pack(index: Index, stored: Stored, rows: range) -> PackedPiece:
@@ -80,7 +80,7 @@ def open_packed(folder: Path, manifest: Manifest, entry: Entry, index: Index, be
     return piece
 
 
-_PLAN_ARRAYS = ("center", "rotation", "steps", "centroids")
+_PLAN_ARRAYS = ("center", "rotation", "steps", "centroids", *REACH)
 
 
 def _format(segment: Entry) -> dict[str, str]:

@@ -13,10 +13,13 @@ from pyhue._search.clusters import Clusters
 from pyhue._search.index import Index
 from pyhue._search.optimize import sample_of
 from pyhue._search.plan import FloatArray, Plan, plain, principal
+from pyhue._search.reach import SHARES, Reach
 from pyhue._search.stored import Stored
 
 Arrays = dict[str, NDArray[Any]]
 Measured = dict[str, Any]
+#: Arrays of what was measured of recalls, and what `Reach` calls them.
+REACH = {"recall_near": "near", "recall_gaps": "gaps", "recall_spread": "spread"}
 _NUMBERS = ("name", "block_ends", "row_begin", "row_ends")
 
 
@@ -35,6 +38,8 @@ def plan_arrays(index: Index) -> tuple[Arrays, str]:
         arrays["rotation"] = plan.rotation
     if clusters is not None:
         arrays["centroids"] = clusters.centroids
+    if index.reach is not None:
+        arrays |= {name: getattr(index.reach, field) for name, field in REACH.items()}
     numbers = {name: getattr(plan, name) for name in _NUMBERS}
     return arrays, json.dumps(numbers | {"measured": index.measured})
 
@@ -53,17 +58,38 @@ def to_index(stored: Stored, arrays: Arrays, numbers: str, path: object) -> Inde
     if not (_plan_fits(plan, stored.dim) and (clusters is None or _clusters_fit(clusters, plan, stored))):
         raise _misfit(path)
     index = Index(stored, plan, clusters)
-    index.measured = measured
+    index.measured, index.reach = measured, _reach(arrays, path)
     return index
 
 
-def to_plan(dim: int, arrays: Arrays, numbers: str, path: object) -> tuple[Plan, Clusters | None, Measured]:
+def to_plan(
+    dim: int, arrays: Arrays, numbers: str, path: object
+) -> tuple[Plan, Clusters | None, Measured, Reach | None]:
     """What `plan_arrays` described, clusters without rows; ValueError naming `path`."""
     plan, measured = _plan(arrays, numbers, path)
     centroids = arrays.get("centroids")
     if not (_plan_fits(plan, dim) and (centroids is None or _centroids_fit(centroids, plan))):
         raise _misfit(path)
-    return plan, None if centroids is None else Clusters.without_rows(centroids), measured
+    clusters = None if centroids is None else Clusters.without_rows(centroids)
+    return plan, clusters, measured, _reach(arrays, path)
+
+
+def _reach(arrays: Arrays, path: object) -> Reach | None:
+    """None where nothing was measured; ValueError naming `path` where the arrays disagree."""
+    if not set(REACH) & set(arrays):
+        return None
+    found = {field: arrays.get(name, np.empty(0)) for name, field in REACH.items()}
+    queries, most = found["gaps"].shape if found["gaps"].ndim == 2 else (0, 0)
+    fits = (
+        queries >= 1
+        and most >= 1
+        and _is_array(found["near"], np.float32, (queries, most))
+        and _is_array(found["gaps"], np.float64, (queries, most))
+        and _is_array(found["spread"], np.float64, (queries, SHARES + 1))
+    )
+    if not fits or any(np.isnan(array).any() for array in found.values()):
+        raise ValueError(f"{path}: what was measured of recalls does not fit together")
+    return Reach(**found)
 
 
 def _plan(arrays: Arrays, numbers: str, path: object, stored: Stored | None = None) -> tuple[Plan, Measured]:
@@ -154,8 +180,8 @@ def _each_once(order: NDArray[np.int64], stored: Stored) -> bool:
 
 
 def _is(array: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> bool:
-    return (
-        array.dtype == dtype
-        and array.shape == shape
-        and (dtype == np.int64 or bool(np.isfinite(array).all()))
-    )
+    return _is_array(array, dtype, shape) and (dtype == np.int64 or bool(np.isfinite(array).all()))
+
+
+def _is_array(array: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> bool:
+    return array.dtype == dtype and array.shape == shape

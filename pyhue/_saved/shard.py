@@ -36,22 +36,43 @@ class Shard:
         self.search = HostSearch(self.manifest.normalize, None, folder.index)
 
     def nearest(
-        self, queries: NDArray[Any], name: str, k: int, chosen: Selection, agreed: Agreed | None
+        self,
+        queries: NDArray[Any],
+        name: str,
+        k: int,
+        chosen: Selection,
+        agreed: Agreed | None = None,
+        recall: float | None = None,
+        kth: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
         """Distances, rows and labels (n, at most k) of its nearest vectors, up to the limits agreed on.
 
-        `agreed` is called once, unless an error comes before.
+        `agreed` is called once, unless an error comes before. With a `recall` instead, `kth` (n,) are the k-th of
+        what all shards' `near_distances` gave.
         """
         if not len(self.stored):
             if agreed:
                 agreed(np.empty((len(queries), 0), np.float32))
             none = np.empty((len(queries), 0), np.int64)
             return none.astype(np.float32), none, none
-        count = min(k, len(self.stored))
-        found = self.search.neighbors(lambda: self.stored, queries, name, count, self._own(chosen), agreed)
+        count = k if recall is not None else min(k, len(self.stored))
+        own = self._own(chosen)
+        found = self.search.neighbors(lambda: self.stored, queries, name, count, own, agreed, recall, kth)
         stored, distances, indices = found
         labels = stored.labels[indices] if isinstance(stored, Labelled) else np.zeros_like(indices)
         return distances, self._of_memory(indices), labels
+
+    def near_distances(
+        self, queries: NDArray[Any], name: str, k: int, chosen: Selection
+    ) -> NDArray[np.float32]:
+        """(n, at most k), what a search with a recall begins with."""
+        if not len(self.stored):
+            return np.empty((len(queries), 0), np.float32)
+        return self.search.near_distances(lambda: self.stored, queries, name, k, self._own(chosen))
+
+    def left(self, chosen: Selection) -> int:
+        """How many of its vectors `where` and `labels` leave."""
+        return int(np.count_nonzero(self._own(chosen).mask(self.stored)))
 
     def within(
         self, queries: NDArray[Any], radius: float, chosen: Selection

@@ -48,6 +48,29 @@ class Clusters:
         ranks = np.argsort(np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
         return np.take_along_axis(best, ranks, axis=1).astype(np.int32)
 
+    def gaps(self, plan: Plan, queries: NDArray[np.float32]) -> NDArray[np.float64]:
+        """How much farther each cluster's centroid is than the nearest one's (n, clusters).
+
+        Half of the difference of squared distances, for `queries` (n, dim); the same bits at every
+        instruction-set level. NaN where a query is beyond what float32 products hold.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            points = plan.leading(self.centroids.shape[1]).coordinates(queries).values.astype(np.float32)
+            scores = self._half_norms - self._alike.coordinates(points).values
+            found: NDArray[np.float64] = scores - scores.min(axis=1, keepdims=True)
+        return found
+
+    @functools.cached_property
+    def _half_norms(self) -> NDArray[np.float64]:
+        half: NDArray[np.float64] = 0.5 * (self.centroids**2).sum(axis=1)
+        return half
+
+    @functools.cached_property
+    def _alike(self) -> _core.Projection:
+        """`_products`, the same at every level."""
+        centroids = self.centroids.clip(-_LARGEST, _LARGEST).astype(np.float32)
+        return _core.Projection(np.zeros(centroids.shape[1]), centroids, 0.0, True)
+
     @functools.cached_property
     def _products(self) -> _core.Projection:
         """With the centroids."""

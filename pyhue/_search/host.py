@@ -17,6 +17,7 @@ from pyhue._search.index import Agreed, Index, Work
 from pyhue._search.optimize import extended, optimized, unoptimized
 from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored, require_queries, require_vectors
+from pyhue._search.visit import near_distances, recalled, require_reach
 
 OPTIMIZE_FROM = 20_000  # vectors: the first search of a memory of at least so many optimises it
 _PACK_AFTER = 512  # queries compared with each vector that is not packed: packing it costs as much; measured
@@ -46,13 +47,18 @@ class HostSearch:
         self._compared = 0  # pairs of a query and a vector that is not packed; counted roughly
 
     def search(
-        self, latest: Callable[[], Stored], queries: Any, k: int, selection: Selection = EVERYTHING
+        self,
+        latest: Callable[[], Stored],
+        queries: Any,
+        k: int,
+        selection: Selection = EVERYTHING,
+        recall: float | None = None,
     ) -> tuple[Any, Any]:
         """Distances and indices (..., k) of queries (..., dim), as the kind of array that these are."""
         given = floating(queries, "queries")
         dim = require_queries(given, latest().dim)
         chosen = selection.of_queries(given.shape[:-1])
-        found = self.neighbors(latest, given.reshape(-1, dim), "queries", k, chosen)[1:]
+        found = self.neighbors(latest, given.reshape(-1, dim), "queries", k, chosen, recall)[1:]
         shape = (*given.shape[:-1], found[0].shape[1])
         distances, indices = (like(result.reshape(shape), queries) for result in found)
         return distances, indices
@@ -65,22 +71,41 @@ class HostSearch:
         k: int,
         selection: Selection = EVERYTHING,
         agreed: Agreed | None = None,
+        recall: float | None = None,
+        kth: NDArray[np.float32] | None = None,
     ) -> tuple[Vectors, NDArray[np.float32], NDArray[np.int64]]:
         """The vectors that were searched; distances and indices (n, k) of queries (n, dim).
 
-        `agreed`: as in `Index.counted_search`.
+        `agreed`: as in `Index.counted_search`. `recall`: a share of the true neighbours that is enough; None: all.
+        `kth`: see `recalled`.
         """
         require_vectors(latest())
         k = neighbor_count(k, len(latest()))
         rows, zero = query_rows(queries, name, self._normalize)
         index, stored = self._ready(latest, len(rows))
-        distances, indices, self.last = index.counted_search(
-            stored, rows, min(k, len(stored)), selection, agreed
-        )
+        if recall is None:
+            found = index.counted_search(stored, rows, min(k, len(stored)), selection, agreed)
+        else:
+            found = recalled(index, stored, rows, k, recall, selection, kth)
+        distances, indices, self.last = found
         distances, indices = _padded((distances, indices), k)
         if self._normalize:
             distances[zero], indices[zero] = np.inf, -1
         return stored, distances, indices
+
+    def near_distances(
+        self,
+        latest: Callable[[], Stored],
+        queries: NDArray[np.floating[Any]],
+        name: str,
+        k: int,
+        chosen: Selection,
+    ) -> NDArray[np.float32]:
+        """Of queries (n, dim), what a search with a recall begins with."""
+        rows, _ = query_rows(queries, name, self._normalize)
+        index, stored = self._ready(latest, len(rows))
+        require_reach(index)
+        return near_distances(index, stored, rows, k, chosen)
 
     def within(
         self, latest: Callable[[], Stored], queries: Any, radius: float, selection: Selection = EVERYTHING

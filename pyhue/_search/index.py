@@ -13,6 +13,7 @@ from pyhue._search.chunked import chunk_with, chunks_of
 from pyhue._search.clusters import Clusters
 from pyhue._search.packed import PackedPiece, packed
 from pyhue._search.plan import Plan
+from pyhue._search.reach import Reach
 from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored
 
@@ -54,6 +55,7 @@ class Index:
         self.plan = plan
         self.clusters = None if clusters is None else clusters.of(stored)
         self.measured: dict[str, Any] = {}  #: what `optimize` found out
+        self.reach: Reach | None = None  #: the same of recalls
         self.planned = len(stored)  #: how many rows there were when it was made
         self.epoch = stored.epoch  #: of the rows that it holds
         end = len(stored) if clusters is None else int(clusters.order.max(initial=-1)) + 1
@@ -68,11 +70,12 @@ class Index:
         measured: dict[str, float],
         pieces: Iterable[PackedPiece],
         epoch: int,
+        reach: Reach | None = None,
     ) -> Index:
         """An index of pieces that are packed, in the order of their rows."""
         index = object.__new__(cls)
         index.plan, index.clusters, index.measured, index.epoch = plan, clusters, measured, epoch
-        index._pieces = tuple(pieces)
+        index._pieces, index.reach = tuple(pieces), reach
         index.planned = len(index)
         return index
 
@@ -163,7 +166,7 @@ class Index:
         vectors are not wanted.
         """
         rows = selection.few(stored)
-        searched = *self._searched(stored, queries, rows), k, selection.chosen(stored, rows)
+        searched = *self.searched(stored, queries, rows), k, selection.chosen(stored, rows)
         limits = agreed(_core.near_distances(*searched)) if agreed else None
         distances, indices, work = _core.search(*searched, limits)
         return distances, indices, Work(len(queries), *work)
@@ -173,10 +176,10 @@ class Index:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
         """The rows of `stored` up to a distance: limits (n + 1,), distances and rows, query by query."""
         rows = selection.few(stored)
-        pieces, layout, asked = self._searched(stored, queries, rows)
+        pieces, layout, asked = self.searched(stored, queries, rows)
         return _core.within(pieces, layout, asked, radius, selection.chosen(stored, rows))
 
-    def _searched(
+    def searched(
         self, stored: Stored, queries: NDArray[np.float32], rows: NDArray[np.int64] | None
     ) -> tuple[list[_core.Piece], _core.Layout, _core.Queries]:
         """What a search goes through; only some rows, as they are stored, if these are given."""

@@ -28,6 +28,7 @@ from pyhue._search.plan import (
     principal_directions,
 )
 from pyhue._search.stored import Stored
+from pyhue._search.visit import measure
 
 _LOG = logging.getLogger("pyhue")
 
@@ -113,13 +114,14 @@ def optimized(
     index.measured |= {
         "survivors": [choice.best.survivors[end] for end in sorted(choice.best.survivors)],
         "gf_eq": 2e-9 * len(choice.queries) * len(stored) * stored.dim / (end - searching),
-        "seconds": end - begin,
     }
+    index.reach = measure(index, stored, rng)
+    index.measured["seconds"] = seconds = time.perf_counter() - begin
     _LOG.info(
         "packed %d vectors of %d channels in %.2f s: plan %s, stages %s in blocks, %s in rows",
         len(stored),
         stored.dim,
-        end - begin,
+        seconds,
         plan.name,
         plan.block_ends,
         plan.row_ends,

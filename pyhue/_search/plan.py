@@ -59,6 +59,17 @@ class Plan:
         rotation = None if self.rotation is None else self.rotation.astype(np.float32)
         return _core.Projection(self.center, rotation, self.orthogonality_error)
 
+    def leading(self, dims: int) -> _core.Projection:
+        """To the first coordinates, the same bits at every instruction-set level."""
+        if dims not in self._leading:
+            rotation = np.eye(dims, len(self.center)) if self.rotation is None else self.rotation[:dims]
+            self._leading[dims] = _core.Projection(self.center, rotation.astype(np.float32), 0.0, True)
+        return self._leading[dims]
+
+    @functools.cached_property
+    def _leading(self) -> dict[int, _core.Projection]:
+        return {}
+
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 

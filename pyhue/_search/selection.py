@@ -39,6 +39,10 @@ class Selection:
         each = int(np.prod(size[len(given) :]))
         return replace(self, exclude=np.repeat(self.exclude.ravel(), each))
 
+    def of_some(self, queries: slice) -> Selection:
+        """Of some of the queries."""
+        return self if self.exclude is None else replace(self, exclude=self.exclude[queries])
+
     def of_pixels(self, pixels: int) -> Selection:
         """With `exclude` for each of so many pixels of each query."""
         return self if self.exclude is None else replace(self, exclude=np.repeat(self.exclude, pixels))
@@ -68,7 +72,7 @@ class Selection:
         if not self.narrows:
             return None
         mask = self.mask(stored)
-        if np.count_nonzero(mask) > len(stored) // _FEW:
+        if not is_few(int(np.count_nonzero(mask)), len(stored)):
             return None
         mask[stored.hidden] = False
         return np.flatnonzero(mask)
@@ -101,6 +105,11 @@ class Selection:
 
 
 EVERYTHING = Selection()
+
+
+def is_few(left: int, stored: int) -> bool:
+    """Whether comparing what is left of so many vectors costs less than filters."""
+    return left <= stored // _FEW
 
 
 def selection(where: Any, exclude: Any, groups: int, labels: Any = None) -> Selection:
