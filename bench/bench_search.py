@@ -1,4 +1,4 @@
-"""Exact search against FAISS Flat, scikit-learn and torch; density; small memories; HNSW.
+"""Exact search against FAISS Flat, scikit-learn and torch: real and random vectors, many and few; density.
 
 Run: make bench, or: python -m pytest bench/bench_search.py --benchmark-only
 Rivals take turns with pyhue in one process, with the same threads, arrays ready in float32, FAISS with the
@@ -189,26 +189,49 @@ def test_digits(turns, report, fma_peak):
     compare(filled(digits), digits, turns, report, fma_peak, "digits, all as queries", rounds=51)
 
 
-def test_hnsw(real_memory, turns, report):
-    """An approximate rival: hnswlib at recall 0.99."""
-    hnswlib = pytest.importorskip("hnswlib", reason="hnswlib is not installed: pip install hnswlib")
+@pytest.mark.parametrize("count", [1, 10, 100, 1000, 10_000])
+@pytest.mark.parametrize(("n", "dim"), [(2000, 64), (10_000, 128)])
+def test_small(random_memory, turns, report, fma_peak, n, dim, count):
+    queries = np.random.default_rng(1).random((count, dim), np.float32)
+    compare(random_memory(n, dim), queries, turns, report, fma_peak, "small, uniform random", rounds=31)
+
+
+def test_one_by_one(real_memory, real_activations, turns, report):
+    """The same vectors, each added as an image of its own: the plan's sample then cannot tell which belong together."""
     memory, images = real_memory("int8")
+    activations, labels = real_activations("int8")
+    each = filled(activations[10:].reshape(-1, 1, 1280), np.repeat(labels[10:], 49))
+    each.optimize()
     queries = images.reshape(-1, 1280)
-    exact = memory.search(queries, K).indices
-    unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
-    index = hnswlib.Index("l2", 1280)
-    rows = np.flatnonzero(memory.vectors.any(axis=1))
-    index.init_index(len(rows), ef_construction=100, M=24)
-    index.set_num_threads(pyhue.get_num_threads())
-    index.add_items(memory.vectors[rows], rows)
-    for ef in (20, 40, 80, 120, 160, 240, 320, 480, 640, 960):
-        index.set_ef(ef)
-        found = index.knn_query(unit, K)[0]
-        recall = np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, exact, strict=True)])
-        if recall >= 0.99:
-            break
-    times = turns(lambda: memory.search(queries, K), {"hnswlib": lambda: index.knn_query(unit, K)}, warm=True)
-    ours, theirs = 490 / times["pyhue"], 490 / times["hnswlib"]
+    assert (each.search(queries, K).indices == memory.search(queries, K).indices).all()
+    times = turns(
+        lambda: each.search(queries, K), {"by image": lambda: memory.search(queries, K)}, 15, warm=True
+    )
+    ours, others = times["pyhue"], times["by image"]
     report(
-        f"hnswlib, ef {ef}, recall {recall:.4f}: {theirs:.0f} queries/s; pyhue, exact: {ours:.0f} queries/s"
+        f"490 queries, added one by one {ours * 1e3:.1f} ms, by image {others * 1e3:.1f} ms: {ours / others - 1:+.1%}"
+    )
+
+
+def test_near_duplicates(real_activations, noisy_copies, turns, report, fma_peak):
+    """1.5 million: the activations and seven noisy copies. FAISS searches the memory's own array."""
+    activations, _ = real_activations("int8")
+    memory = pyhue.VectorMemory(1280)
+    for part in noisy_copies(activations[10:], 7):
+        memory.add(part)
+    memory.optimize()
+    queries = np.asarray(activations[:10], np.float32).reshape(-1, 1280)
+    queries = queries[queries.any(axis=1)]
+    unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    vectors = np.asarray(memory.vectors)
+    found = memory.search(queries, K).indices
+    require_same_neighbors(vectors, unit, found, faiss.knn(unit, vectors, K)[1])
+    times = turns(
+        lambda: memory.search(queries, K), {"faiss": lambda: faiss.knn(unit, vectors, K)}, 3, warm=True
+    )
+    ours, theirs = times["pyhue"], times["faiss"]
+    rate = 2e-9 * vectors.size * len(queries) / ours
+    report(
+        f"near-duplicates, {len(vectors)} x 1280, {len(queries)} queries {ours * 1e3:.0f} ms, {rate:.0f} GF-eq, "
+        f"{rate / fma_peak:.2f} of FMA peak; FAISS {theirs * 1e3:.0f} ms, {theirs / ours:.2f}x; {memory.explain()}"
     )

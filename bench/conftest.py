@@ -107,3 +107,21 @@ def real_activations(tmp_path_factory):
         return np.load(path, mmap_mode="r"), np.load(path.with_suffix(".labels.npy"))
 
     return load
+
+
+@pytest.fixture
+def noisy_copies():
+    """noisy_copies(activations, count): the vectors of (images, 49, 1280) that are not zero, then `count` copies of
+    them, each value times 1 + 0.3 normal; (n, 1280) float32 a piece."""
+
+    def parts(activations, count):
+        rng = np.random.default_rng(0)
+        for copy in range(count + 1):
+            for start in range(0, len(activations), 500):
+                part = np.asarray(activations[start : start + 500], np.float32).reshape(-1, 1280)
+                part = part[part.any(axis=1)]
+                if copy:
+                    part *= 1 + 0.3 * rng.standard_normal(part.shape, np.float32)
+                yield part
+
+    return parts

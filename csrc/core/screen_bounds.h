@@ -19,10 +19,10 @@ inline LaneTerms lane_terms(const BlockScreen& s, int stage, int lane) {
 }
 
 inline Floats bound_of(Ints sums, const LaneTerms& x, const StageFactors& query, float scale) {
-  const Floats dot = __builtin_convertvector(sums - query.offset, Floats) * broadcast(scale);
-  Floats bound = multiply_add(x.norm, broadcast(query.norm), dot);
+  Floats bound = multiply_add(x.norm, broadcast(query.norm), -x.half_norm);
   bound = multiply_add(x.error, broadcast(query.error), bound);
-  return multiply_add(x.tail, broadcast(query.tail), bound) - x.half_norm;
+  bound = multiply_add(x.tail, broadcast(query.tail), bound);
+  return multiply_add(__builtin_convertvector(sums - query.offset, Floats), broadcast(scale), bound);
 }
 
 // Writes the survivors that `mask` names, of a register of vectors from `lane` on; returns how many there are then.

@@ -63,7 +63,8 @@ inline Floats multiply_add(Floats a, Floats b, Floats c) {
 }
 
 // The sum of the lanes, by halves.
-inline float sum(Floats v) {
+template <class Vector>
+inline auto sum(Vector v) {
 #if defined(__AVX512F__)
   const auto eight = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
                      __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);

@@ -149,9 +149,10 @@ def assigned(
 
 def _points(plan: Plan, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     assert plan.rotation is not None
+    rotation = plan.rotation[:_DIMS]
     with np.errstate(over="ignore", invalid="ignore"):
-        centred = vectors - plan.center.astype(np.float32)
-        points: NDArray[np.float32] = centred @ plan.rotation[:_DIMS].astype(np.float32).T
+        points: NDArray[np.float32] = vectors @ rotation.astype(np.float32).T
+        points -= (rotation @ plan.center).astype(np.float32)
     return points
 
 

@@ -26,6 +26,7 @@ from pyhue._search.plan import (
     plain,
     principal,
     principal_directions,
+    with_rows,
 )
 from pyhue._search.stored import Stored
 from pyhue._search.visit import measure
@@ -182,12 +183,13 @@ def _candidates(
     yield plain(center, sample)
     if directions is None:
         return
-    yield principal(center, directions, sample)
+    leading = principal(center, directions, sample)
+    yield leading
     unit, dims = _core.stage_dims, len(center)
     for block_share, row_share in _IN_BLOCKS_AND_ROWS:
         block_dims, row_begin = (round(share * dims / unit) * unit for share in (block_share, row_share))
         if 0 < row_begin <= block_dims < dims:
-            yield principal(center, directions, sample, block_dims, row_begin)
+            yield with_rows(leading, block_dims, row_begin)
 
 
 def _kth_distances(

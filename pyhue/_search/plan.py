@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class Plan:
         """What `_core.Layout` takes."""
         return self.block_ends, self.row_begin, self.row_ends, self.steps
 
-    @property
+    @functools.cached_property
     def orthogonality_error(self) -> float:
         """Upper bound of the relative change of squared norms by the rotation, as float32 holds it."""
         if self.rotation is None:
@@ -97,20 +97,26 @@ def principal(
 ) -> Plan:
     """The principal directions, in stages: right where the leading ones hold most of the variance.
 
-    All in blocks; or `block_dims` in blocks, which may be left from `row_begin` on, and what follows that in
-    rows.
+    All in blocks; or as `with_rows` has it.
     """
     dims = len(directions)
-    ends = stage_ends(dims)
-    block_ends = ends
-    row_ends: tuple[int, ...] = ()
-    begin = dims if row_begin is None else row_begin
-    if block_dims is not None:
-        block_ends = (*(end for end in ends if end < block_dims), block_dims)
-        next_end = min(end for end in ends if end > block_dims)
-        row_ends = tuple(end for end in sorted({block_dims, next_end, dims}) if end > begin)
-    steps_of = steps((sample - center) @ directions.T)
-    return Plan("principal", center, directions, block_ends, begin, row_ends, steps_of)
+    counts = steps((sample - center) @ directions.T)
+    plan = Plan("principal", center, directions, stage_ends(dims), dims, (), counts)
+    return plan if block_dims is None else with_rows(plan, block_dims, row_begin)
+
+
+def with_rows(plan: Plan, block_dims: int, row_begin: int | None = None) -> Plan:
+    """The same with `block_dims` in blocks, which may be left from `row_begin` on, and what follows that in rows."""
+    ends = stage_ends(plan.dims)
+    begin = plan.dims if row_begin is None else row_begin
+    next_end = min(end for end in ends if end > block_dims)
+    row_ends = sorted({block_dims, next_end, plan.dims})
+    return replace(
+        plan,
+        block_ends=(*(end for end in ends if end < block_dims), block_dims),
+        row_begin=begin,
+        row_ends=tuple(end for end in row_ends if end > begin),
+    )
 
 
 def stage_ends(dims: int) -> tuple[int, ...]:
@@ -142,6 +148,6 @@ def principal_directions(sample: NDArray[np.float32], center: FloatArray) -> Flo
     scale = np.abs(centred).max(initial=0) or 1.0  # squares of the quotient fit float32
     centred = (centred / scale).astype(np.float32)
     _, vectors = np.linalg.eigh(centred.T @ centred)
-    orthonormal, _ = np.linalg.qr(vectors[:, ::-1].astype(np.float64))
-    directions: FloatArray = np.ascontiguousarray(orthonormal.T)
-    return directions
+    directions: FloatArray = np.ascontiguousarray(vectors.T[::-1], np.float64)
+    # Orthonormal as far as float32 goes: a step of Newton and Schulz squares what is missing.
+    return 1.5 * directions - 0.5 * (directions @ directions.T) @ directions
