@@ -1,4 +1,5 @@
 import importlib.util
+import inspect
 import json
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import pytest
 import pyhue
 from pyhue import _cli, _config
 from pyhue._config import config
+from pyhue._runs.config import IMAGE_SIZE
+from pyhue.features import extract_features
 
 
 def test_info_prints_the_configuration(capsys):
@@ -99,6 +102,16 @@ def test_demo_reports_an_import_that_fails(monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error.startswith("pyhue demo: ")
     assert error.count("\n") == 1
+
+
+def test_every_command_has_the_same_image_size_unless_told_another():
+    commands = {"features": ["--backbone", "resnet18"], "observe": [], "descriptors": [], "train": []}
+    parsed = [
+        _cli.parser().parse_args([name, "images", "--out", "out", *options])
+        for name, options in commands.items()
+    ]
+    assert [options.image_size for options in parsed] == [IMAGE_SIZE] * len(commands)
+    assert inspect.signature(extract_features).parameters["image_size"].default == IMAGE_SIZE
 
 
 def test_importing_pyhue_leaves_torch_alone():
