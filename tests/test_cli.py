@@ -13,6 +13,10 @@ from pyhue._runs.config import IMAGE_SIZE
 from pyhue.features import extract_features
 
 
+def raise_(error):
+    raise error
+
+
 def test_info_prints_the_configuration(capsys):
     assert _cli.main(["info"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -112,6 +116,20 @@ def test_every_command_has_the_same_image_size_unless_told_another():
     ]
     assert [options.image_size for options in parsed] == [IMAGE_SIZE] * len(commands)
     assert inspect.signature(extract_features).parameters["image_size"].default == IMAGE_SIZE
+
+
+@pytest.mark.parametrize("error", [ImportError, MemoryError, OSError, ValueError, FileNotFoundError])
+def test_what_goes_wrong_is_one_line(error, monkeypatch, capsys):
+    monkeypatch.setattr("pyhue._cli.info.run", lambda options: raise_(error("this\nand that")))
+    assert _cli.main(["info"]) == 1
+    assert capsys.readouterr().err == "pyhue info: this and that\n"
+
+
+@pytest.mark.parametrize("error", [AssertionError, TypeError, KeyError, RuntimeError])
+def test_errors_of_programming_show_where_they_are(error, monkeypatch):
+    monkeypatch.setattr("pyhue._cli.info.run", lambda options: raise_(error("this")))
+    with pytest.raises(error, match="this"):
+        _cli.main(["info"])
 
 
 def test_importing_pyhue_leaves_torch_alone():
