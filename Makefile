@@ -87,8 +87,13 @@ setup: $(VENV)/.installed
 demo: setup
 	$(BIN)/pyhue demo --out $(DEMO_OUT)
 
+# A process of tests for each core, each with one thread of BLAS and of torch: more would wait for each other. What
+# pyhue answers with several threads, of its own and of torch, tests ask for themselves.
+TOGETHER := -n auto --dist worksteal
+ALONE := MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
 test: setup
-	$(BIN)/python -m pytest -n auto
+	$(ALONE) $(BIN)/python -m pytest $(TOGETHER)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest bench --benchmark-only --benchmark-group-by=group -s \
@@ -190,8 +195,8 @@ $(SANITIZE)/.installed: pyproject.toml $(BUILD_INPUTS)
 	touch $@
 
 sanitize: $(SANITIZE)/.installed
-	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD="$(RUNTIMES)" \
-	    $(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider -n auto $(SANITIZE_TESTS)
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD="$(RUNTIMES)" $(ALONE) \
+	    $(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider $(TOGETHER) $(SANITIZE_TESTS)
 
 # The kernels alone, and programs that test them.
 KERNELS = $(BIN)/cmake -S . -G Ninja -DPYHUE_PYTHON=OFF -DPYHUE_WERROR=ON -DCMAKE_MAKE_PROGRAM="$$(realpath $(BIN)/ninja)"
