@@ -90,10 +90,10 @@ demo: setup
 # A process of tests for each core, each with one thread of BLAS and of torch: more would wait for each other. What
 # pyhue answers with several threads, of its own and of torch, tests ask for themselves.
 TOGETHER := -n auto --dist worksteal
-ALONE := MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+ONE_THREAD := MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 test: setup
-	$(ALONE) $(BIN)/python -m pytest $(TOGETHER)
+	$(ONE_THREAD) $(BIN)/python -m pytest $(TOGETHER)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest bench --benchmark-only --benchmark-group-by=group -s \
@@ -195,7 +195,7 @@ $(SANITIZE)/.installed: pyproject.toml $(BUILD_INPUTS)
 	touch $@
 
 sanitize: $(SANITIZE)/.installed
-	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD="$(RUNTIMES)" $(ALONE) \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD="$(RUNTIMES)" $(ONE_THREAD) \
 	    $(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider $(TOGETHER) $(SANITIZE_TESTS)
 
 # The kernels alone, and programs that test them.
