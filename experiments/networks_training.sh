@@ -11,7 +11,7 @@ images=$1 runs=$2
 train() { # train NAME OPTION...
     name=$1
     shift
-    pyhue train "$images" --out "$runs/$name" --image-size 64 --epochs 5 --folds-run "$folds" "$@"
+    pyhue train "$images" --out "$runs/$name" --image-size 32 --epochs 5 --folds-run "$folds" "$@"
 }
 
 for folds in 1 2 3; do
