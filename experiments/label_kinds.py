@@ -161,7 +161,8 @@ def row(trials: list[Trial], others: list[Trial], done: dict[str, dict]) -> str:
     values, alone = ([done[trial.key]["accuracy"] for trial in some] for some in (trials, others))
     own = estimate(values, 1 / (FOLDS - 1))
     gain = estimate([100 * (a - b) for a, b in zip(values, alone, strict=True)], 1 / (FOLDS - 1))
-    shown = f"{gain.mean:+.2f} ± {gain.margin:.2f} | {gain.p_value:.2f}" if trials != others else " | "
+    p_value = f"{gain.p_value:.2f}" if gain.p_value >= 0.005 else "< 0.01"
+    shown = f"{gain.mean:+.2f} ± {gain.margin:.2f} | {p_value}" if trials != others else " | "
     return f"{100 * own.mean:.1f} ± {100 * own.margin:.1f} % | {shown}"
 
 
