@@ -15,6 +15,7 @@ from pyhue import _core
 
 # No deadline: a test never fails because the machine is busy.
 settings.register_profile("pyhue", deadline=None, max_examples=150, database=None, print_blob=True)
+settings.register_profile("sanitized", settings.get_profile("pyhue"), max_examples=50)
 settings.load_profile("pyhue")
 
 
