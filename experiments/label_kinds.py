@@ -121,9 +121,7 @@ class Experiment:
 def tuning(kind: str) -> dict[tuple[float, float], list[Trial]]:
     """By learning rate and weight decay."""
     return {
-        (rate, decay): [
-            Trial(kind, rate, decay, SCALE, 1.0, TUNING_SEED, fold) for fold in range(FOLDS)
-        ]
+        (rate, decay): [Trial(kind, rate, decay, SCALE, 1.0, TUNING_SEED, fold) for fold in range(FOLDS)]
         for rate, decay in itertools.product(RATES, DECAYS)
     }
 
