@@ -87,8 +87,13 @@ setup: $(VENV)/.installed
 demo: setup
 	$(BIN)/pyhue demo --out $(DEMO_OUT)
 
+# A process of tests for each core, each with one thread of BLAS and of torch: more would wait for each other. What
+# pyhue answers with several threads, of its own and of torch, tests ask for themselves.
+TOGETHER := -n auto --dist worksteal
+ONE_THREAD := MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
 test: setup
-	$(BIN)/python -m pytest -n auto
+	$(ONE_THREAD) $(BIN)/python -m pytest $(TOGETHER)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest bench --benchmark-only --benchmark-group-by=group -s \
@@ -172,10 +177,13 @@ docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html -d build/doctrees docs build/docs
 
 # An environment of its own, without torch: it also shows that retrieval needs NumPy only. Left out are
-# the tests that need torch or no kernel at all.
+# the tests that need torch or no kernel at all, or reach it by another door only. Fewer random examples: they are others
+# in every run.
 SANITIZE_TESTS ?= $(filter-out tests/test_nn% tests/test_hue% tests/test_cuda_hue% tests/test_demo% tests/test_cli% \
     tests/test_build% tests/test_images% tests/test_backbones% tests/test_training% tests/test_compare% \
-    tests/test_features% tests/test_descriptors% tests/test_observe_command%, $(wildcard tests/test_*.py))
+    tests/test_features% tests/test_descriptors% tests/test_observe_command% tests/test_bench% tests/test_config% \
+    tests/test_docs_code% tests/test_estimators% tests/test_imports% tests/test_logging% tests/test_names_in% \
+    tests/test_openblas% tests/test_project_files%, $(wildcard tests/test_*.py))
 # The interpreter is not instrumented, so the runtimes are loaded first; libstdc++ with them, for the
 # interceptor of C++ exceptions.
 RUNTIMES = $(shell for name in libasan.so libubsan.so libstdc++.so; do \
@@ -190,8 +198,9 @@ $(SANITIZE)/.installed: pyproject.toml $(BUILD_INPUTS)
 	touch $@
 
 sanitize: $(SANITIZE)/.installed
-	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD="$(RUNTIMES)" \
-	    $(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider -n auto $(SANITIZE_TESTS)
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD="$(RUNTIMES)" $(ONE_THREAD) \
+	    $(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider $(TOGETHER) \
+	    --hypothesis-profile=sanitized $(SANITIZE_TESTS)
 
 # The kernels alone, and programs that test them.
 KERNELS = $(BIN)/cmake -S . -G Ninja -DPYHUE_PYTHON=OFF -DPYHUE_WERROR=ON -DCMAKE_MAKE_PROGRAM="$$(realpath $(BIN)/ninja)"

@@ -103,7 +103,8 @@ class Experiment:
                 memory.predict(batch, K)
                 times.append(time.perf_counter() - begin)
             rates.append(len(batch) / float(np.median(times)))
-        return {"many": rates[0], "one": rates[1], "built": built}
+        held = memory.explain()["bytes_per_vector"] * stored.shape[1]
+        return {"many": rates[0], "one": rates[1], "built": built, "bytes an image": held}
 
 
 def table(results: dict[str, dict], experiment: Experiment) -> str:

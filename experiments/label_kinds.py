@@ -27,9 +27,10 @@ from pyhue.nn import HueCrossEntropyLoss, HueHead, hue_labels
 from pyhue.training.statistics import estimate
 
 EPOCHS, BATCH, HIDDEN, FOLDS = 20, 64, 256, 5
-TUNING_SEED, TUNING_FOLDS = 100, 3
+TUNING_SEED = 100
 RATES, DECAYS = (3e-4, 1e-3, 3e-3), (0.0, 0.01, 0.1)
-SCALE = 1.0  # in the comparison; the paper's 1 / (2 C) is among the sweep's
+SCALE = 1.0  # in the comparison
+SCALES, WEIGHTS = (0.1, 1.0, 10.0, 100.0), (0.1, 1.0, 10.0)  # swept; the paper's scale, 1 / (2 C), besides
 KINDS = ("onehot", "circle", "random", "uniform", "binary", "center", "learned")
 
 
@@ -120,20 +121,18 @@ class Experiment:
 def tuning(kind: str) -> dict[tuple[float, float], list[Trial]]:
     """By learning rate and weight decay."""
     return {
-        (rate, decay): [
-            Trial(kind, rate, decay, SCALE, 1.0, TUNING_SEED, fold) for fold in range(TUNING_FOLDS)
-        ]
+        (rate, decay): [Trial(kind, rate, decay, SCALE, 1.0, TUNING_SEED, fold) for fold in range(FOLDS)]
         for rate, decay in itertools.product(RATES, DECAYS)
     }
 
 
 def sweep(classes: int, rate: float, decay: float) -> dict[tuple[float, float], list[Trial]]:
-    """By scale and weight, circle labels."""
+    """By scale and weight, circle labels, on the folds of tuning."""
     return {
         (scale, weight): [
-            Trial("circle", rate, decay, scale, weight, TUNING_SEED, fold) for fold in range(TUNING_FOLDS)
+            Trial("circle", rate, decay, scale, weight, TUNING_SEED, fold) for fold in range(FOLDS)
         ]
-        for scale, weight in itertools.product((1 / (2 * classes), 1.0, 10.0), (0.1, 1.0, 10.0))
+        for scale, weight in itertools.product((1 / (2 * classes), *SCALES), WEIGHTS)
     }
 
 
@@ -155,6 +154,16 @@ def best(kind: str, done: dict[str, dict]) -> tuple[float, float]:
     return max(found, key=lambda pair: mean(found[pair], done))
 
 
+def row(trials: list[Trial], others: list[Trial], done: dict[str, dict]) -> str:
+    """Cells: accuracy, the difference to other trainings of the same folds, and its p."""
+    values, alone = ([done[trial.key]["accuracy"] for trial in some] for some in (trials, others))
+    own = estimate(values, 1 / (FOLDS - 1))
+    gain = estimate([100 * (a - b) for a, b in zip(values, alone, strict=True)], 1 / (FOLDS - 1))
+    p_value = f"{gain.p_value:.2f}" if gain.p_value >= 0.005 else "< 0.01"
+    shown = f"{gain.mean:+.2f} ± {gain.margin:.2f} | {p_value}" if trials != others else " | "
+    return f"{100 * own.mean:.1f} ± {100 * own.margin:.1f} % | {shown}"
+
+
 def table(done: dict[str, dict], classes: int, seeds: int) -> str:
     """Markdown; rows whose trainings are all there."""
 
@@ -165,20 +174,16 @@ def table(done: dict[str, dict], classes: int, seeds: int) -> str:
     for pair in tuning("onehot"):
         both = [f"{100 * mean(tuning(kind)[pair], done):.1f} %" for kind in ("onehot", "circle")]
         lines.append(f"| {pair[0]:g}, {pair[1]:g} | {both[0]} | {both[1]} |")
-    lines += ["", "| hue_scale | hue_weight | hue |", "|---|---|---|"]
-    for (scale, weight), trials in sweep(classes, *best("circle", done)).items():
+    lines += ["", "| hue_scale | hue_weight | accuracy | minus one-hot | p |", "|---|---|---|---|---|"]
+    chosen = best("circle", done)
+    for (scale, weight), trials in sweep(classes, *chosen).items():
         if whole(trials):
-            lines.append(f"| {scale:.3g} | {weight:g} | {100 * mean(trials, done):.1f} % |")
+            lines.append(f"| {scale:.3g} | {weight:g} | {row(trials, tuning('onehot')[chosen], done)} |")
     lines += ["", "| labels | accuracy | minus one-hot | p |", "|---|---|---|---|"]
     for kind in KINDS:
         trials, alone = (comparison(name, *best(name, done), seeds) for name in (kind, "onehot"))
-        if not whole(trials + alone):
-            continue
-        values, others = ([done[trial.key]["accuracy"] for trial in some] for some in (trials, alone))
-        own = estimate(values, 1 / (FOLDS - 1))
-        gain = estimate([100 * (a - b) for a, b in zip(values, others, strict=True)], 1 / (FOLDS - 1))
-        shown = f"{gain.mean:+.2f} ± {gain.margin:.2f} | {gain.p_value:.2f}" if kind != "onehot" else " | "
-        lines.append(f"| {kind} | {100 * own.mean:.1f} ± {100 * own.margin:.1f} % | {shown} |")
+        if whole(trials + alone):
+            lines.append(f"| {kind} | {row(trials, alone, done)} |")
     return "\n".join(lines)
 
 
@@ -200,10 +205,11 @@ def main() -> None:
     for kind in ("onehot", "circle"):
         run([trial for trials in tuning(kind).values() for trial in trials])
     done = units.results(options.out)
-    for kind in KINDS:
-        run(comparison(kind, *best(kind, done), options.seeds))
     swept = sweep(experiment.classes, *best("circle", done))
     run([trial for trials in swept.values() for trial in trials])
+    for seeds in range(1, options.seeds + 1):  # a seed after the other, so that a part of them can be shown
+        for kind in KINDS:
+            run(comparison(kind, *best(kind, done), seeds))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pyhue import _core
 
 # No deadline: a test never fails because the machine is busy.
 settings.register_profile("pyhue", deadline=None, max_examples=150, database=None, print_blob=True)
+settings.register_profile("sanitized", settings.get_profile("pyhue"), max_examples=50)
 settings.load_profile("pyhue")
 
 
@@ -56,12 +57,12 @@ def _settings_unchanged() -> Iterator[None]:
     assert (_core.isa(), pyhue.get_num_threads()) == before
 
 
-@pytest.fixture
-def gloo(tmp_path):
+@pytest.fixture(scope="session")
+def gloo(tmp_path_factory):
     """Skips the test where two processes cannot take a step together with torch alone."""
     from test_nn_processes import plain_step, two_processes
 
-    torch_alone = two_processes(plain_step, tmp_path)
+    torch_alone = two_processes(plain_step, tmp_path_factory.mktemp("gloo"))
     if torch_alone.returncode:
         pytest.skip(f"no gloo step of torch alone here: {torch_alone.stderr[-2000:]}")
 

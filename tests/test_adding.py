@@ -110,34 +110,41 @@ def test_adding_while_others_search_on_a_gpu(gpu):
 
 
 def _vote_while_classes_are_added(memory):
-    """Labels, counts and vectors are of one moment: every class answers for its own image."""
-    axes = np.eye(64)[:, None]
-    memory.add(axes[:1], [100])
-    wrong = []
+    """Labels, counts and vectors are of one moment: every class answers for its own image.
+
+    For each vote that begins the writer adds a class, beside it.
+    """
+    count = memory.dim
+    axes = np.eye(count)[:, None]
+    memory.add(axes[:1], [count])
+    begun, wrong = threading.Semaphore(0), []
 
     def write():
-        for i in range(1, 64):
-            memory.add(axes[i : i + 1], [100 - i])  # each class goes before all others
+        for i in range(1, count):
+            assert begun.acquire(timeout=60)
+            memory.add(axes[i : i + 1], [count - i])  # each class goes before all others
 
     def read():
-        for _ in range(100):
+        known = 0
+        while known < count:
             known = len(memory)
+            begun.release()
             found = memory.predict(axes[:known], k=1)
             likelihood = memory.log_likelihood(axes[:known], k=1)
-            if found.tolist() != [100 - i for i in range(known)] or likelihood.shape[1] < known:
+            if found.tolist() != [count - i for i in range(known)] or likelihood.shape[1] < known:
                 wrong.append(found)
 
     in_threads([write, read, read])
     assert not wrong
-    assert memory.classes.tolist() == list(range(37, 101))
+    assert memory.classes.tolist() == list(range(1, count + 1))
 
 
 def test_votes_while_classes_are_added():
-    _vote_while_classes_are_added(pyhue.PixelMemory(64))
+    _vote_while_classes_are_added(pyhue.PixelMemory(100))
 
 
 def test_votes_while_classes_are_added_on_a_gpu(gpu):
-    _vote_while_classes_are_added(moved(pyhue.PixelMemory(64), gpu))
+    _vote_while_classes_are_added(moved(pyhue.PixelMemory(24), gpu))
 
 
 def _vote_while_a_class_is_added(memory, monkeypatch, where):

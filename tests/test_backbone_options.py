@@ -31,17 +31,18 @@ def images(tmp_path):
     return write_pictures(tmp_path / "images", 4)
 
 
-@pytest.fixture(params=["pt", "safetensors", "checkpoint"])
+@pytest.fixture
 def weights(request, tmp_path):
-    """A file with a network's weights, and the network."""
+    """A file with a network's weights, of the kind that the test names, and the network."""
+    kind = getattr(request, "param", "safetensors")
     torch.manual_seed(5)
     network = load_backbone(NAME, image_size=16)
-    path = tmp_path / ("weights.safetensors" if request.param == "safetensors" else "weights.pth")
+    path = tmp_path / ("weights.safetensors" if kind == "safetensors" else "weights.pth")
     state = network.body.state_dict()
-    if request.param == "safetensors":
+    if kind == "safetensors":
         save_file(state, path)
     else:
-        torch.save({"epoch": 3, "state_dict": state} if request.param == "checkpoint" else state, path)
+        torch.save({"epoch": 3, "state_dict": state} if kind == "checkpoint" else state, path)
     return path, network.eval()
 
 
@@ -61,6 +62,7 @@ def of_layer(network, images):
     return seen[0].numpy()
 
 
+@pytest.mark.parametrize("weights", ["pt", "safetensors", "checkpoint"], indirect=True)
 def test_features_of_a_layer_with_weights_of_a_file(images, weights, tmp_path):
     path, network = weights
     found = features(images, tmp_path / "out.safetensors", "--layer", LAYER, "--weights", str(path))

@@ -336,6 +336,37 @@ def test_timm_networks_bring_their_own_mean_and_lose_their_first_tokens(timm, ne
     assert (maps < 9).all()
 
 
+class PreLogits(nn.Module):
+    """As VGG: convolutions of its own between the maps and the pooling."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.pre_logits = nn.Conv2d(3, 6, 4, 4), nn.Conv2d(6, 9, 2)
+
+    def forward_features(self, x):
+        return self.features(x)
+
+    def forward(self, x):
+        return self.pre_logits(self.features(x)).mean([2, 3])
+
+
+class TimmChannelsLast(PreLogits):
+    """As Swin and MambaOut."""
+
+    def forward_features(self, x):
+        return self.features(x).permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("kind", [PreLogits, TimmChannelsLast])
+def test_timm_networks_give_the_maps_before_their_own_head(timm, kind):
+    network = kind()
+    timm(network)
+    maps = load_backbone("timm:some", image_size=8)(torch.ones(2, 3, 8, 8))
+    prepared = (torch.ones(2, 3, 8, 8) - 0.5) / torch.tensor([0.25, 0.5, 1.0])[:, None, None]
+    torch.testing.assert_close(maps, network.features(prepared))
+    assert maps.shape == (2, 6, 2, 2)
+
+
 @pytest.mark.parametrize(
     ("output", "what"),
     [

@@ -1,4 +1,5 @@
 import importlib.util
+import inspect
 import json
 import subprocess
 import sys
@@ -8,6 +9,12 @@ import pytest
 import pyhue
 from pyhue import _cli, _config
 from pyhue._config import config
+from pyhue._runs.config import IMAGE_SIZE
+from pyhue.features import extract_features
+
+
+def raise_(error):
+    raise error
 
 
 def test_info_prints_the_configuration(capsys):
@@ -99,6 +106,30 @@ def test_demo_reports_an_import_that_fails(monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error.startswith("pyhue demo: ")
     assert error.count("\n") == 1
+
+
+def test_every_command_has_the_same_image_size_unless_told_another():
+    commands = {"features": ["--backbone", "resnet18"], "observe": [], "descriptors": [], "train": []}
+    parsed = [
+        _cli.parser().parse_args([name, "images", "--out", "out", *options])
+        for name, options in commands.items()
+    ]
+    assert [options.image_size for options in parsed] == [IMAGE_SIZE] * len(commands)
+    assert inspect.signature(extract_features).parameters["image_size"].default == IMAGE_SIZE
+
+
+@pytest.mark.parametrize("error", [ImportError, MemoryError, OSError, ValueError, FileNotFoundError])
+def test_what_goes_wrong_is_one_line(error, monkeypatch, capsys):
+    monkeypatch.setattr("pyhue._cli.info.run", lambda options: raise_(error("this\nand that")))
+    assert _cli.main(["info"]) == 1
+    assert capsys.readouterr().err == "pyhue info: this and that\n"
+
+
+@pytest.mark.parametrize("error", [AssertionError, TypeError, KeyError, RuntimeError])
+def test_errors_of_programming_show_where_they_are(error, monkeypatch):
+    monkeypatch.setattr("pyhue._cli.info.run", lambda options: raise_(error("this")))
+    with pytest.raises(error, match="this"):
+        _cli.main(["info"])
 
 
 def test_importing_pyhue_leaves_torch_alone():

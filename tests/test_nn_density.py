@@ -92,6 +92,21 @@ def test_agrees_for_any_shape(images, pixels, dim, k, eps, normalize, dtype, see
     assert_agrees(activations, memory, k, eps)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bit_identical_for_any_number_of_threads(dtype):
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 2):
+            torch.set_num_threads(threads)
+            memory, activations = memory_and_activations(images=9, pixels=50, dtype=dtype)
+            found = pixel_density(activations, memory, 5, 0.5)
+            results.append((found, gradient_of(found, activations)))
+    finally:
+        torch.set_num_threads(before)
+    for result in results[1:]:
+        assert all(map(torch.equal, results[0], result))
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e30])
 def test_scales_of_normalised_activations(scale):
     memory, activations = memory_and_activations()

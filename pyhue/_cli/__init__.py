@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = _COMMANDS[options.command].run(options)
         return status
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, MemoryError, OSError, ValueError) as error:
         return _fail(options.command, str(error) or type(error).__name__)
     except KeyboardInterrupt:
         return _fail(options.command, "interrupted", status=130)
