@@ -1,8 +1,8 @@
-"""Real activations against other ways to search: FAISS Panorama, USearch and HNSW; int8 ones, which are not exact.
+"""Real activations against other ways to search: FAISS Panorama, USearch, HNSW; int8 ones, not exact.
 
 Run: PYHUE_DATA=... python -m pytest bench/bench_rivals.py --benchmark-only
-Needs `pip install hnswlib usearch` beside the benchmarks' own packages. Rivals take turns with pyhue in one process,
-with the same threads; what claims to be exact is asserted to find the same.
+Needs `pip install hnswlib usearch` beside the benchmarks' own packages. Rivals take turns with pyhue in one
+process, with the same threads; what claims to be exact is asserted to find the same.
 """
 
 import time
@@ -99,8 +99,8 @@ def test_usearch(searched, turns, report, count):
     ours = times["pyhue"]
     report(
         f"{len(queries):>4} queries {ours * 1e3:7.2f} ms; USearch exact {times['float32'] * 1e3:.1f} ms, "
-        f"{times['float32'] / ours:.1f}x; of int8, NOT exact, recall {recall:.4f}: {times['int8'] * 1e3:.1f} ms, "
-        f"{times['int8'] / ours:.1f}x"
+        f"{times['float32'] / ours:.1f}x; of int8, NOT exact, recall {recall:.4f}: "
+        f"{times['int8'] * 1e3:.1f} ms, {times['int8'] / ours:.1f}x"
     )
 
 
@@ -120,8 +120,8 @@ def test_scalar_quantizer(searched, turns, report, count):
         warm=True,
     )
     report(
-        f"{len(queries):>4} queries {times['pyhue'] * 1e3:7.2f} ms; FAISS SQ8, NOT exact, recall {recall:.4f}: "
-        f"{times['SQ8'] * 1e3:.1f} ms, {times['SQ8'] / times['pyhue']:.1f}x"
+        f"{len(queries):>4} queries {times['pyhue'] * 1e3:7.2f} ms; FAISS SQ8, NOT exact, recall "
+        f"{recall:.4f}: {times['SQ8'] * 1e3:.1f} ms, {times['SQ8'] / times['pyhue']:.1f}x"
     )
 
 
@@ -147,6 +147,6 @@ def test_hnsw(searched, turns, report):
     )
     ours, theirs = len(queries) / times["pyhue"], len(queries) / times["hnswlib"]
     report(
-        f"hnswlib, built in {built:.0f} s, ef {ef}, recall {recall:.4f}: {theirs:.0f} queries/s; pyhue, exact: "
-        f"{ours:.0f} queries/s, {ours / theirs:.2f}x"
+        f"hnswlib, built in {built:.0f} s, ef {ef}, recall {recall:.4f}: {theirs:.0f} queries/s; "
+        f"pyhue, exact: {ours:.0f} queries/s, {ours / theirs:.2f}x"
     )

@@ -111,8 +111,8 @@ def real_activations(tmp_path_factory):
 
 @pytest.fixture
 def noisy_copies():
-    """noisy_copies(activations, count): the vectors of (images, 49, 1280) that are not zero, then `count` copies of
-    them, each value times 1 + 0.3 normal; (n, 1280) float32 a piece."""
+    """noisy_copies(activations, count): the vectors of (images, 49, 1280) that are not zero, then `count`
+    copies of them, each value times 1 + 0.3 normal; (n, 1280) float32 a piece."""
 
     def parts(activations, count):
         rng = np.random.default_rng(0)

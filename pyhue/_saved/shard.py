@@ -47,8 +47,8 @@ class Shard:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
         """Distances, rows and labels (n, at most k) of its nearest vectors, up to the limits agreed on.
 
-        `agreed` is called once, unless an error comes before. With a `recall` instead, `kth` (n,) are the k-th of
-        what all shards' `near_distances` gave.
+        `agreed` is called once, unless an error comes before. With a `recall` instead, `kth` (n,) are the
+        k-th of what all shards' `near_distances` gave.
         """
         if not len(self.stored):
             if agreed:
@@ -57,7 +57,7 @@ class Shard:
             return none.astype(np.float32), none, none
         count = k if recall is not None else min(k, len(self.stored))
         own = self._own(chosen)
-        found = self.search.neighbors(lambda: self.stored, queries, name, count, own, agreed, recall, kth)
+        found = self.search.neighbors(lambda: self.stored, queries, name, count, own, recall, kth, agreed)
         stored, distances, indices = found
         labels = stored.labels[indices] if isinstance(stored, Labelled) else np.zeros_like(indices)
         return distances, self._of_memory(indices), labels

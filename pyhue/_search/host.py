@@ -70,14 +70,14 @@ class HostSearch:
         name: str,
         k: int,
         selection: Selection = EVERYTHING,
-        agreed: Agreed | None = None,
         recall: float | None = None,
         kth: NDArray[np.float32] | None = None,
+        agreed: Agreed | None = None,
     ) -> tuple[Vectors, NDArray[np.float32], NDArray[np.int64]]:
         """The vectors that were searched; distances and indices (n, k) of queries (n, dim).
 
-        `agreed`: as in `Index.counted_search`. `recall`: a share of the true neighbours that is enough; None: all.
-        `kth`: see `recalled`.
+        `recall`: a share of the true neighbours that is enough; None: all. `kth`: see `recalled`.
+        `agreed`: as in `Index.counted_search`, of exact searches.
         """
         require_vectors(latest())
         k = neighbor_count(k, len(latest()))

@@ -106,7 +106,7 @@ def principal(
 
 
 def with_rows(plan: Plan, block_dims: int, row_begin: int | None = None) -> Plan:
-    """The same with `block_dims` in blocks, which may be left from `row_begin` on, and what follows that in rows."""
+    """The same with `block_dims` in blocks, to be left from `row_begin` on, and what follows in rows."""
     ends = stage_ends(plan.dims)
     begin = plan.dims if row_begin is None else row_begin
     next_end = min(end for end in ends if end > block_dims)
