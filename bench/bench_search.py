@@ -209,28 +209,3 @@ def test_one_by_one(real_memory, real_activations, turns, report):
     )
     ours, others = times["pyhue"], times["by image"]
     report(f"added one by one {ours * 1e3:.1f} ms, by image {others * 1e3:.1f} ms: {ours / others - 1:+.1%}")
-
-
-def test_near_duplicates(real_activations, noisy_copies, turns, report, fma_peak):
-    """1.5 million: the activations and seven noisy copies. FAISS searches the memory's own array."""
-    activations, _ = real_activations("int8")
-    memory = pyhue.VectorMemory(1280)
-    for part in noisy_copies(activations[10:], 7):
-        memory.add(part)
-    memory.optimize()
-    queries = np.asarray(activations[:10], np.float32).reshape(-1, 1280)
-    queries = queries[queries.any(axis=1)]
-    unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
-    vectors = np.asarray(memory.vectors)
-    found = memory.search(queries, K).indices
-    require_same_neighbors(vectors, unit, found, faiss.knn(unit, vectors, K)[1])
-    times = turns(
-        lambda: memory.search(queries, K), {"faiss": lambda: faiss.knn(unit, vectors, K)}, 3, warm=True
-    )
-    ours, theirs = times["pyhue"], times["faiss"]
-    rate = 2e-9 * vectors.size * len(queries) / ours
-    report(
-        f"near-duplicates, {len(vectors)} x 1280, {len(queries)} queries {ours * 1e3:.0f} ms, "
-        f"{rate:.0f} GF-eq, {rate / fma_peak:.2f} of FMA peak; FAISS {theirs * 1e3:.0f} ms, "
-        f"{theirs / ours:.2f}x; {memory.explain()}"
-    )

@@ -115,7 +115,8 @@ def test_explain():
     parts = {"plan", "block_ends", "row_begin", "row_ends"}
     assert {"device", "bytes_per_vector", "vectors", "last_search"} | parts == set(before)
     assert before["device"] == "cpu"
-    assert set(after) == set(before) | {"survivors", "gf_eq", "seconds"}
+    recalls = {"recalls", "recall_found", "recall_read", "recall_seconds", "exact_seconds"}
+    assert set(after) == set(before) | {"survivors", "gf_eq", "seconds"} | recalls
     assert after["survivors"] == sorted(after["survivors"], reverse=True)
     assert after["bytes_per_vector"] > 96 * 4
 

@@ -37,7 +37,15 @@ def case(request, images):
     vectors, queries = (
         stored(part.reshape(-1, 1280), normalize=request.param) for part in np.split(activations, [30])
     )
-    return request.param, vectors, queries, np.stack([distances64(query, vectors) for query in queries])
+    exact = np.stack([distances64(query, vectors) for query in queries])
+    if request.param:  # then vectors of zeros have no direction: they are not found, and find nothing
+        exact[:, ~vectors.any(axis=1)] = np.inf
+    return request.param, vectors, queries, exact
+
+
+def _asking(normalize, queries):
+    """Which queries have neighbours."""
+    return np.flatnonzero(queries.any(axis=1) | (not normalize))
 
 
 def _memory(images, normalize):
@@ -52,24 +60,30 @@ def test_search(isa, threads, images, case):
     memory = _memory(images, normalize)
     np.testing.assert_array_equal(memory.vectors, vectors)
     result = memory.search(images[0][30:], K)
-    distances, indices = (part.reshape(-1, K)[::19] for part in result)
-    assert_neighbors(distances, indices, queries[::19], vectors)
-    assert_exact(pyhue.SearchResult(distances, indices), queries[::19], vectors)
+    asking, rows = (_asking(normalize, part) for part in (queries, vectors))
+    distances, indices = (part.reshape(-1, K)[asking][::19] for part in result)
+    assert np.isin(indices, rows).all()
+    indices, vectors, queries = np.searchsorted(rows, indices), vectors[rows], queries[asking][::19]
+    assert_neighbors(distances, indices, queries, vectors)
+    assert_exact(pyhue.SearchResult(distances, indices), queries, vectors)
 
 
 def test_stored_vectors_find_themselves(isa, images, case):
     normalize, vectors, _, _ = case
-    result = _memory(images, normalize).search(images[0][:30].reshape(-1, 1280), 1)
+    asking = _asking(normalize, vectors)
+    result = _memory(images, normalize).search(images[0][:30].reshape(-1, 1280)[asking], 1)
     assert (result.distances == 0).all()
-    np.testing.assert_array_equal(vectors[result.indices[:, 0]], vectors)
+    np.testing.assert_array_equal(vectors[result.indices[:, 0]], vectors[asking])
 
 
 def test_prediction(isa, images, case):
-    normalize, _, _, exact = case
+    normalize, _, vectors, exact = case
     memory, queries = _memory(images, normalize), images[0][30:]
     indices = np.argsort(exact, axis=1, kind="stable")[:, :K]
     nearest = np.take_along_axis(exact, indices, axis=1).reshape(6, 49, K)
-    labels = memory.labels[indices].reshape(6, 49, K)
+    labels = memory.labels[indices]
+    labels[np.setdiff1d(np.arange(len(vectors)), _asking(normalize, vectors))] = -1
+    labels = labels.reshape(6, 49, K)
     expected = density64(nearest, labels, memory.class_counts, 1e-8)
     likelihood = memory.log_likelihood(queries, K)
     assert np.isfinite(expected).any(axis=1).all()

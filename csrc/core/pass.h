@@ -63,8 +63,11 @@ class Pass {
   // The `enough` smallest distances of the query at each place to vectors of its nearest clusters (near_clusters.h).
   bool near(std::span<const Piece> pieces, float* distances) {
     if (!tiles_.complete()) return false;
-    return NearClusters<Selection>(dim_, queries_, tiles_, screen_, selection_)
-        .find(pieces, collector_.enough(), distances, executor_, workers_.front().work.compared);
+    int64_t compared = 0;
+    const bool finished = NearClusters<Selection>(dim_, queries_, tiles_, screen_, selection_)
+                              .find(pieces, collector_.enough(), distances, executor_, compared);
+    workers_.front().work += {0, 0, compared, compared};
+    return finished;
   }
 
   // Nothing farther is wanted for the query at a place. Called before `search`.

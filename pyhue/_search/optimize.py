@@ -39,10 +39,9 @@ _K = 10
 _RUNS, _RUN = 14, 7  # stretches of neighbouring vectors that play the queries
 _SAMPLE = 4096  # vectors that candidates are packed of
 _PCA_SAMPLE = 16384
-_IN_BLOCKS_AND_ROWS = (
-    (0.4, 0.2),
-    (0.6, 0.4),
-)  # shares of the dimensions: to where blocks go, from where rows
+# Shares of the dimensions: to where blocks go, from where rows. Farther than the sample needs, for queries that are not
+# like it: what blocks leave is taken one by one.
+_BLOCK_SHARE, _ROW_SHARE = 0.6, 0.4
 _PCA_MAX_DIM = 2048  # beyond, finding the principal directions takes longer than they save
 
 # What reading costs, in coordinates of a pair that the first filter could read instead; measured.
@@ -186,10 +185,9 @@ def _candidates(
     leading = principal(center, directions, sample)
     yield leading
     unit, dims = _core.stage_dims, len(center)
-    for block_share, row_share in _IN_BLOCKS_AND_ROWS:
-        block_dims, row_begin = (round(share * dims / unit) * unit for share in (block_share, row_share))
-        if 0 < row_begin <= block_dims < dims:
-            yield with_rows(leading, block_dims, row_begin)
+    block_dims, row_begin = (round(share * dims / unit) * unit for share in (_BLOCK_SHARE, _ROW_SHARE))
+    if 0 < row_begin <= block_dims < dims:
+        yield with_rows(leading, block_dims, row_begin)
 
 
 def _kth_distances(
