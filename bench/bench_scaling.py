@@ -44,8 +44,6 @@ def test_scaling(real_activations, noisy_copies, turns, report, fma_peak, net, n
         f"{net:<6} {len(memory):>7} vectors: {ours * 1e6:7.1f} us a query, {rate:.0f} GF-eq, "
         f"{rate / fma_peak:.2f} of FMA peak; FAISS {theirs * 1e6:7.1f} us, {theirs / ours:5.2f}x"
     )
-    if copies == COPIES[-1] and net == "float":
-        _plot()
 
 
 def _plot():
@@ -60,6 +58,7 @@ def _plot():
         n, ours, theirs = np.array(points).T
         axes.loglog(n, ours * 1e6, "o-", color=color, label=f"pyhue, {names[net]}")
         axes.loglog(n, theirs * 1e6, "s--", color=color, alpha=0.6, label=f"FAISS Flat, {names[net]}")
+    n = max((np.array(points)[:, 0] for points in _points.values()), key=len)
     axes.set_xticks(n, [f"{v / 1000:,.0f}k" for v in n], minor=False)
     axes.minorticks_off()
     axes.set_xlabel("stored vectors (1,280 channels); beyond 194k with noisy copies")
