@@ -45,15 +45,17 @@ def report():
 def turns(benchmark):
     """Times `ours` by pytest-benchmark, the rivals taking a turn each before every round.
 
-    Returns the median seconds of "pyhue" and of each rival. With `warm` every turn begins with a call that is
-    not timed: the threads of the one before spin for a while, and those of this one have gone to sleep.
+    Returns the median seconds of "pyhue" and of each rival. With `warm` every turn begins with calls that are
+    not timed, for 50 ms: the threads of the one before spin for a while, and those of this one have gone to
+    sleep.
     """
 
     def run(ours, rivals, rounds=7, warm=False):
         times = {name: [] for name in rivals}
 
         def prepare(call):
-            if warm:
+            begin = time.perf_counter()
+            while warm and time.perf_counter() - begin < 0.05:
                 call()
 
         def let_rivals_run():

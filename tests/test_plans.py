@@ -135,6 +135,18 @@ def test_the_plan_fits_the_data(data, chosen):
     assert memory.explain()["plan"] == chosen
 
 
+def test_how_far_blocks_go_is_the_same_for_every_sample():
+    """Queries are not always like the sample: near images of one's own, as here in the second memory, tell nothing."""
+    vectors = _low_rank(3500, 256)
+    stages = []
+    for pixels in (7, 1):
+        memory = _images(np.repeat(vectors[::7], 7, axis=0), pixels=pixels)
+        memory.optimize()
+        told = memory.explain()
+        stages.append((told["plan"], told["block_ends"], told["row_begin"], told["row_ends"]))
+    assert stages[0] == stages[1] == ("principal", [64, 128], 128, [192, 256])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("data", [_few_active, _low_rank], ids=["few active", "low rank"])
 def test_vectors_added_after_optimize_are_found(isa, threads, data, dtype):

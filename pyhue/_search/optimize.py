@@ -183,11 +183,10 @@ def _candidates(
     if directions is None:
         return
     leading = principal(center, directions, sample)
-    yield leading
     unit, dims = _core.stage_dims, len(center)
     block_dims, row_begin = (round(share * dims / unit) * unit for share in (_BLOCK_SHARE, _ROW_SHARE))
-    if 0 < row_begin <= block_dims < dims:
-        yield with_rows(leading, block_dims, row_begin)
+    staged = 0 < row_begin <= block_dims < dims
+    yield with_rows(leading, block_dims, row_begin) if staged else leading
 
 
 def _kth_distances(
