@@ -136,7 +136,7 @@ def test_the_plan_fits_the_data(data, chosen):
 
 
 def test_how_far_blocks_go_is_the_same_for_every_sample():
-    """Queries are not always like the sample: vectors near one's own, as in the second memory, tell nothing."""
+    """Queries are not always like the sample: near vectors of one's own, as in the second, tell nothing."""
     vectors = _low_rank(3500, 256)
     stages = []
     for pixels in (7, 1):

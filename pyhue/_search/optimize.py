@@ -39,8 +39,8 @@ _K = 10
 _RUNS, _RUN = 14, 7  # stretches of neighbouring vectors that play the queries
 _SAMPLE = 4096  # vectors that candidates are packed of
 _PCA_SAMPLE = 16384
-# Shares of the dimensions: to where blocks go, from where rows. Farther than the sample needs, for queries that
-# are not like it: what blocks leave is taken one by one.
+# Shares of the dimensions: to where blocks go, from where rows. Farther than the sample needs, for queries
+# that are not like it: what blocks leave is taken one by one.
 _BLOCK_SHARE, _ROW_SHARE = 0.6, 0.4
 _PCA_MAX_DIM = 2048  # beyond, finding the principal directions takes longer than they save
 
