@@ -104,21 +104,25 @@ def test_empty_memories_have_nothing_to_optimize():
     assert memory.explain() == {}
 
 
-def test_explain():
-    memory = _images(draw("relu85", 700, 96))
+@pytest.mark.parametrize(
+    ("data", "clusters"), [(_low_rank, True), (lambda n, d: draw("uniform", n, d), False)]
+)
+def test_explain(data, clusters):
+    memory = _images(data(3500, 256))
     assert memory.explain() == {}
-    memory.search(np.ones(96, np.float32), 1)
+    memory.search(np.ones(256, np.float32), 1)
     before = memory.explain()
-    assert (before["plan"], before["vectors"]) == ("plain", 700)
+    assert (before["plan"], before["vectors"]) == ("plain", 3500)
     memory.optimize()
     after = memory.explain()
     parts = {"plan", "block_ends", "row_begin", "row_ends"}
     assert {"device", "bytes_per_vector", "vectors", "last_search"} | parts == set(before)
     assert before["device"] == "cpu"
     recalls = {"recalls", "recall_found", "recall_read", "recall_seconds", "exact_seconds"}
-    assert set(after) == set(before) | {"survivors", "gf_eq", "seconds"} | recalls
+    measured = {"survivors", "gf_eq", "seconds"} | (recalls if clusters else set())
+    assert set(after) == set(before) | measured
     assert after["survivors"] == sorted(after["survivors"], reverse=True)
-    assert after["bytes_per_vector"] > 96 * 4
+    assert after["bytes_per_vector"] > 256 * 4
 
 
 @pytest.mark.parametrize(
