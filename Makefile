@@ -19,8 +19,10 @@ BUILD_INPUTS := CMakeLists.txt $(wildcard cmake/*.cmake) $(NATIVE) $(CUDA)
 # stand in for whatever the system has.
 BUILD_TOOLS := "cmake>=3.28" "ninja>=1.11"
 INSTALL := install --no-build-isolation
+# Not -C: the pip of Debian 12 does not know it.
+SETTING := --config-settings
 # The CUDA kernels for the CPU: for tests, and not in a plain `pip install`.
-EMULATION := -C cmake.define.PYHUE_EMULATION=ON
+EMULATION := $(SETTING) cmake.define.PYHUE_EMULATION=ON
 # Prints requirements from pyproject.toml, so that they are written once:
 # $(call requirements,['build-system']['requires']).
 requirements = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))$(1))"
@@ -110,8 +112,8 @@ $(NETWORKS)/.packages: Makefile
 	touch $@
 
 $(NETWORKS)/.installed: $(NETWORKS)/.packages pyproject.toml $(BUILD_INPUTS)
-	$(NETWORKS)/bin/python -m pip install --editable ".[train]" -C build-dir=$(NETWORKS)/cmake \
-	    -C cmake.define.PYHUE_TORCH=OFF
+	$(NETWORKS)/bin/python -m pip install --editable ".[train]" $(SETTING) build-dir=$(NETWORKS)/cmake \
+	    $(SETTING) cmake.define.PYHUE_TORCH=OFF
 	touch $@
 
 test-networks: $(NETWORKS)/.installed
@@ -132,7 +134,7 @@ GPU_PYTHON = $(GPU_PATH) $(PYTHON) -P
 
 $(GPU)/.installed: pyproject.toml $(BUILD_INPUTS) $(wildcard pyhue/*.py pyhue/nn/*.py)
 	$(PYTHON) -m pip $(INSTALL) --no-deps --upgrade --target $(GPU)/site . $(EMULATION) \
-	    -C build-dir=$(GPU)/cmake -C cmake.define.PYHUE_CUDA=ON -C cmake.define.PYHUE_TORCH=ON
+	    $(SETTING) build-dir=$(GPU)/cmake $(SETTING) cmake.define.PYHUE_CUDA=ON $(SETTING) cmake.define.PYHUE_TORCH=ON
 	touch $@
 
 test-gpu: $(GPU)/.installed
@@ -194,7 +196,8 @@ $(SANITIZE)/.installed: pyproject.toml $(BUILD_INPUTS)
 	$(SANITIZE)/venv/bin/python -m pip install $(BUILD_TOOLS) \
 	    $$($(subst $(BIN),$(SANITIZE)/venv/bin,$(call requirements,['build-system']['requires'])))
 	$(SANITIZE)/venv/bin/python -m pip $(INSTALL) --editable ".[test]" \
-	    -C build-dir=$(SANITIZE)/cmake $(EMULATION) -C cmake.define.PYHUE_SANITIZE=ADDRESS -C cmake.define.PYHUE_TORCH=OFF
+	    $(SETTING) build-dir=$(SANITIZE)/cmake $(EMULATION) $(SETTING) cmake.define.PYHUE_SANITIZE=ADDRESS \
+	    $(SETTING) cmake.define.PYHUE_TORCH=OFF
 	touch $@
 
 sanitize: $(SANITIZE)/.installed

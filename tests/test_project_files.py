@@ -18,3 +18,15 @@ def test_one_version():
 def test_one_licence():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert f"license: {project['license']}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_pip_is_asked_in_words_that_an_old_one_knows():
+    """Debian 12 has pip 23.0, which knows --config-settings, but not yet its short form."""
+    commands = (ROOT / "Makefile").read_text().replace("\\\n", " ").splitlines()
+    asked = [
+        line
+        for line in commands
+        if "pip install" in line or "$(INSTALL)" in line or line.startswith("EMULATION")
+    ]
+    assert len(asked) > 3
+    assert not [line for line in asked if re.search(r"\s-C\s", line)]
