@@ -227,7 +227,7 @@ class ShardedMemory:
     def _nearest(
         self, asked: _Request, name: str, chosen: Selection, own: Callable[[tuple[Any, ...]], tuple[Any, ...]]
     ) -> Any:
-        """`own` of what this rank's vectors are nearest, or `Failed`."""
+        """`own` of the nearest of this rank's vectors, or `Failed`."""
         shard, count = self._shard, asked.numbers["k"]
         recalled = self._near(asked, name, chosen)
         if recalled:
@@ -332,7 +332,7 @@ class ShardedMemory:
             left = self._ranks.share(attempt(lambda: shard.left(chosen)), sum)
             if is_few(left, len(self)):
                 return ()
-        own = attempt(lambda: shard.near_distances(asked.vectors, name, count, chosen))
+        own = attempt(lambda: shard.first_distances(asked.vectors, name, count, chosen))
         return recall, self._ranks.share(own, lambda parts: _limits(parts, count))
 
     def _vote(

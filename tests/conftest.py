@@ -37,6 +37,12 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     pyhue.set_num_threads(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _small_searches_have_threads() -> None:
+    """They would stay with the calling thread, and no test of two threads would test them."""
+    _core.set_least_products(0)
+
+
 @pytest.fixture
 def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """run_python(script, **environment) runs a script in a new interpreter; None removes a variable."""

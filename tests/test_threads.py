@@ -1,5 +1,7 @@
 """Whom the number of threads follows: threadpoolctl, DataLoader workers, and set_num_threads before all."""
 
+import sys
+
 import pytest
 
 LIMITS = """
@@ -66,3 +68,31 @@ def test_workers_of_a_data_loader(run_python, tmp_path, context, chosen):
     )
     inside = chosen or 1
     assert done.stdout.strip() == f"[({inside}, 0), ({inside}, 1)] {chosen or 3}", done.stderr
+
+
+SMALL = """
+import os
+import numpy as np
+import pyhue
+from pyhue import _core
+assert _core.least_products() == 2**25
+vectors = np.random.default_rng(0).random((3000, 64), np.float32)
+memory = pyhue.VectorMemory(64)
+memory.add(vectors)
+pyhue.set_num_threads(1)
+memory.search(vectors[:1])  # packs it
+pyhue.set_num_threads(2)
+before = len(os.listdir("/proc/self/task"))
+memory.search(vectors[:1])
+print(len(os.listdir("/proc/self/task")) - before)
+_core.set_least_products(0)
+memory.search(vectors[:1])
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the threads of the process in /proc")
+def test_a_small_search_wakes_no_other_thread(run_python):
+    """It would wait longer for it than it helps. All other tests have threads nevertheless."""
+    done = run_python(SMALL)
+    assert done.stdout.split() == ["0", "1"], done.stderr

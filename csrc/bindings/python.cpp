@@ -81,6 +81,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("set_isa", &set_isa);
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
+  m.def("least_products", &least_products);
+  m.def("set_least_products", &set_least_products);
   m.def("limit_threads", &limit_threads);
   define_store_rows<float, float>(m);
   define_store_rows<double, float>(m);

@@ -38,6 +38,8 @@ std::atomic<int>& thread_count() {
 
 std::atomic<bool> chosen{false};  // by set_num_threads
 
+std::atomic<int64_t> least{int64_t{1} << 25};
+
 // Runs one job at a time; a second caller meanwhile does its job alone, in its own thread.
 class Pool {
  public:
@@ -135,9 +137,13 @@ void limit_threads(int count) {
   if (!chosen.load()) thread_count().store(count);
 }
 
+int64_t least_products() { return least.load(); }
+
+void set_least_products(int64_t count) { least.store(count); }
+
 Executor pool_executor(void* context, bool (*interrupted)(void*)) {
   auto run = [](void*, int workers, Body body, void* argument) { pool().run(workers, body, argument); };
-  return {num_threads(), context, run, interrupted};
+  return {num_threads(), context, run, interrupted, least_products()};
 }
 
 }  // namespace pyhue

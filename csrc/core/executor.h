@@ -17,6 +17,8 @@ struct Executor {
   void (*run)(void* context, int workers, void (*body)(void* argument, int worker), void* argument);
   // Asked by worker 0 between chunks of work: true ends the work early. May be null.
   bool (*interrupted)(void* context);
+  // A search of fewer products than this stays with worker 0: to wake another would cost more than it saves.
+  int64_t least_products = 0;
 };
 
 // Calls chunk(index, worker) once for each index in 0 .. count-1. Workers pull indices from a counter,

@@ -23,13 +23,6 @@
 
 namespace pyhue {
 
-constexpr int64_t kPassQueries = 1008;  // bounds the scratch memory
-
-template <class Vector>
-auto& at(Vector& vector, int64_t i) {
-  return vector[static_cast<size_t>(i)];
-}
-
 template <class Collector, class Selection>
 class Pass {
  public:
@@ -63,6 +56,10 @@ class Pass {
   // The `enough` smallest distances of the query at each place to vectors of its nearest clusters (near_clusters.h).
   bool near(std::span<const Piece> pieces, float* distances) {
     if (!tiles_.complete()) return false;
+    if (queries_.clusters_per_query == 0) {
+      std::fill(distances, distances + tiles_.queries() * collector_.enough(), kUnlimited);
+      return true;
+    }
     int64_t compared = 0;
     const bool finished = NearClusters<Selection>(dim_, queries_, tiles_, screen_, selection_)
                               .find(pieces, collector_.enough(), distances, executor_, compared);
@@ -150,7 +147,7 @@ class Pass {
     if (found == 0) return;
     const int kept = screen_.rows(piece, block, tile, worker.bounds.data(), survivors, found);
     if (at(worker.distances, tile.start) == kUnlimited) best_first(survivors, kept, tile.size);
-    for (int i = 0; i < kept; ++i) prefetch(piece, order[survivors[i].lane]);
+    for (int i = 0; i < kept; ++i) prefetch(piece, order[survivors[i].lane], dim_);
     for (int i = 0; i < kept; ++i) {
       const int64_t place = tile.start + survivors[i].query;
       // The refines before may have raised the threshold.
@@ -183,13 +180,8 @@ class Pass {
   // that they give excludes most of the others.
   void best_first(Survivor* survivors, int count, int queries) const {
     const int64_t likely = std::min<int64_t>(count, collector_.enough() * queries);
-    const auto rank = [](const Survivor& survivor) { return std::isnan(survivor.bound) ? kUnlimited : survivor.bound; };
     std::nth_element(survivors, survivors + likely, survivors + count,
-                     [&](const Survivor& a, const Survivor& b) { return rank(a) > rank(b); });
-  }
-
-  void prefetch(const Piece& piece, int64_t row) const {
-    for (int byte = 0; byte < std::min(512, dim_ * 2); byte += 64) __builtin_prefetch(piece.vector(row, dim_) + byte);
+                     [](const Survivor& a, const Survivor& b) { return likelihood(a) > likelihood(b); });
   }
 
   void refine(int w, int64_t place, const Piece& piece, int64_t row) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "core/isa.h"
 #include "core/memory.h"
@@ -22,6 +24,11 @@ class StageHistory {
  private:
   float mean_ = 0;
 };
+
+// The higher, the likelier a neighbour; a bound that is no number excludes nothing.
+inline float likelihood(const Survivor& survivor) {
+  return std::isnan(survivor.bound) ? std::numeric_limits<float>::infinity() : survivor.bound;
+}
 
 class Screen {
  public:

@@ -9,9 +9,6 @@
 namespace pyhue {
 namespace {
 
-// Products from which on a second thread saves more than waking it costs; measured.
-constexpr int64_t kForAnotherWorker = int64_t{1} << 25;
-
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // Calls each(pass, first) for all queries, as many at a time as go through the memory together.
@@ -20,7 +17,7 @@ bool in_passes(std::span<const Piece> pieces, int dim, const Layout& layout, con
                int64_t k, const Selection& selection, Executor executor, Each each) {
   int64_t vectors = 0;
   for (const Piece& piece : pieces) vectors += piece.n;
-  if (vectors * dim * count < kForAnotherWorker) executor.workers = 1;
+  if (vectors * dim * count < executor.least_products) executor.workers = 1;
   for (int64_t first = 0; first < count && vectors > 0; first += kPassQueries) {
     const int64_t size = std::min(kPassQueries, count - first), enough = std::min(k, vectors);
     Pass<KBest, Selection> pass(dim, layout, queries, first, size, KBest(size, enough, executor.workers), selection,

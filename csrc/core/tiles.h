@@ -9,6 +9,13 @@
 
 namespace pyhue {
 
+constexpr int64_t kPassQueries = 1008;  // that go through a memory together; bounds the scratch memory
+
+template <class Vector>
+auto& at(Vector& vector, int64_t i) {
+  return vector[static_cast<size_t>(i)];
+}
+
 struct Queries {
   const float* vectors;     // (n, dim) float32, row-major
   Coordinates coordinates;  // of the n queries

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -13,14 +12,8 @@
 namespace pyhue {
 namespace {
 
-constexpr int64_t kPassQueries = 1008;  // bounds the scratch memory
-constexpr int64_t kItemBlocks = 64;     // of pieces without clusters
+constexpr int64_t kItemBlocks = 64;  // of pieces without clusters
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-template <class Vector>
-auto& at(Vector& vector, int64_t i) {
-  return vector[static_cast<size_t>(i)];
-}
 
 // Queries first .. first + count - 1.
 class VisitPass {
@@ -147,12 +140,10 @@ class VisitPass {
     const int kept = screen.rows(*item.piece, block, tile, bounds.data(), survivors, seen);
     // The likeliest first: the thresholds that they give exclude most others where there is none yet.
     if (at(bounds, tile.start).threshold == -kInfinity) {
-      const auto rank = [](const Survivor& survivor) {
-        return std::isnan(survivor.bound) ? kInfinity : survivor.bound;
-      };
-      std::sort(survivors, survivors + kept, [&](const Survivor& a, const Survivor& b) { return rank(a) > rank(b); });
+      std::sort(survivors, survivors + kept,
+                [](const Survivor& a, const Survivor& b) { return likelihood(a) > likelihood(b); });
     }
-    for (int i = 0; i < kept; ++i) prefetch(*item.piece, order[survivors[i].lane]);
+    for (int i = 0; i < kept; ++i) prefetch(*item.piece, order[survivors[i].lane], dim_);
     for (int i = 0; i < kept; ++i) {
       const int64_t place = tile.start + survivors[i].query;
       if (survivors[i].bound < at(bounds, place).threshold) continue;
@@ -170,18 +161,9 @@ class VisitPass {
     }
   }
 
-  const char* vector(const Piece& piece, int64_t row) const {
-    return static_cast<const char*>(piece.vectors) + row * dim_ * (piece.bfloat16 ? 2 : 4);
-  }
-
-  void prefetch(const Piece& piece, int64_t row) const {
-    for (int byte = 0; byte < std::min(512, dim_ * 2); byte += 64) __builtin_prefetch(vector(piece, row) + byte);
-  }
-
   void refine(int w, int64_t place, const Piece& piece, int64_t row) {
-    const SquaredDistance distance_to = piece.bfloat16 ? kernels_.squared_distance_bfloat16 : kernels_.squared_distance;
     const float* query = queries_.vectors + at(tiles_.order(), place) * dim_;
-    const float distance = distance_to(query, vector(piece, row), dim_);
+    const float distance = distance_to(kernels_, query, piece, row, dim_);
     ++at(workers_, w).work.compared;
     const float limit = found_.offer(w, place, {distance, piece.first + row});
     std::atomic<float>& shared = at(limits_, place);

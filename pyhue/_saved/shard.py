@@ -48,7 +48,7 @@ class Shard:
         """Distances, rows and labels (n, at most k) of its nearest vectors, up to the limits agreed on.
 
         `agreed` is called once, unless an error comes before. With a `recall` instead, `kth` (n,) are the
-        k-th of what all shards' `near_distances` gave.
+        k-th of what all shards' `first_distances` gave.
         """
         if not len(self.stored):
             if agreed:
@@ -62,13 +62,13 @@ class Shard:
         labels = stored.labels[indices] if isinstance(stored, Labelled) else np.zeros_like(indices)
         return distances, self._of_memory(indices), labels
 
-    def near_distances(
+    def first_distances(
         self, queries: NDArray[Any], name: str, k: int, chosen: Selection
     ) -> NDArray[np.float32]:
         """(n, at most k), what a search with a recall begins with."""
         if not len(self.stored):
             return np.empty((len(queries), 0), np.float32)
-        return self.search.near_distances(lambda: self.stored, queries, name, k, self._own(chosen))
+        return self.search.first_distances(lambda: self.stored, queries, name, k, self._own(chosen))
 
     def left(self, chosen: Selection) -> int:
         """How many of its vectors `where` and `labels` leave."""

@@ -148,11 +148,11 @@ def assigned(
 
 
 def _points(plan: Plan, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The first coordinates of vectors, which are overwritten."""
     assert plan.rotation is not None
-    rotation = plan.rotation[:_DIMS]
     with np.errstate(over="ignore", invalid="ignore"):
-        points: NDArray[np.float32] = vectors @ rotation.astype(np.float32).T
-        points -= (rotation @ plan.center).astype(np.float32)
+        vectors -= plan.center.astype(np.float32)
+        points: NDArray[np.float32] = vectors @ plan.rotation[:_DIMS].astype(np.float32).T
     return points
 
 

@@ -17,7 +17,7 @@ from pyhue._search.index import Agreed, Index, Work
 from pyhue._search.optimize import extended, optimized, unoptimized
 from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored, require_queries, require_vectors
-from pyhue._search.visit import near_distances, recalled, require_reach
+from pyhue._search.visit import first_distances, recalled, require_reach
 
 OPTIMIZE_FROM = 20_000  # vectors: the first search of a memory of at least so many optimises it
 _PACK_AFTER = 512  # queries compared with each vector that is not packed: packing it costs as much; measured
@@ -93,7 +93,7 @@ class HostSearch:
             distances[zero], indices[zero] = np.inf, -1
         return stored, distances, indices
 
-    def near_distances(
+    def first_distances(
         self,
         latest: Callable[[], Stored],
         queries: NDArray[np.floating[Any]],
@@ -105,7 +105,7 @@ class HostSearch:
         rows, _ = query_rows(queries, name, self._normalize)
         index, stored = self._ready(latest, len(rows))
         require_reach(index)
-        return near_distances(index, stored, rows, k, chosen)
+        return first_distances(index, stored, rows, k, chosen)
 
     def within(
         self, latest: Callable[[], Stored], queries: Any, radius: float, selection: Selection = EVERYTHING

@@ -32,6 +32,10 @@ class Work(NamedTuple):
     survivors: int  #: pairs left by it
     compared: int  #: pairs whose distance was computed
 
+    def plus(self, other: Work) -> Work:
+        """Both together."""
+        return Work(*(a + b for a, b in zip(self, other, strict=True)))
+
     def shares(self, dim: int) -> dict[str, float]:
         """Of all coordinates and all pairs of the first filter."""
         pairs = max(1, self.pairs)

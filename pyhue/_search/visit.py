@@ -52,8 +52,7 @@ class Visit:
     def _search(self, k: int, limits: NDArray[np.float64], distances: NDArray[np.float32]) -> Found:
         visits = _core.Visits(self.gaps, limits, np.ascontiguousarray(distances))
         found = _core.search_visited(self._pieces, self._layout, self._asked, k, visits, self._chosen)
-        before, done = self.work, Work(0, *found[2])
-        self.work = Work(*(a + b for a, b in zip(before, done, strict=True)))
+        self.work = self.work.plus(Work(0, *found[2]))
         return found[0], found[1]
 
 
@@ -97,12 +96,12 @@ def recalled(
         visit = Visit(index, stored, queries[batch], selection.of_some(batch))
         distances = visit.near(count)[0][:, -1] if kth is None else kth[batch]
         found.append(visit.far(count, reach.limits(distances, k, recall), distances))
-        work = Work(*(a + b for a, b in zip(work, visit.work, strict=True)))
+        work = work.plus(visit.work)
     distances, indices = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return distances, indices, work
 
 
-def near_distances(
+def first_distances(
     index: Index, stored: Stored, queries: NDArray[np.float32], k: int, selection: Selection
 ) -> NDArray[np.float32]:
     """The distances (n, k) that the first clusters of each query give."""
