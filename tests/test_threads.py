@@ -77,9 +77,9 @@ import pyhue
 from pyhue import _core
 assert _core.least_products() == 2**25
 vectors = np.random.default_rng(0).random((3000, 64), np.float32)
+pyhue.set_num_threads(1)
 memory = pyhue.VectorMemory(64)
 memory.add(vectors)
-pyhue.set_num_threads(1)
 memory.search(vectors[:1])  # packs it
 pyhue.set_num_threads(2)
 before = len(os.listdir("/proc/self/task"))
