@@ -274,6 +274,17 @@ def test_trained_networks(run, data):
         names(fold, error)
 
 
+def test_a_trained_network_of_no_known_kind(run, tmp_path):
+    """A config.json that is whole and says something that there is not."""
+    fold = tmp_path / "network" / "seed-0" / "fold-0"
+    shutil.copytree(run / "first" / "seed-0" / "fold-0", fold)
+    config = json.loads((run / "first" / "config.json").read_text()) | {"backbone": "esnet18-w2"}
+    (tmp_path / "network" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="'esnet18-w2'") as raised:
+        load_backbone(str(fold))
+    names(fold, raised.value)
+
+
 @pytest.fixture(scope="module")
 def matched(features_file, tmp_path_factory):
     """The output of `pyhue observe`."""

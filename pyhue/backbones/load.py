@@ -97,7 +97,10 @@ def _from_run(folder: Path, layer: str | None) -> Backbone:
         state = torch.load(folder / _TRAINED, map_location="cpu", weights_only=True)
         prefix = "backbone."
         state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-    backbone = load_backbone(config.backbone, image_size=config.image_size, layer=layer or config.layer)
+    try:
+        backbone = load_backbone(config.backbone, image_size=config.image_size, layer=layer or config.layer)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
     with reading(folder, "a trained network"):
         backbone.load_state_dict(state)
     return backbone
