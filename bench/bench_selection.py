@@ -36,7 +36,7 @@ def test_where(memory, turns, report, share, count, kind):
     memory, queries = memory
     queries = queries[:count]
     mask = mask_of(memory, kind, share)
-    rows = np.flatnonzero(mask)
+    rows = np.flatnonzero(mask & (memory.vectors != 0).any(axis=1))  # without directions: never found
     unit = pyhue.VectorMemory(memory.dim)  # scales the queries as the memory does
     unit.add(queries)
     alone = pyhue.VectorMemory(memory.dim, normalize=False)

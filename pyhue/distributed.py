@@ -28,6 +28,7 @@ from pyhue.vector_memory import SearchResult, WithinResult
 
 __all__ = ["ShardedMemory"]
 
+_PAIRS_WORTH_AGREEING = 10_000_000  # of a query and a vector: a search of some 10 ms; measured
 _TRIES = 20  # to find all ranks at the same state of a folder that somebody writes to
 
 
@@ -233,15 +234,19 @@ class ShardedMemory:
         if recalled:
             return attempt(lambda: own(shard.nearest(asked.vectors, name, count, chosen, None, *recalled)))
         return self._agreeing(
-            lambda agreed: own(shard.nearest(asked.vectors, name, count, chosen, agreed)), count
+            lambda agreed: own(shard.nearest(asked.vectors, name, count, chosen, agreed)),
+            count,
+            len(asked.vectors) * len(self),
         )
 
-    def _agreeing(self, search: Callable[[Agreed | None], Any], k: int) -> Any:
-        """What `search` returns, or `Failed`; all ranks agree on how far the k-th nearest may be.
+    def _agreeing(self, search: Callable[[Agreed | None], Any], k: int, pairs: int) -> Any:
+        """What `search` of so many pairs of a query and a vector returns, or `Failed`.
 
-        Without that every rank looks as far as its own vectors need, which is farther: less is dropped.
+        All ranks agree on how far the k-th nearest may be. Without that every rank looks as far as its own
+        vectors need, which is farther: less is dropped. It takes an exchange, which is long beside a short
+        search, and clusters to look into first.
         """
-        if self._manifest.plan is None:  # then there are no clusters to look into
+        if self._manifest.plan is None or pairs < _PAIRS_WORTH_AGREEING:
             return attempt(lambda: search(None))
         limits: list[Any] = []
 
