@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from pyhue._arrays import feature_map_array, positive_integer
 from pyhue._stderr import progress_bar
+from pyhue.memory import PixelMemory
 from pyhue.observe._check import checked_labels, image_batches
 from pyhue.pixel_vectors import pixel_vectors
-from pyhue.vector_memory import VectorMemory
 
 _QUERIES = 4096  # at once
 
@@ -27,9 +27,8 @@ class Matches(NamedTuple):
 def find_matches(feature_maps: Any, k: int = 10, progress: bool = False) -> Matches:
     """The k nearest pixel vectors, of images other than its own, of every pixel vector.
 
-    Vectors are scaled to unit length and searched exactly by `VectorMemory`: an image has H * W vectors, so
-    the k nearest of other images are among the k + H * W nearest of all. All-zero vectors, which say nothing,
-    have no matches and are nobody's.
+    Vectors are scaled to unit length and searched exactly by `PixelMemory`, without those of their own image.
+    All-zero vectors, which say nothing, have no matches and are nobody's.
 
     Args:
         feature_maps: activations (images, channels, H, W), floating, of two or more images.
@@ -88,24 +87,15 @@ def match_batches(
         The first image, and int32 (images, 2, H * W, k): image and location of each match.
     """
     images, channels, pixels = len(maps), maps.shape[1], maps.shape[2] * maps.shape[3]
-    memory = VectorMemory(channels)  # row = image * pixels + pixel
+    memory = PixelMemory(channels)  # row = image * pixels + pixel
     for batch in image_batches(images):
-        memory.add(pixel_vectors(maps[batch]).reshape(-1, channels))
+        memory.add(maps[batch], np.zeros(batch.stop - batch.start, np.int64))
     size = max(1, _QUERIES // pixels)
     for start in range(first, images, size):
-        asked = pixel_vectors(maps[start : start + size])
-        own = np.repeat(np.arange(start, start + len(asked)), pixels)
-        rows = memory.search(asked, min(k + pixels, len(memory))).indices.reshape(len(own), -1)
-        found = np.full((len(own), 2, k), -1, np.int32)
-        found[..., : rows.shape[1]] = _of_other_images(rows, own, pixels, k)
-        yield start, found.reshape(len(asked), pixels, 2, k).swapaxes(1, 2)
-
-
-def _of_other_images(
-    rows: NDArray[np.int64], own: NDArray[np.int64], pixels: int, k: int
-) -> NDArray[np.int64]:
-    """Image and pixel (n, 2, up to k) of the first k of `rows` (n, more) outside the image `own` (n,)."""
-    wanted = (rows >= 0) & (rows // pixels != own[:, None])
-    order = np.argsort(~wanted, axis=1, kind="stable")[:, :k]
-    chosen = np.take_along_axis(np.where(wanted, rows, -1), order, axis=1)
-    return np.where(chosen[:, None] >= 0, np.stack((chosen // pixels, chosen % pixels), axis=1), -1)
+        asked = maps[start : start + size]
+        own = np.arange(start, start + len(asked))
+        rows = memory.search(pixel_vectors(asked), min(k, len(memory)), exclude=own).indices
+        found = np.full((len(asked), 2, pixels, k), -1, np.int32)
+        places = np.stack((rows // pixels, rows % pixels), axis=1)
+        found[..., : rows.shape[-1]] = np.where(rows[:, None] >= 0, places, -1)
+        yield start, found
