@@ -12,6 +12,8 @@ import numpy as np
 
 _Answer: TypeAlias = "tuple[Exception | None, Any]"  # what all raise, or what `merge` made
 _TIMED_OUT = "imed out"  # in what gloo says of waiting that is over
+_FIRST = 4096  # bytes of a first message: all, if it is short; a second one has the rest
+_LENGTH = 8  # bytes in front that tell how much there is
 _AFTER = 10.0  # seconds that others wait for the name of who was lost, when all waiting is over
 
 
@@ -141,19 +143,26 @@ class Ranks:
 def _send(value: Any, group: Any, number: int, seconds: float) -> None:
     import torch
 
-    content = np.frombuffer(pickle.dumps(value, protocol=5), np.uint8)
-    for part in (np.array([len(content)]), content.copy()):
-        group.send([torch.from_numpy(part)], number, 0).wait(timedelta(seconds=seconds))
+    content = pickle.dumps(value, protocol=5)
+    end = _LENGTH + len(content)
+    whole = np.zeros(max(_FIRST, end), np.uint8)
+    whole[:_LENGTH] = np.frombuffer(len(content).to_bytes(_LENGTH, "little"), np.uint8)
+    whole[_LENGTH:end] = np.frombuffer(content, np.uint8)
+    for part in (whole[:_FIRST], whole[_FIRST:]):
+        if len(part):
+            group.send([torch.from_numpy(part)], number, 0).wait(timedelta(seconds=seconds))
 
 
 def _receive(group: Any, number: int, seconds: float) -> Any:
     import torch
 
-    size = torch.zeros(1, dtype=torch.int64)
-    group.recv([size], number, 0).wait(timedelta(seconds=seconds))
-    content = torch.empty(int(size), dtype=torch.uint8)
-    group.recv([content], number, 0).wait(timedelta(seconds=seconds))
-    return pickle.loads(content.numpy().data)
+    whole = np.empty(_FIRST, np.uint8)
+    group.recv([torch.from_numpy(whole)], number, 0).wait(timedelta(seconds=seconds))
+    end = _LENGTH + int.from_bytes(whole[:_LENGTH], "little")
+    if end > _FIRST:
+        whole = np.concatenate((whole, np.empty(end - _FIRST, np.uint8)))
+        group.recv([torch.from_numpy(whole[_FIRST:])], number, 0).wait(timedelta(seconds=seconds))
+    return pickle.loads(whole[_LENGTH:end].data)
 
 
 def _merged(found: list[Any], merge: Callable[[list[Any]], Any], ranks: list[int]) -> _Answer:
