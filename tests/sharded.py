@@ -150,6 +150,15 @@ def errors(folder, rank, count):
     return found
 
 
+def lengths(folder, rank, count):
+    """What arrives of messages as long as a first one, somewhat shorter and somewhat longer."""
+    ranks = _ranks.Ranks(None, 60.0)
+    longest = _ranks._FIRST - _ranks._LENGTH
+    pickled = len(pickle.dumps(bytes(longest), protocol=5)) - longest
+    sizes = [longest - pickled + more for more in range(-2, 3)] + [3 * _ranks._FIRST]
+    return [ranks.share(bytes([rank]) * size, lambda parts: parts) for size in sizes], sizes
+
+
 def changing(folder, rank, count):
     """What ranks find while the first of them writes to the folder."""
     memory, queries, found = ShardedMemory(folder), draw("relu60", 4, DIM, 5), []

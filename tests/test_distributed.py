@@ -140,6 +140,11 @@ def test_what_one_does_wrong_all_are_told(folder):
         assert got.startswith(begin)
 
 
+def test_messages_of_all_lengths(folder):
+    for found, sizes in results(started("lengths", 3, folder), folder):
+        assert found == [[bytes([rank]) * size for rank in range(3)] for size in sizes]
+
+
 def test_what_is_written_meanwhile(tmp_path):
     memory = pyhue.PixelMemory(DIM)
     memory.add(*images(10))
