@@ -49,6 +49,7 @@ add_library(pyhue_core STATIC
   csrc/core/hue_cross_entropy.cpp
   csrc/core/isa.cpp
   csrc/core/pack.cpp
+  csrc/core/pack_vectors.cpp
   csrc/core/project.cpp
   csrc/core/rows.cpp
   csrc/core/search.cpp

@@ -79,6 +79,9 @@ class Projection:
         alike: bool = False,
     ) -> None: ...
     def coordinates(self, vectors: NDArray[np.float32]) -> Coordinates: ...
+    def of_rows(
+        self, vectors: NDArray[np.float32] | NDArray[np.uint16], rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]: ...
 
 class Queries:
     def __init__(
@@ -94,7 +97,9 @@ def store_rows(
     to: NDArray[np.float32] | NDArray[np.uint16],
     zero: NDArray[np.bool_],
 ) -> int: ...
-def pack(packed: Packed, coordinates: Coordinates, first: int) -> None: ...
+def pack(
+    packed: Packed, projection: Projection, vectors: NDArray[np.float32] | NDArray[np.uint16]
+) -> None: ...
 
 class Chosen:
     def __init__(

@@ -331,7 +331,7 @@ class ShardedMemory:
             return ()
         if chosen.narrows:
             left = self._ranks.share(attempt(lambda: shard.left(chosen)), sum)
-            if is_few(left, len(self)):
+            if is_few(left, len(self), len(asked.vectors)):
                 return ()
         own = attempt(lambda: shard.first_distances(asked.vectors, name, count, chosen))
         return recall, self._ranks.share(own, lambda parts: _limits(parts, count))

@@ -190,18 +190,35 @@ def test_pieces_of_different_layouts():
         _core.search(pieces, _core.Layout(*piece.layout), _queries(), 1)
 
 
-def test_packing_beyond_the_end_or_into_what_is_read_only():
-    _, piece = _piece()
-    coordinates = _core.Coordinates(np.zeros((3, DIM)), np.zeros(3), 0.0)
-    for first in (-1, N - 2, 2**62):
-        with pytest.raises(ValueError, match=r"^first"):
-            _core.pack(piece.core, coordinates, first)
-    with pytest.raises(ValueError, match=r"^values"):
-        _core.pack(piece.core, _core.Coordinates(np.zeros((3, DIM - 1)), np.zeros(3), 0.0), 0)
+def test_packing_what_does_not_fit_or_into_what_is_read_only():
+    vectors, piece = _piece()
+    identity = _core.Projection(np.zeros(DIM), None, 0.0)
+    fewer = _core.Projection(np.zeros(DIM), np.eye(DIM - 1, DIM, dtype=np.float32), 0.0)
+    with pytest.raises(ValueError, match=r"^vectors"):
+        _core.pack(piece.core, identity, np.zeros((N, DIM + 1), np.float32))
+    with pytest.raises(ValueError, match=r"^order"):
+        _core.pack(piece.core, identity, vectors[: N - 1])
+    with pytest.raises(ValueError, match=r"^projection"):
+        _core.pack(piece.core, fewer, vectors)
     for array in piece.arrays[1:]:
         array.flags.writeable = False
     with pytest.raises(ValueError, match=r"^packed"):
-        _core.pack(piece.core, coordinates, 0)
+        _core.pack(piece.core, identity, vectors)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "rows", "named"),
+    [
+        (np.zeros((3, DIM + 1), np.float32), np.arange(3), "vectors"),
+        (np.zeros((3, DIM), np.float64), np.arange(3), "vectors"),
+        (np.zeros((3, DIM), np.float32), np.arange(4), "order"),
+        (np.zeros((3, DIM), np.float32), np.array([-1]), "order"),
+        (np.zeros((3, DIM), np.float32), np.arange(3, dtype=np.int32), "order"),
+    ],
+)
+def test_coordinates_of_rows_that_are_not_there(vectors, rows, named):
+    with pytest.raises((ValueError, TypeError), match=named):
+        _core.Projection(np.zeros(DIM), None, 0.0).of_rows(vectors, rows)
 
 
 def test_distances_of_an_audit():

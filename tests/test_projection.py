@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import running_at
 
-from pyhue import _core
+from pyhue import VectorMemory, _core
+from pyhue._search.packed import packed
 from pyhue._search.plan import plain, principal, principal_directions
+from pyhue._search.stored import Stored
 
 LEVELS = _core.available_isas()
 
@@ -71,6 +73,31 @@ def test_a_row_depends_on_nothing_else(n, dim, seed):
     whole = projection.coordinates(vectors).values
     chosen = rng.permutation(n)[: 1 + n // 3]
     np.testing.assert_array_equal(projection.coordinates(vectors[chosen]).values, whole[chosen])
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_coordinates_of_stored_rows(isa, dtype, rotated):
+    memory = VectorMemory(70, normalize=False, dtype=dtype)
+    memory.add(draw("normal", 300, 70))
+    rotation = principal_directions(memory.vectors, np.zeros(70))[:9].astype(np.float32) if rotated else None
+    projection = _core.Projection(np.full(70, 0.25), rotation, 0.0)
+    rows = np.random.default_rng(0).integers(0, 300, 500)
+    expected = projection.coordinates(memory.vectors[rows]).values.astype(np.float32)
+    np.testing.assert_array_equal(projection.of_rows(memory._stored.array, rows), expected)
+
+
+def test_packed_forms_are_the_same_at_every_level():
+    """Of coordinates that are: those of the identity."""
+    vectors = draw("normal", 200, 75) * np.float32(10) ** np.arange(-20, 55, dtype=np.float32)[:75].clip(-20, 18)
+    plan = plain(np.zeros(75), vectors)
+    forms = []
+    for level in LEVELS:
+        with running_at(level, 1):
+            forms.append(packed(Stored(vectors), plan, range(200), np.arange(200)).arrays[1:3])
+    for form in forms[1:]:
+        for array, first in zip(form, forms[0], strict=True):
+            np.testing.assert_array_equal(array, first)
 
 
 def test_the_identity_is_exact():

@@ -9,6 +9,7 @@ from plans import all_plans, random_clusters
 from reference import exact_search
 
 import pyhue
+from pyhue._search.chunked import ChunkedArray
 from pyhue._search.index import Index
 from pyhue._search.selection import Selection
 from pyhue._search.stored import Stored
@@ -50,6 +51,24 @@ def test_every_plan(isa, threads, share):
         _assert_same(
             index.search(stored, queries, 6, Selection(where=mask, exclude=exclude)), expected_others
         )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+def test_a_few_rows_are_packed_for_many_queries(isa, threads, dtype):
+    """Of several chunks and with another plan; few queries compare them, and then nothing is screened."""
+    vectors, queries = draw("relu60", 900, 70), draw("relu60", 60, 70, 1)
+    bits = vectors.view(np.uint32) >> 16 << 16 if dtype == np.uint16 else vectors.view(np.uint32)
+    vectors = bits.view(np.float32)
+    array = (bits >> 16).astype(np.uint16) if dtype == np.uint16 else vectors
+    stored = Stored(ChunkedArray([array[:400], array[400:]]))
+    mask = np.zeros(900, bool)
+    mask[np.random.default_rng(0).choice(900, 25, replace=False)] = True
+    for plan in all_plans(vectors):
+        index = Index(stored, plan)
+        for count, screened in ((60, 60 * 25), (9, 0)):
+            found = index.counted_search(stored, queries[:count], 6, Selection(where=mask))
+            _assert_same(found, _expected(queries[:count], vectors, mask, 6))
+            assert found[2].pairs == screened
 
 
 @given(

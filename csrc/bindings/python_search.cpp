@@ -9,7 +9,7 @@
 #include "bindings/interruption.h"
 #include "bindings/search_arrays.h"
 #include "core/audit.h"
-#include "core/project.h"
+#include "core/pack_vectors.h"
 #include "core/search.h"
 #include "core/visit.h"
 #include "core/within.h"
@@ -151,14 +151,36 @@ py::tuple search_visited_arrays(const std::vector<SearchedPiece>& arrays, const 
                         py::make_tuple(work.pairs, work.coordinates, work.survivors, work.compared));
 }
 
-void pack_arrays(Packed& packed, const CoordinateArrays& coordinates, int64_t first) {
+void pack_arrays(Packed& packed, const Projection& projection, const py::array& vectors) {
   const Layout layout = packed.layout().view();
   const FilterArrays to = packed.arrays();
-  const Coordinates from = coordinates.view();
-  require(coordinates.values.shape(1) == layout.dims(), "values", "the coordinates of the layout");
-  require(0 <= first && first + from.count <= packed.size(), "first", "positions that are there");
-  py::gil_scoped_release release;
-  pack(layout, from, first, to, pool_executor(nullptr, nullptr));
+  const SearchedPiece given(vectors, packed.order());
+  require(given.dim() == projection.dim(), "vectors", "the channels of the projection");
+  require(projection.dims() == layout.dims(), "projection", "the coordinates of the layout");
+  const Piece piece = given.view();
+  Interruption interruption;
+  bool finished;
+  {
+    py::gil_scoped_release release;
+    finished = pack_vectors(piece, layout, projection, to, interruption.executor());
+  }
+  interruption.raise_if(!finished);
+}
+
+py::array_t<float> project_arrays(const Projection& projection, const py::array& vectors, const py::array& rows) {
+  const SearchedPiece given(vectors, Order(rows));
+  require(given.dim() == projection.dim(), "vectors", "the channels of the projection");
+  const Piece piece = given.view();
+  py::array_t<float> values({piece.n, projection.dims()});
+  float* to = values.mutable_data();
+  Interruption interruption;
+  bool finished;
+  {
+    py::gil_scoped_release release;
+    finished = project_vectors(piece, projection, to, interruption.executor());
+  }
+  interruption.raise_if(!finished);
+  return values;
 }
 
 py::tuple audit_arrays(const SearchedPiece& piece, const QueryArrays& queries, const py::array& kth) {
@@ -214,9 +236,10 @@ void bind_search(py::module_& m) {
       .def_readonly("orthogonality_error", &CoordinateArrays::orthogonality_error);
   py::class_<Projection>(m, "Projection")
       .def(py::init(&projection), py::arg("center"), py::arg("rotation"), py::arg("error"), py::arg("alike") = false)
-      .def("coordinates", &coordinates, py::arg("vectors"));
+      .def("coordinates", &coordinates, py::arg("vectors"))
+      .def("of_rows", &project_arrays, py::arg("vectors"), py::arg("rows"));
   py::class_<QueryArrays>(m, "Queries").def(py::init<const py::array&, const CoordinateArrays&, const py::array&>());
-  m.def("pack", &pack_arrays);
+  m.def("pack", &pack_arrays, py::arg("packed"), py::arg("projection"), py::arg("vectors"));
   py::class_<ChosenArrays>(m, "Chosen")
       .def(
           py::init<const std::optional<py::array>&, const std::optional<py::array>&, const std::optional<py::array>&>(),

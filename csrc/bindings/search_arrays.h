@@ -138,7 +138,9 @@ class SearchedPiece {
   SearchedPiece(const py::array& vectors, const std::shared_ptr<Packed>& packed, int64_t first)
       : SearchedPiece(vectors, packed, packed->order(), first) {}
   SearchedPiece(const py::array& vectors, const py::array& order, int64_t first)
-      : SearchedPiece(vectors, nullptr, Order(order), first) {}
+      : SearchedPiece(vectors, Order(order), first) {}
+  SearchedPiece(const py::array& vectors, const Order& order, int64_t first = 0)
+      : SearchedPiece(vectors, nullptr, order, first) {}
 
   int64_t dim() const { return vectors_.shape(1); }
   int64_t rows() const { return vectors_.shape(0); }

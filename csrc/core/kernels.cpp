@@ -5,6 +5,7 @@
 #include "core/density_kernel.h"
 #include "core/distance_kernel.h"
 #include "core/hue_cross_entropy_kernel.h"
+#include "core/pack_kernel.h"
 #include "core/project_kernel.h"
 #include "core/screen_kernel.h"
 
@@ -14,6 +15,9 @@ namespace PYHUE_LEVEL {
 const Kernels table = {
     .project_tile = project_tile<true>,
     .project_tile_alike = project_tile<false>,
+    .center = center,
+    .narrow = narrow,
+    .round_coordinates = round_coordinates,
     .tile_queries = kTileQueries,
     .int8_limit = kInt8Limit,
     .sum_limit = kSumLimit,

@@ -4,6 +4,7 @@
 #include "core/density_kernel_types.h"
 #include "core/distance_kernel_types.h"
 #include "core/hue_cross_entropy_kernel_types.h"
+#include "core/pack_kernel_types.h"
 #include "core/project_kernel_types.h"
 #include "core/screen_kernel_types.h"
 
@@ -12,6 +13,10 @@ namespace pyhue {
 struct Kernels {
   // See project_kernel_types.h; the second gives the same bits at every level.
   ProjectTile project_tile, project_tile_alike;
+  Center center;
+  Narrow narrow;
+  // See pack_kernel_types.h.
+  RoundCoordinates round_coordinates;
   // Search: see screen_kernel_types.h and distance_kernel_types.h.
   int tile_queries;
   int int8_limit;   // of the size of a query's coordinates

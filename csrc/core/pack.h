@@ -18,6 +18,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "core/executor.h"
 #include "core/screen_kernel_types.h"
@@ -93,6 +94,22 @@ struct FilterArrays {
   float* bounds;
   uint8_t* rows;
   float* row_bounds;
+};
+
+// Writes vectors one by one; one thread's.
+class Packer {
+ public:
+  // `layout` must outlive it. orthogonality_error: of the coordinates.
+  Packer(const Layout& layout, double orthogonality_error, const FilterArrays& to);
+  // values (layout.dims(),), and the squared norm of all coordinates.
+  void pack(int64_t position, const double* values, double squared_norm);
+
+ private:
+  const Layout& layout_;
+  double eta_;
+  FilterArrays to_;
+  std::vector<double> squared_weights_, inverses_;
+  std::vector<uint8_t> bytes_, block_bytes_;  // of a vector; without the coordinates of rows alone
 };
 
 // Writes positions first .. first + coordinates.count - 1.

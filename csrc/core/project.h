@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/executor.h"
+#include "core/project_kernel_types.h"
 
 namespace pyhue {
 
@@ -26,7 +27,37 @@ class Projection {
   // the others or the number of workers. Returns false when interrupted.
   bool project(const float* vectors, int64_t n, double* values, double* squared_norms, const Executor& executor) const;
 
+  // The same of some vectors, in one thread, for whom all together would leave the cache.
+  class Some {
+   public:
+    static constexpr int64_t kMost = 16 * kProjectVectors;
+
+    explicit Some(const Projection& projection);
+    // How many there may be: as many as share what is read of the rotation, or one.
+    int64_t most() const { return centered_.empty() ? 1 : kMost; }
+    // Of up to so many vectors, one after the other.
+    void begin() { count_ = 0; }
+    void add(const float* vector);
+    void finish();
+    // Of each, in their order; valid until the next is added.
+    double squared_norm(int64_t place) const { return squared_norms_[static_cast<size_t>(place)]; }
+    const double* values(int64_t place);
+
+   private:
+    const Projection& projection_;
+    int64_t count_ = 0;
+    std::vector<double> values_, squared_norms_, scales_;
+    std::vector<float> centered_, dots_;
+  };
+
  private:
+  // Writes a vector less the centre, divided by a power of two so that neither overflows nor underflows matter;
+  // returns that. `values` (dim,) is scratch memory.
+  double center(const float* x, double* values, double& squared_norm, float* to) const;
+  // dots (count, stride): of the coordinates of a panel, of vectors that `center` wrote.
+  void multiply(const float* centered, int64_t count, int64_t panel, float* dots, int64_t stride) const;
+  int64_t panels() const { return (dims_ + kPanel - 1) / kPanel; }
+
   std::vector<double> center_;
   std::vector<float> panels_;  // (ceil(dims / kPanel), dim, kPanel); empty: the identity
   int64_t dims_;

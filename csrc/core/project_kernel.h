@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/project_kernel_types.h"
-#include "core/simd.h"
+#include "core/simd_math.h"
 
 namespace pyhue {
 namespace PYHUE_LEVEL {
@@ -39,6 +39,37 @@ void project_tile(const float* const* vectors, const float* panel, int64_t dim, 
       }
     }
   }
+}
+
+double center(const float* __restrict x, const double* __restrict center, int64_t dim, double* __restrict values,
+              double* largest) {
+  constexpr int kLanes = Lanes<double>::count, kRegisters = kDoubleSums / kLanes;
+  for (int64_t k = 0; k < dim; ++k) values[k] = x[k] - center[k];
+  Doubles sums[kRegisters] = {}, most[kRegisters] = {};
+  const auto add = [&](const double* from) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; ++r) {
+      const Doubles value = load<Doubles>(from + r * kLanes), size = value < 0 ? -value : value;
+      sums[r] += value * value;
+      most[r] = size > most[r] ? size : most[r];
+    }
+  };
+  int64_t k = 0;
+  for (; k + kDoubleSums <= dim; k += kDoubleSums) add(values + k);
+  double rest[kDoubleSums] = {};
+  for (int64_t i = k; i < dim; ++i) rest[i - k] = values[i];
+  add(rest);
+  double squares[kDoubleSums], sizes[kDoubleSums];
+  __builtin_memcpy(squares, sums, sizeof squares);
+  __builtin_memcpy(sizes, most, sizeof sizes);
+  *largest = 0;
+  for (const double size : sizes) *largest = size > *largest ? size : *largest;
+  return ((squares[0] + squares[4]) + (squares[2] + squares[6])) +
+         ((squares[1] + squares[5]) + (squares[3] + squares[7]));
+}
+
+void narrow(const double* __restrict values, double factor, int64_t dim, float* __restrict to) {
+  for (int64_t k = 0; k < dim; ++k) to[k] = static_cast<float>(values[k] * factor);
 }
 
 }  // namespace

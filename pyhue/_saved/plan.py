@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from pyhue import _core
 from pyhue._search.clusters import Clusters
 from pyhue._search.index import Index
-from pyhue._search.optimize import sample_of
-from pyhue._search.plan import FloatArray, Plan, plain, principal
+from pyhue._search.plan import FloatArray, Plan, plain, principal, sample_of
 from pyhue._search.reach import SHARES, Reach
 from pyhue._search.stored import Stored
 

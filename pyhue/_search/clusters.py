@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhue import _core
+from pyhue._search.chunked import chunks_of
 from pyhue._search.plan import Plan
 from pyhue._search.stored import Stored
 
@@ -104,8 +105,7 @@ def cluster_centroids(stored: Stored, plan: Plan, rng: np.random.Generator) -> N
     rows = stored.findable(0, len(stored))
     count = max(1, min(_MOST, len(rows) // _SIZE))
     chosen = rows[rng.choice(len(rows), min(len(rows), _SAMPLE * count), replace=False)]
-    parts = [_points(plan, stored.rows(chosen[i : i + _PART])) for i in range(0, len(chosen), _PART)]
-    sample = np.concatenate(parts)
+    sample = _points(stored, plan, chosen)
     with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 no more than the order suffers
         centroids = sample[rng.choice(len(sample), count, replace=False)].copy()
         for _ in range(_ROUNDS):
@@ -137,22 +137,20 @@ def assigned(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Those of some rows that can be found, cluster by cluster, and where each cluster begins in them."""
     found = stored.findable(rows.start, rows.stop)
-    narrow = centroids.astype(np.float32)
-    nearest = np.empty(len(found), np.int64)
     with np.errstate(over="ignore", invalid="ignore"):
-        for begin in range(0, len(found), _PART):
-            here = slice(begin, begin + _PART)
-            nearest[here] = _assign(_points(plan, stored.rows(found[here])), narrow)
+        nearest = _assign(_points(stored, plan, found), centroids.astype(np.float32))
     starts = np.concatenate(([0], np.cumsum(np.bincount(nearest, minlength=len(centroids)))))
     return found[np.argsort(nearest, kind="stable")], starts
 
 
-def _points(plan: Plan, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The first coordinates of vectors, which are overwritten."""
+def _points(stored: Stored, plan: Plan, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The first coordinates of some rows (n, dims)."""
     assert plan.rotation is not None
-    with np.errstate(over="ignore", invalid="ignore"):
-        vectors -= plan.center.astype(np.float32)
-        points: NDArray[np.float32] = vectors @ plan.rotation[:_DIMS].astype(np.float32).T
+    projection = _core.Projection(plan.center, plan.rotation[:_DIMS].astype(np.float32), 0.0)
+    points = np.empty((len(rows), min(_DIMS, len(plan.rotation))), np.float32)
+    for start, chunk in chunks_of(stored.array):
+        here = np.flatnonzero((rows >= start) & (rows < start + len(chunk)))
+        points[here] = projection.of_rows(chunk, rows[here] - start)
     return points
 
 

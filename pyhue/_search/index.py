@@ -12,9 +12,9 @@ from pyhue import _core
 from pyhue._search.chunked import chunk_with, chunks_of
 from pyhue._search.clusters import Clusters
 from pyhue._search.packed import PackedPiece, packed
-from pyhue._search.plan import Plan
+from pyhue._search.plan import Plan, plain, sample_of
 from pyhue._search.reach import Reach
-from pyhue._search.selection import EVERYTHING, Selection
+from pyhue._search.selection import EVERYTHING, Selection, pays_to_pack
 from pyhue._search.stored import Stored
 
 #: Distances (n, k) of near vectors here, to limits (n,) for all who search.
@@ -60,6 +60,7 @@ class Index:
         self.clusters = None if clusters is None else clusters.of(stored)
         self.measured: dict[str, Any] = {}  #: what `optimize` found out
         self.reach: Reach | None = None  #: the same of recalls
+        self._channels: Plan | None = None
         self.planned = len(stored)  #: how many rows there were when it was made
         self.epoch = stored.epoch  #: of the rows that it holds
         end = len(stored) if clusters is None else int(clusters.order.max(initial=-1)) + 1
@@ -79,7 +80,7 @@ class Index:
         """An index of pieces that are packed, in the order of their rows."""
         index = object.__new__(cls)
         index.plan, index.clusters, index.measured, index.epoch = plan, clusters, measured, epoch
-        index._pieces, index.reach = tuple(pieces), reach
+        index._pieces, index.reach, index._channels = tuple(pieces), reach, None
         index.planned = len(index)
         return index
 
@@ -169,7 +170,7 @@ class Index:
         `agreed`, where other vectors are searched elsewhere: limits (n,) from what is near here; farther
         vectors are not wanted.
         """
-        rows = selection.few(stored)
+        rows = selection.few(stored, len(queries))
         searched = *self.searched(stored, queries, rows), k, selection.chosen(stored, rows)
         limits = agreed(_core.near_distances(*searched)) if agreed else None
         distances, indices, work = _core.search(*searched, limits)
@@ -179,7 +180,7 @@ class Index:
         self, stored: Stored, queries: NDArray[np.float32], radius: float, selection: Selection = EVERYTHING
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
         """The rows of `stored` up to a distance: limits (n + 1,), distances and rows, query by query."""
-        rows = selection.few(stored)
+        rows = selection.few(stored, len(queries))
         pieces, layout, asked = self.searched(stored, queries, rows)
         return _core.within(pieces, layout, asked, radius, selection.chosen(stored, rows))
 
@@ -188,9 +189,7 @@ class Index:
     ) -> tuple[list[_core.Piece], _core.Layout, _core.Queries]:
         """What a search goes through; only some rows, as they are stored, if these are given."""
         if rows is not None:
-            none = _core.Coordinates(np.zeros((len(queries), 1)), np.zeros(len(queries)), 0.0)
-            asked = _core.Queries(queries, none, np.empty((len(queries), 0), np.int32))
-            return _as_stored(stored, rows), _core.Layout((1,), 1, (), np.ones(1)), asked
+            return self._searched_alone(stored, queries, rows)
         found = (piece.searched(stored.array) for piece in self._pieces)
         pieces = [piece for piece in found if piece is not None]
         for missing in self._missing(stored):
@@ -212,6 +211,32 @@ class Index:
         searched = (piece or self._pieces[0]).searched(stored.array)
         assert searched is not None  # there are vectors
         return _core.audit(searched, self._queries(queries), np.ascontiguousarray(distances, np.float32))
+
+    def _searched_alone(
+        self, stored: Stored, queries: NDArray[np.float32], rows: NDArray[np.int64]
+    ) -> tuple[list[_core.Piece], _core.Layout, _core.Queries]:
+        """Some rows, packed for this search where that pays."""
+        nearest = np.empty((len(queries), 0), np.int32)
+        if not pays_to_pack(len(queries)):
+            none = _core.Coordinates(np.zeros((len(queries), 1)), np.zeros(len(queries)), 0.0)
+            layout = _core.Layout((1,), 1, (), np.ones(1))
+            return _as_stored(stored, rows), layout, _core.Queries(queries, none, nearest)
+        plan, pieces = self._plain(stored), []
+        for start, chunk in chunks_of(stored.array):
+            first, last = np.searchsorted(rows, (start, start + len(chunk)))
+            if last > first:
+                piece = packed(stored, plan, range(start, start + len(chunk)), rows[first:last])
+                pieces.append(_core.Piece(chunk, piece.core, start))
+        asked = _core.Queries(queries, plan.projection.coordinates(queries), nearest)
+        return pieces, _core.Layout(*plan.layout), asked
+
+    def _plain(self, stored: Stored) -> Plan:
+        """A plan for which vectors are packed fast."""
+        if self.plan.rotation is None:
+            return self.plan
+        if self._channels is None:
+            self._channels = plain(self.plan.center, sample_of(stored))
+        return self._channels
 
     def _first_piece(self, stored: Stored, rows: range) -> PackedPiece:
         if self.clusters is None:

@@ -20,13 +20,14 @@ from pyhue import _core
 from pyhue._search.clusters import Clusters, assigned, cluster_centroids
 from pyhue._search.index import Index
 from pyhue._search.plan import (
+    SAMPLE,
     FloatArray,
     Plan,
     mean,
     plain,
     principal,
     principal_directions,
-    with_rows,
+    sample_of,
 )
 from pyhue._search.stored import Stored
 from pyhue._search.visit import measure
@@ -37,11 +38,10 @@ Centroids: TypeAlias = NDArray[np.float64]
 
 _K = 10
 _RUNS, _RUN = 14, 7  # stretches of neighbouring vectors that play the queries
-_SAMPLE = 4096  # vectors that candidates are packed of
 _PCA_SAMPLE = 16384
-# Shares of the dimensions: to where blocks go, from where rows. Farther than the sample needs, for queries
-# that are not like it: what blocks leave is taken one by one.
-_BLOCK_SHARE, _ROW_SHARE = 0.6, 0.4
+# Shares of the dimensions: to where blocks go, and rows, which begin earlier. Farther than the sample needs,
+# for queries that are not like it: what blocks leave is taken one by one.
+_BLOCK_SHARE, _ROW_SHARE, _ROW_BEGIN_SHARE = 0.6, 0.9, 0.4
 _PCA_MAX_DIM = 2048  # beyond, finding the principal directions takes longer than they save
 
 # What reading costs, in coordinates of a pair that the first filter could read instead; measured.
@@ -75,11 +75,6 @@ class Estimate:
 def unoptimized(stored: Stored) -> Index:
     """The index of a memory that nothing was measured of."""
     return Index(stored, plain(mean(stored), sample_of(stored)))
-
-
-def sample_of(stored: Stored) -> NDArray[np.float32]:
-    """Some thousand of the vectors, evenly."""
-    return stored.rows(slice(None, None, max(1, -(-len(stored) // _SAMPLE))))
 
 
 def extended(index: Index, stored: Stored) -> Index:
@@ -164,7 +159,7 @@ def choose(stored: Stored, images: NDArray[np.int64], rng: np.random.Generator) 
     others = np.flatnonzero(~np.isin(images, images[asking]))
     if not len(others):
         others = np.arange(len(stored))
-    chosen = rng.choice(others, min(len(others), _SAMPLE), replace=False)
+    chosen = rng.choice(others, min(len(others), SAMPLE), replace=False)
     sample = stored.rows(np.sort(chosen))
     center = mean(stored)
     directions = None
@@ -182,11 +177,13 @@ def _candidates(
     yield plain(center, sample)
     if directions is None:
         return
-    leading = principal(center, directions, sample)
     unit, dims = _core.stage_dims, len(center)
-    block_dims, row_begin = (round(share * dims / unit) * unit for share in (_BLOCK_SHARE, _ROW_SHARE))
-    staged = 0 < row_begin <= block_dims < dims
-    yield with_rows(leading, block_dims, row_begin) if staged else leading
+    shares = _BLOCK_SHARE, _ROW_SHARE, _ROW_BEGIN_SHARE
+    block_dims, row_dims, row_begin = (round(share * dims / unit) * unit for share in shares)
+    if 0 < row_begin <= block_dims < row_dims <= dims:
+        yield principal(center, directions[:row_dims], sample, block_dims, row_begin)
+    else:
+        yield principal(center, directions, sample)
 
 
 def _kth_distances(

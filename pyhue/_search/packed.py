@@ -15,7 +15,6 @@ from pyhue._search.stored import Stored
 
 #: Names of what a piece holds, in their order.
 ARRAYS = ("order", "blocks", "bounds", "rows", "row_bounds", "cluster_starts")
-_ROWS = 2048  # vectors packed at once
 _ALIGNMENT = 64  # bytes: a register, and a line of the caches
 
 
@@ -93,9 +92,10 @@ def packed(
         second = _aligned((n, layout.padded_row_dims), np.uint8), _aligned(shape, np.float32)
     arrays = (order - rows.start, blocks, bounds, *second, starts)
     piece = PackedPiece(rows.start, rows.stop, plan.layout, arrays)
-    for start in range(0, n, _ROWS):
-        vectors = stored.rows(order[start : start + _ROWS])
-        _core.pack(piece.core, plan.projection.coordinates(vectors), start)
+    if n:
+        vectors = chunk_with(stored.array, rows.start, rows.stop)
+        assert vectors is not None  # they lie in one chunk
+        _core.pack(piece.core, plan.projection, vectors)
     return piece
 
 

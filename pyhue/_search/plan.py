@@ -14,6 +14,7 @@ from pyhue._search.stored import Stored
 
 FloatArray = NDArray[np.float64]
 
+SAMPLE = 4096  #: vectors that stand for a memory
 _STAGES = 10  # of all coordinates, about; later stages are longer
 _SMALLEST_SPREAD = 1e-3  # of the largest, that steps follow
 
@@ -82,6 +83,11 @@ def mean(stored: Stored) -> FloatArray:
     return total / max(1, len(stored))
 
 
+def sample_of(stored: Stored) -> NDArray[np.float32]:
+    """Some thousand of the vectors, evenly."""
+    return stored.rows(slice(None, None, max(1, -(-len(stored) // SAMPLE))))
+
+
 def plain(center: FloatArray, sample: NDArray[np.float32]) -> Plan:
     """The channels themselves, read at once: right for small memories, and where nothing prunes."""
     dim = len(center)
@@ -97,15 +103,15 @@ def principal(
 ) -> Plan:
     """The principal directions, in stages: right where the leading ones hold most of the variance.
 
-    All in blocks; or as `with_rows` has it.
+    All in blocks; or with `block_dims` in blocks, to be left from `row_begin` on, and what follows in rows.
     """
     dims = len(directions)
     counts = steps((sample - center) @ directions.T)
     plan = Plan("principal", center, directions, stage_ends(dims), dims, (), counts)
-    return plan if block_dims is None else with_rows(plan, block_dims, row_begin)
+    return plan if block_dims is None else _with_rows(plan, block_dims, row_begin)
 
 
-def with_rows(plan: Plan, block_dims: int, row_begin: int | None = None) -> Plan:
+def _with_rows(plan: Plan, block_dims: int, row_begin: int | None = None) -> Plan:
     """The same with `block_dims` in blocks, to be left from `row_begin` on, and what follows in rows."""
     ends = stage_ends(plan.dims)
     begin = plan.dims if row_begin is None else row_begin

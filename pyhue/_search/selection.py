@@ -14,7 +14,9 @@ from pyhue._arrays import integers, to_numpy
 from pyhue._search.labelled import Labelled
 from pyhue._search.stored import Stored
 
-_FEW = 32  # one of so many vectors, at most: about where comparing each costs what filters cost; measured
+# Costs of a pair of a query and a vector, where filters that are packed cost 1; and of packing a vector. Measured.
+_COMPARED = 32
+_SCREENED, _PACKED = 2, 600
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +69,12 @@ class Selection:
             mask &= np.isin(stored.labels, self.labels)
         return mask
 
-    def few(self, stored: Stored) -> NDArray[np.int64] | None:
-        """The rows that `where` and `labels` leave, if so few that comparing each costs less than filters."""
+    def few(self, stored: Stored, queries: int) -> NDArray[np.int64] | None:
+        """The rows that `where` and `labels` leave, if so few that searching them alone costs less."""
         if not self.narrows:
             return None
         mask = self.mask(stored)
-        if not is_few(int(np.count_nonzero(mask)), len(stored)):
+        if not is_few(int(np.count_nonzero(mask)), len(stored), queries):
             return None
         mask[stored.hidden] = False
         return np.flatnonzero(mask)
@@ -107,9 +109,15 @@ class Selection:
 EVERYTHING = Selection()
 
 
-def is_few(left: int, stored: int) -> bool:
-    """Whether comparing what is left of so many vectors costs less than filters."""
-    return left <= stored // _FEW
+def pays_to_pack(queries: int) -> bool:
+    """Whether packing a few vectors for a search of so many queries costs less than comparing them."""
+    return _PACKED + _SCREENED * queries < _COMPARED * queries
+
+
+def is_few(left: int, stored: int, queries: int) -> bool:
+    """Whether searching what is left of so many vectors alone costs less than filters, which all go through."""
+    each = _PACKED + _SCREENED * queries if pays_to_pack(queries) else _COMPARED * queries
+    return left * each <= stored * queries
 
 
 def selection(where: Any, exclude: Any, groups: int, labels: Any = None) -> Selection:

@@ -88,7 +88,7 @@ def recalled(
     """
     reach = require_reach(index)
     reach.limits(np.empty(0, np.float32), k, recall)  # whether it is possible
-    if kth is None and selection.few(stored) is not None:
+    if kth is None and selection.few(stored, len(queries)) is not None:
         return index.counted_search(stored, queries, k, selection)
     found, work, count = [], Work(0, 0, 0, 0, 0), min(k, len(stored))
     for begin in range(0, max(1, len(queries)), _BATCH):
