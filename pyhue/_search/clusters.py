@@ -150,7 +150,8 @@ def _points(stored: Stored, plan: Plan, rows: NDArray[np.int64]) -> NDArray[np.f
     points = np.empty((len(rows), min(_DIMS, len(plan.rotation))), np.float32)
     for start, chunk in chunks_of(stored.array):
         here = np.flatnonzero((rows >= start) & (rows < start + len(chunk)))
-        points[here] = projection.of_rows(chunk, rows[here] - start)
+        if len(here):
+            points[here] = projection.of_rows(chunk, rows[here] - start)
     return points
 
 
