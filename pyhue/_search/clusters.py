@@ -157,5 +157,5 @@ def _points(stored: Stored, plan: Plan, rows: NDArray[np.int64]) -> NDArray[np.f
 
 def _assign(points: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
     half = 0.5 * np.einsum("ij,ij->i", centroids, centroids)
-    steps = range(0, len(points), _PART)
+    steps = range(0, max(1, len(points)), _PART)
     return np.concatenate([(half - points[i : i + _PART] @ centroids.T).argmin(axis=1) for i in steps])
