@@ -11,9 +11,7 @@
 namespace pyhue {
 namespace {
 
-double sum(const double (&v)[kSquares]) {
-  return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
-}
+double sum(const double (&v)[kSquares]) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
 }  // namespace
 

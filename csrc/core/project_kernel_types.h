@@ -15,7 +15,8 @@ using ProjectTile = void (*)(const float* const* vectors, const float* panel, in
 
 constexpr int kDoubleSums = 8;  // that a squared norm in float64 is the sum of
 
-// values (dim,) = x - center; returns its squared norm, and the largest size in `largest`. The same bits at every level.
+// values (dim,) = x - center; returns its squared norm, and the largest size in `largest`. The same bits at every
+// level.
 using Center = double (*)(const float* x, const double* center, int64_t dim, double* values, double* largest);
 
 // to (dim,) = values * factor, rounded.

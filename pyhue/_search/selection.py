@@ -14,7 +14,7 @@ from pyhue._arrays import integers, to_numpy
 from pyhue._search.labelled import Labelled
 from pyhue._search.stored import Stored
 
-# Costs of a pair of a query and a vector, where filters that are packed cost 1; and of packing a vector. Measured.
+# Costs of a pair of a query and a vector, where the memory's filters cost 1; and of packing a vector. Measured.
 _COMPARED = 32
 _SCREENED, _PACKED = 2, 600
 
@@ -115,7 +115,7 @@ def pays_to_pack(queries: int) -> bool:
 
 
 def is_few(left: int, stored: int, queries: int) -> bool:
-    """Whether searching what is left of so many vectors alone costs less than filters, which all go through."""
+    """Whether searching what is left of so many vectors alone costs less than filters of all."""
     each = _PACKED + _SCREENED * queries if pays_to_pack(queries) else _COMPARED * queries
     return left * each <= stored * queries
 
