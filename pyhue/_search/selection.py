@@ -14,7 +14,7 @@ from pyhue._arrays import integers, to_numpy
 from pyhue._search.labelled import Labelled
 from pyhue._search.stored import Stored
 
-# Costs of a pair of a query and a vector, where the memory's filters cost 1; and of packing a vector. Measured.
+# Costs of a pair of a query and a vector, where filters of all cost 1; and of packing a vector. Measured.
 _COMPARED = 32
 _SCREENED, _PACKED = 2, 600
 
