@@ -10,6 +10,7 @@ stage_dims: int
 stage_terms: int
 cuda_slab: int
 cuda_terms: int
+cuda_chunk_step: int
 reductions: dict[str, int]
 hue_outputs: tuple[int, int, int, int, int]
 

@@ -453,11 +453,8 @@ class VectorMemory(OnDisk):
         return enough
 
     def _within(self, queries: Any, radius: float, chosen: Selection) -> WithinResult:
-        if self._on_gpu:
-            raise RuntimeError(
-                f"memory: within searches on the CPU, and this memory is searched on {self.device}"
-            )
-        return WithinResult(*self._on_cpu.within(self._newest, queries, largest_radius(radius), chosen))
+        search = self._on_gpu or self._on_cpu
+        return WithinResult(*search.within(self._newest, queries, largest_radius(radius), chosen))
 
     def _newest(self) -> Any:
         if self._closed:

@@ -11,6 +11,7 @@ import pytest
 from pyhue._cuda.pieces import Place, make_piece
 from pyhue._rows import vector_rows
 from pyhue._search.plan import mean
+from pyhue._search.selection import EVERYTHING, Selection
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -36,14 +37,28 @@ class Emulated:
         )
         self.store_rows, self.density = self.module.store_rows, self.module.density
 
-    def search(self, memory, queries, k, cuts=(), backwards=False):
-        """Distances and indices; of a memory cut into pieces, the last one first if `backwards`."""
-        rows = vector_rows(queries, "queries", memory.normalize)
-        return self.search_rows(memory._newest(), mean(memory._newest()), rows, k, cuts, backwards)
+    def search(self, memory, queries, k, cuts=(), backwards=False, **selected):
+        """Distances and indices; of a memory cut into pieces, the last one first if `backwards`.
 
-    def search_rows(self, stored, center, rows, k, cuts=(), backwards=False):
+        `selected`: where and exclude, of a memory that hides nothing.
+        """
+        rows = vector_rows(queries, "queries", memory.normalize)
+        stored = memory._newest()
+        return self.search_rows(stored, mean(stored), rows, k, cuts, backwards, **selected)
+
+    def search_rows(self, stored, center, rows, k, cuts=(), backwards=False, **selected):
         """The same of rows that are not looked at, which may hold NaN."""
-        return self.module.search(stored.array, center, rows, k, cuts, backwards)
+        chosen = _chosen(stored, **selected)
+        return self.module.search(stored.array, center, rows, k, cuts, backwards, *chosen)
+
+    def within(self, memory, queries, radius, cuts=(), **selected):
+        """Limits, distances and indices."""
+        rows, stored = vector_rows(queries, "queries", memory.normalize), memory._newest()
+        chosen = _chosen(stored, **selected)
+        counts, keys = self.module.search_within(stored.array, mean(stored), rows, radius, cuts, *chosen)
+        limits = np.concatenate(([0], np.cumsum(counts)))
+        keys = np.concatenate([np.sort(part) for part in np.split(keys, limits[1:-1])])
+        return limits, (keys >> 32).astype(np.uint32).view(np.float32), keys & 0xFFFFFFFF
 
     def hue_cross_entropy(self, input, hue, target, labels, weight, row_weight, options, gradients):
         """The loss; gradients of input, hue, labels, and a target of probabilities; what is asked of rows."""
@@ -106,11 +121,24 @@ class OnGpu:
         tensor = torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
         return None if tensor is None else tensor.to(self.device)
 
-    def search(self, memory, queries, k, cuts=(), backwards=False):
+    def search(self, memory, queries, k, cuts=(), backwards=False, **selected):
         rows = vector_rows(queries, "queries", memory.normalize)
-        return self.search_rows(memory._newest(), mean(memory._newest()), rows, k, cuts, backwards)
+        stored = memory._newest()
+        return self.search_rows(stored, mean(stored), rows, k, cuts, backwards, **selected)
 
-    def search_rows(self, stored, center, rows, k, cuts=(), backwards=False):
+    def search_rows(self, stored, center, rows, k, cuts=(), backwards=False, **selected):
+        index = self._index(stored, center, cuts, backwards)
+        chosen = index.chosen(stored, selection_of(**selected))
+        return tuple(found.cpu().numpy() for found in index.search(self._there(rows), k, chosen))
+
+    def within(self, memory, queries, radius, cuts=(), **selected):
+        rows, stored = vector_rows(queries, "queries", memory.normalize), memory._newest()
+        index = self._index(stored, mean(stored), cuts, False)
+        chosen = index.chosen(stored, selection_of(**selected))
+        counts, *found = (part.cpu().numpy() for part in index.within(self._there(rows), radius, chosen))
+        return np.concatenate(([0], np.cumsum(counts))), *found
+
+    def _index(self, stored, center, cuts, backwards):
         from pyhue._cuda.index import DeviceIndex
 
         self._poison()
@@ -121,7 +149,7 @@ class OnGpu:
             begin = end
         if backwards:
             index._pieces.reverse()
-        return tuple(found.cpu().numpy() for found in index.search(self._there(rows), k))
+        return index
 
     def store_rows(self, rows, normalize):
         self._poison()
@@ -144,6 +172,17 @@ class OnGpu:
         wanted = of_rows + (0 if not gradients else 7 if target.is_floating_point() else 3)
         found = self.ops.hue_cross_entropy(*there, *scalars, wanted)
         return tuple(tensor.cpu() for tensor in found)
+
+
+def selection_of(where=None, exclude=None):
+    """What `Selection` calls it."""
+    return EVERYTHING if where is None and exclude is None else Selection(where, None, exclude)
+
+
+def _chosen(stored, where=None, exclude=None):
+    """Bits, groups and excluded groups."""
+    left_out = None if where is None else np.packbits(~where, bitorder="little")
+    return (left_out, None, None) if exclude is None else (left_out, stored.groups, exclude)
 
 
 def _scalars(options):

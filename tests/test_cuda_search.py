@@ -51,9 +51,9 @@ def far_from_their_mean(n, dim, nearer):
     return vectors
 
 
-def assert_same(cuda, memory, queries, k, **cut):
-    expected = memory.search(queries, k)
-    distances, indices = cuda.search(memory, queries, k, **cut)
+def assert_same(cuda, memory, queries, k, cuts=(), backwards=False, **selected):
+    expected = memory.search(queries, k, **selected)
+    distances, indices = cuda.search(memory, queries, k, cuts, backwards, **selected)
     np.testing.assert_array_equal(indices, expected.indices)
     np.testing.assert_array_equal(distances.view(np.uint32), expected.distances.view(np.uint32))
 
@@ -222,3 +222,94 @@ def test_a_memory_in_pieces(cuda, cuts):
 @pytest.mark.parametrize("queries", [63, 64, 128, 129, 256, 300])
 def test_every_tile_of_queries(cuda, queries):
     assert_same(cuda, memory_of(draw("relu60", 130, 70)), draw("relu60", queries, 70, 1), 3)
+
+
+def images_of(vectors, pixels=5):
+    """A memory of images of so many vectors."""
+    memory = pyhue.PixelMemory(vectors.shape[1], normalize=False)
+    memory.add(vectors.reshape(-1, pixels, vectors.shape[1]), np.zeros(len(vectors) // pixels, int))
+    return memory
+
+
+def some(n, which):
+    """(n,) booleans: a share at random, or one run, as where rows are sorted by class."""
+    if isinstance(which, float):
+        return np.random.default_rng(1).random(n) < which
+    return (np.arange(n) >= which[0] * n) & (np.arange(n) < which[1] * n)
+
+
+@pytest.mark.parametrize("which", [0.0, 0.01, 0.3, 1.0, (0.0, 0.1), (0.9, 1.0), (0.5, 0.52)], ids=str)
+@pytest.mark.parametrize("cuts", [(), (255, 256, 257), (400,)], ids=str)
+def test_some_of_the_vectors(cuda, which, cuts):
+    memory, queries = images_of(draw("relu60", 1500, 70)), draw("relu60", 66, 70, 1)
+    mask, exclude = some(1500, which), np.arange(66) % 51 * 6 - 1
+    assert_same(cuda, memory, queries, 10, cuts, where=mask, exclude=exclude)
+    assert_same(cuda, memory, queries[:3], 300, cuts, backwards=True, where=mask)
+    assert_same(cuda, memory, queries, 10, cuts, exclude=exclude)
+    for radius in (0.0, float(memory.search(queries[:1], 30).distances[0, -1]), np.inf):
+        found = cuda.within(memory, queries[:9], radius, cuts, where=mask, exclude=exclude[:9])
+        expected = memory.within(queries[:9], radius, where=mask, exclude=exclude[:9])
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("nearer", [False, True])
+def test_some_of_the_vectors_where_lists_overflow(either, nearer):
+    """What may not be found is not looked at again either: it would be the nearest."""
+    n = 18_600
+    vectors = far_from_their_mean(n, 8, nearer)
+    memory, queries = images_of(vectors), vectors[-40::13]
+    mask = np.arange(n) % 16 > 0
+    exclude = np.arange(n - 40, n, 13) // 5
+    assert_same(either, memory, queries, 10, where=mask)
+    assert_same(either, memory, queries, 10, exclude=exclude)
+    mask[:-1000] = False  # nothing is found before: no threshold, and chunks follow what is left
+    assert_same(either, memory, queries, 10, where=mask, exclude=exclude)
+
+
+@pytest.mark.parametrize("family", ["huge 1e18", "20 orders", "duplicated", "normal"])
+def test_within_of_families(cuda, family):
+    memory, queries = memory_of(draw(family, 300, 37, 1)), draw(family, 9, 37, 2)
+    every = memory.search(queries, 300).distances
+    for radius in (every[0, 0], every[4, 40], every[8, 299], np.nextafter(every[3, 7], np.float32(0))):
+        found, expected = cuda.within(memory, queries, float(radius)), memory.within(queries, float(radius))
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_within_of_several_chunks(either):
+    """Lists hold all vectors of a chunk."""
+    length = emulation.list_length(1024)
+    vectors = np.arange(length + 300, dtype=np.float32)[:, None]
+    memory, queries = memory_of(vectors), np.float32([[length], [3]])
+    for radius in (16.0, np.inf):
+        limits, distances, indices = either.within(memory, queries, radius, (200,))
+        near = np.abs(vectors.T - queries) ** 2 <= radius
+        assert limits.tolist() == [0, near[0].sum(), near.sum()]
+        for query, (begin, end) in enumerate(itertools.pairwise(limits)):
+            expected = np.abs(vectors[:, 0] - queries[query])[near[query]] ** 2
+            order = np.argsort(expected, kind="stable")
+            np.testing.assert_array_equal(distances[begin:end], expected[order])
+            np.testing.assert_array_equal(indices[begin:end], np.flatnonzero(near[query])[order])
+
+
+@pytest.mark.parametrize("k", [1, 10, 1024])
+@pytest.mark.parametrize("which", [0.0, 0.01, 0.3, 1.0, (0.0, 0.1), (0.9, 1.0)], ids=str)
+def test_chunks_of_what_is_left(k, which):
+    """The first fits a list; each is 7 times what was searched before, counted in what may be found."""
+    for n in (1, 257, 300_001):
+        mask = some(n, which)
+        left = [0, *np.cumsum(np.add.reduceat(mask, np.arange(0, n, 256), dtype=int)).tolist()]
+        for before in (0, 9, 5000):
+            ends = emulation.chunk_ends(before, n, k, left)
+            assert ends[-1] == n
+            assert all(end % 256 == 0 for end in ends[:-1])
+            for begin, end in itertools.pairwise((0, *ends)):
+                searched, inside = before + mask[:begin].sum(), mask[begin:end].sum()
+                assert searched >= k or inside <= emulation.list_length(k)
+                assert end == n or searched + inside >= max(256, 2 * k, 8 * searched)
+                assert searched + mask[begin : end - 256].sum() < max(256, 2 * max(16, k), 8 * searched) or (
+                    end - begin <= 256
+                )
+            if mask.all():
+                assert ends == emulation.chunk_ends(before, n, k)

@@ -27,13 +27,19 @@ def test_an_opened_folder(gpu, tmp_path, dtype):
         if turn == 2:
             for each in (memory, writer):
                 each.remove(images=[3, 11])
-            with pytest.raises(NotImplementedError, match="removed vectors on a GPU"):
-                writer.search(queries)
-            for each in (memory, writer):
-                each.compact()
+            for _ in range(2):
+                for one, other in zip(writer.search(queries, 12), memory.search(queries, 12), strict=True):
+                    np.testing.assert_array_equal(one, other)
+                np.testing.assert_allclose(
+                    writer.log_likelihood(maps), memory.log_likelihood(maps), rtol=1e-13
+                )
+                for each in (memory, writer):
+                    each.compact()
         assert reader.refresh()
         for found in (writer, reader):
             for one, other in zip(found.search(queries, 12), memory.search(queries, 12), strict=True):
                 np.testing.assert_array_equal(one, other)
             np.testing.assert_allclose(found.log_likelihood(maps), memory.log_likelihood(maps), rtol=1e-13)
+            for one, other in zip(found.within(queries, 0.4), memory.within(queries, 0.4), strict=True):
+                np.testing.assert_array_equal(one, other)
     writer.close()

@@ -105,7 +105,7 @@ class Recorded:
         return getattr(self.ops, name)
 
     def search_piece(self, *arguments):
-        self.calls.append((arguments[5], arguments[-1]))
+        self.calls.append((arguments[5], arguments[8]))
         self.ops.search_piece(*arguments)
 
 

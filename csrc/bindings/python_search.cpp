@@ -15,6 +15,7 @@
 #include "core/within.h"
 #include "cuda/packed.h"
 #include "cuda/search.h"
+#include "cuda/search_plan.h"
 
 namespace py = pybind11;
 
@@ -213,6 +214,7 @@ void bind_search(py::module_& m) {
   m.attr("stage_terms") = static_cast<int>(kStageTerms);
   m.attr("cuda_slab") = cuda::kSlab;
   m.attr("cuda_terms") = static_cast<int>(cuda::kPackedTerms);
+  m.attr("cuda_chunk_step") = cuda::kChunkStep;
   py::class_<LayoutArrays>(m, "Layout")
       .def(py::init<std::vector<int>, int, std::vector<int>, const py::array&>(), py::arg("block_ends"),
            py::arg("row_begin"), py::arg("row_ends"), py::arg("steps"))

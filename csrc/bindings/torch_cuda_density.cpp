@@ -6,16 +6,17 @@
 namespace pyhue::cuda {
 namespace {
 
-// distances, labels (images, pixels, k), class_counts (classes,) -> (images, classes) float64.
+// distances, labels (images, pixels, k), class_counts (classes,) or (images, classes) -> (images, classes) float64.
 Tensor torch_density(Tensor distances, Tensor labels, Tensor class_counts, double eps) {
   const OnDevice device(distances);
   const int64_t images = distances.size(0), pixels = distances.size(1), k = distances.size(2);
-  const int64_t classes = class_counts.size(0);
+  const bool counts_of_images = class_counts.dim() == 2;
+  const int64_t classes = class_counts.size(counts_of_images ? 1 : 0);
   const Tensor exponents = empty(distances, {images, pixels, k}, ScalarType::Double);
   const Tensor out = empty(distances, {images, classes}, ScalarType::Double);
   const auto compute = [&]<class Distance>(const Distance* values) {
     density(values, static_cast<const int64_t*>(labels.const_data_ptr()),
-            static_cast<const int64_t*>(class_counts.const_data_ptr()), images, pixels, k, classes, eps,
+            static_cast<const int64_t*>(class_counts.const_data_ptr()), counts_of_images, images, pixels, k, classes, eps,
             static_cast<double*>(exponents.mutable_data_ptr()), static_cast<double*>(out.mutable_data_ptr()),
             device.stream());
   };

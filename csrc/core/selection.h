@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "core/host_device.h"
+
 namespace pyhue {
 
 struct All {
@@ -22,10 +24,10 @@ struct Chosen {
   const int64_t* groups;    // (rows,) the group of each row; null: no group is excluded
   const int64_t* excluded;  // (queries,) the group that each query leaves out
 
-  bool has(int64_t index) const {
+  PYHUE_HOST_DEVICE bool has(int64_t index) const {
     return !left_out || index >= left_out_rows || !(left_out[index >> 3] >> (index & 7) & 1);
   }
-  bool operator()(int64_t query, int64_t index) const {
+  PYHUE_HOST_DEVICE bool operator()(int64_t query, int64_t index) const {
     return has(index) && (!groups || groups[index] != excluded[query]);
   }
 };

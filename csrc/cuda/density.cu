@@ -23,8 +23,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    sum_classes(const double* exponents, const int64_t* labels, const int64_t* class_counts, int64_t images,
-                int64_t neighbors, int64_t classes, double* log_likelihood) {
+    sum_classes(const double* exponents, const int64_t* labels, const int64_t* class_counts, bool counts_of_images,
+                int64_t images, int64_t neighbors, int64_t classes, double* log_likelihood) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= images * classes) return;
   const int64_t image = i / classes, c = i % classes;
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   log_likelihood[i] = bad                     ? std::numeric_limits<double>::quiet_NaN()
                       : largest == -kInfinity ? largest
-                                              : largest + (log(sum) - log(static_cast<double>(class_counts[c])));
+                                              : largest + (log(sum) - log(static_cast<double>(class_counts[counts_of_images ? i : c])));
 }
 
 dim3 blocks_of(int64_t threads) { return dim3(static_cast<unsigned>((threads + kThreads - 1) / kThreads)); }
@@ -59,22 +59,20 @@ void find_all_rows(const FoundNeighbors& found, const void** rows, cudaStream_t 
 }  // namespace
 
 template <class Distance>
-void density(const Distance* distances, const int64_t* labels, const int64_t* class_counts, int64_t images,
-             int64_t pixels, int64_t k, int64_t classes, double eps, double* exponents, double* log_likelihood,
-             cudaStream_t stream) {
+void density(const Distance* distances, const int64_t* labels, const int64_t* class_counts, bool counts_of_images,
+             int64_t images, int64_t pixels, int64_t k, int64_t classes, double eps, double* exponents,
+             double* log_likelihood, cudaStream_t stream) {
   if (images * pixels * k > 0) {
     launch(exponents_of_pixels<Distance>, blocks_of(images * pixels * 32), dim3(kThreads), 0, stream, distances, labels,
            images * pixels, k, eps, exponents);
   }
   if (images * classes == 0) return;
   launch(sum_classes, blocks_of(images * classes), dim3(kThreads), 0, stream, static_cast<const double*>(exponents),
-         labels, class_counts, images, pixels * k, classes, log_likelihood);
+         labels, class_counts, counts_of_images, images, pixels * k, classes, log_likelihood);
 }
 
-template void density(const float*, const int64_t*, const int64_t*, int64_t, int64_t, int64_t, int64_t, double, double*,
-                      double*, cudaStream_t);
-template void density(const double*, const int64_t*, const int64_t*, int64_t, int64_t, int64_t, int64_t, double,
-                      double*, double*, cudaStream_t);
+template void density(const float*, const int64_t*, const int64_t*, bool, int64_t, int64_t, int64_t, int64_t, double, double*, double*, cudaStream_t);
+template void density(const double*, const int64_t*, const int64_t*, bool, int64_t, int64_t, int64_t, int64_t, double, double*, double*, cudaStream_t);
 
 void density_distances(const FoundNeighbors& found, const double* activations, const void** rows, double* distances,
                        cudaStream_t stream) {

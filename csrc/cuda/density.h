@@ -14,11 +14,12 @@
 
 namespace pyhue::cuda {
 
-// Arrays as in core/density.h; exponents (images, pixels, k) is scratch memory. A distance of NaN makes the image NaN.
+// Arrays as in core/density.h, but class_counts, which may be (images, classes); exponents (images, pixels, k) is scratch
+// memory. A distance of NaN makes the image NaN.
 template <class Distance>
-void density(const Distance* distances, const int64_t* labels, const int64_t* class_counts, int64_t images,
-             int64_t pixels, int64_t k, int64_t classes, double eps, double* exponents, double* log_likelihood,
-             cudaStream_t stream);
+void density(const Distance* distances, const int64_t* labels, const int64_t* class_counts, bool counts_of_images,
+             int64_t images, int64_t pixels, int64_t k, int64_t classes, double eps, double* exponents,
+             double* log_likelihood, cudaStream_t stream);
 
 // Scratch memory, each (images, pixels, k): the neighbours' vectors, and how much they pull. Pieces may lie in
 // page-locked memory of the host, `found` and its pieces anywhere on the host.

@@ -30,11 +30,11 @@ struct ScreenVectors {
   float half_norm[2 * kRows], norm[2 * kRows], error[2 * kRows];
 };
 
-// Appends the vector to the lists of queries: bits 2 c and 2 c + 1 stand for queries `query` + 8 c and the next.
-__device__ inline void append(const Pass& pass, uint32_t survivors, uint32_t position, int query) {
+// Appends the vector to the lists of queries that may find it: bits 2 c and 2 c + 1 stand for queries `query` + 8 c and the next.
+__device__ inline void append(const Pass& pass, const Piece& piece, uint32_t survivors, uint32_t position, int query) {
   for (; survivors != 0; survivors &= survivors - 1) {
     const int bit = __ffs(static_cast<int>(survivors)) - 1, q = query + bit / 2 * 8 + bit % 2;
-    if (pass.bounds[q].ignored != 0) continue;
+    if (pass.bounds[q].ignored != 0 || !pass.chosen(q, piece.first + position)) continue;
     const int slot = atomicAdd(pass.counts + q, 1);
     if (slot < pass.list_length) pass.lists[static_cast<int64_t>(q) * pass.list_length + slot] = Key{position};
   }
@@ -43,7 +43,8 @@ __device__ inline void append(const Pass& pass, uint32_t survivors, uint32_t pos
 // Appends what the bound does not exclude to the lists. Tests leave bits and nothing else, so that many are under way;
 // few are set.
 template <int kRowStep, int kRows, int kColumns>
-__device__ inline void append_survivors(const Pass& pass, const ScreenVectors<kRowStep, kRows>& vectors,
+__device__ inline void append_survivors(const Pass& pass, const Piece& piece,
+                                        const ScreenVectors<kRowStep, kRows>& vectors,
                                         const float (&sums)[kRows][kColumns][4], int query) {
   constexpr int kGroup = 4;  // tested together: more would need more registers than there are
   query += static_cast<int>(threadIdx.x) % 4 * 2;
@@ -64,7 +65,7 @@ __device__ inline void append_survivors(const Pass& pass, const ScreenVectors<kR
     }
 #pragma unroll
     for (int row = 0; row < 2 * kRows; ++row) {
-      if (vectors.at(row) < vectors.end) append(pass, survivors[row], vectors.at(row), query + group * 8);
+      if (vectors.at(row) < vectors.end) append(pass, piece, survivors[row], vectors.at(row), query + group * 8);
     }
   }
 }

@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads, 2) screen_mma(Pass pass, Piece piece
     }
   }
   wait_copies<0>();
-  append_survivors(pass, ScreenVectors<16, 2>(piece, vector + warp_vector, end), sums, query + warp_query);
+  append_survivors(pass, piece, ScreenVectors<16, 2>(piece, vector + warp_vector, end), sums, query + warp_query);
 }
 
 }  // namespace

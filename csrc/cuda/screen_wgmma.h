@@ -86,7 +86,7 @@ __device__ inline void multiply_tile(const Pass& pass, const Piece& piece, Ring&
     if (lane == 0) arrive(ring.empty[ring.stage]);
     ring.advance();
   }
-  append_survivors(pass, vectors_of_lane, sums, query);
+  append_survivors(pass, piece, vectors_of_lane, sums, query);
 }
 #endif
 

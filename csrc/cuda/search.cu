@@ -63,6 +63,8 @@ Pass pass_of(const Search& search) {
           static_cast<int>(best_length(search.k)),
           static_cast<int>(list_length(search.k)),
           static_cast<int>(sort_length(search.k)),
+          search.radius,
+          search.chosen,
           reinterpret_cast<uint16_t*>(bytes + at.coordinates),
           reinterpret_cast<ScreenQuery*>(bytes + at.bounds),
           reinterpret_cast<double*>(bytes + at.squared_norms),
@@ -98,14 +100,25 @@ void screen_chunk(const Pass& pass, const Piece& piece, int64_t begin, int64_t e
   }
 }
 
-// The candidates of a chunk into the k best.
-void merge_chunk(const Pass& pass, const Piece& piece, int64_t begin, int64_t end, cudaStream_t stream) {
+// Distances of the candidates of a chunk.
+void refine_chunk(const Pass& pass, const Piece& piece, int64_t begin, int64_t end, cudaStream_t stream) {
   // A list is shared by as many blocks as fill the chip; those that find nothing end at once, as do those that rescan.
   const int parts = std::clamp(8 * multiprocessors() / pass.count, 1, pass.list_length / kWarps);
   const int blocks = parts * pass.count + 4 * multiprocessors();
   launch(refine, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream, pass, piece, begin, end, parts);
+}
+
+// The candidates of a chunk into the k best.
+void merge_chunk(const Pass& pass, const Piece& piece, int64_t begin, int64_t end, cudaStream_t stream) {
+  refine_chunk(pass, piece, begin, end, stream);
   launch(merge, dim3(static_cast<unsigned>(pass.count)), dim3(kThreads), static_cast<size_t>(pass.sort_length) * 8,
          stream, pass, piece, begin, end);
+}
+
+void require_numbers(const Piece& piece) {
+  if (piece.first + piece.n >= int64_t{1} << 31) {
+    throw std::invalid_argument("search: the memory has 2^31 vectors or more");
+  }
 }
 
 }  // namespace
@@ -134,13 +147,11 @@ void begin_search(const Search& search, cudaStream_t stream) {
 }
 
 void search_piece(const Search& search, const Piece& piece, int64_t searched, cudaStream_t stream) {
-  if (piece.first + piece.n >= int64_t{1} << 31) {
-    throw std::invalid_argument("search: the memory has 2^31 vectors or more");
-  }
+  require_numbers(piece);
   if (search.count == 0) return;
   const Pass pass = pass_of(search);
   for (int64_t begin = 0, end; begin < piece.n; begin = end) {
-    end = chunk_end(begin, searched, piece.n, search.k);
+    end = chunk_end(begin, searched, piece.n, search.k, piece.left);
     screen_chunk(pass, piece, begin, end, stream);
     merge_chunk(pass, piece, begin, end, stream);
   }
@@ -150,6 +161,20 @@ void end_search(const Search& search, float* distances, int64_t* indices, cudaSt
   if (search.count == 0) return;
   launch(write_results, dim3(blocks_for(search.count * search.k, kThreads)), dim3(kThreads), 0, stream, pass_of(search),
          distances, indices);
+}
+
+void search_within(const Search& search, const Piece& piece, int64_t* found, int64_t* keys, cudaStream_t stream) {
+  require_numbers(piece);
+  if (search.k != kMaxK) throw std::invalid_argument("search_within: k is not 1024");
+  if (search.count == 0) return;
+  const Pass pass = pass_of(search);
+  for (int64_t begin = 0, end; begin < piece.n; begin = end) {
+    end = std::min<int64_t>(piece.n, begin + pass.list_length);
+    screen_chunk(pass, piece, begin, end, stream);
+    refine_chunk(pass, piece, begin, end, stream);
+    launch(take_within, dim3(static_cast<unsigned>(pass.count)), dim3(kThreads), 0, stream, pass,
+           reinterpret_cast<Key*>(found), reinterpret_cast<Key*>(keys));
+  }
 }
 
 }  // namespace pyhue::cuda

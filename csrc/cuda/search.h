@@ -11,6 +11,9 @@
 // those nearer than the k-th best so far make a new list. One that overflows again, where later vectors are ever
 // nearer, goes through the chunk in one block. Slow and slower, but exact.
 //
+// Which vectors may be found is asked where one would enter a list, so that lists and thresholds are those of a memory
+// of these alone.
+//
 // The memory comes in pieces, in any order that covers it once; what lies between two calls is in `scratch`.
 // Nothing waits for the device and nothing is allocated: a call is a sequence of launches that depends on shapes alone.
 // Cost: 2 n dim queries operations, and the packed memory read once for each 64, 128 or 256 queries, from the
@@ -20,6 +23,7 @@
 #include <cstdint>
 
 #include "core/screen_kernel_types.h"
+#include "core/selection.h"
 #include "cuda/stream.h"
 
 namespace pyhue::cuda {
@@ -35,6 +39,9 @@ struct Piece {
   int64_t first, n;
   const uint16_t* blocks;  // packed coordinates: see packed.h
   const float* terms;      // (ceil(n / kBlock), kPackedTerms, kBlock): see PackedTerm
+  // How many may be found of the first i times kChunkStep vectors, i = 0 .. ceil(n / kChunkStep), on the host: chunks
+  // end where enough of them were searched. Null: all.
+  const int64_t* left;
 };
 
 // A batch of queries on their way through a memory.
@@ -44,6 +51,8 @@ struct Search {
   int dim;
   const double* center;  // (dim,): what every piece was packed with
   int64_t k;             // 1 .. kMaxK
+  float radius;          // vectors farther than this are not wanted; +inf: all are
+  Chosen chosen;         // counts queries of this batch and vectors of the memory; on the device
   void* scratch;         // search_scratch_bytes
 };
 
@@ -55,10 +64,15 @@ int64_t search_batch(int64_t k);
 int64_t search_scratch_bytes(int64_t queries, int64_t k, int dim);
 
 void begin_search(const Search& search, cudaStream_t stream);
-// `searched`: how many vectors the calls before had.
+// `searched`: how many vectors the calls before had that may be found.
 void search_piece(const Search& search, const Piece& piece, int64_t searched, cudaStream_t stream);
 // distances and indices (count, k). Where the pieces have fewer than k vectors: index -1, distance +inf. A query that
 // holds a NaN or an infinity: index -1, distance NaN.
 void end_search(const Search& search, float* distances, int64_t* indices, cudaStream_t stream);
+
+// All vectors of a piece up to the radius, after begin_search with k = kMaxK, whose lists hold every vector of a chunk.
+// Adds to found[q] how many there are for query q. Unless `keys` is null it gets these neighbours, from where found[q]
+// was: the bits of the distance above 32 of the index, in no order.
+void search_within(const Search& search, const Piece& piece, int64_t* found, int64_t* keys, cudaStream_t stream);
 
 }  // namespace pyhue::cuda

@@ -33,6 +33,8 @@ struct Pass {
   int padded;  // of them with those that fill the last tile
   int dim, slabs;
   int k, best_length, list_length, sort_length;
+  float radius;
+  Chosen chosen;
   uint16_t* coordinates;
   ScreenQuery* bounds;
   double* squared_norms;
@@ -86,7 +88,7 @@ __global__ void __launch_bounds__(kThreads) prepare(Pass pass) {
   const bool finite = exact < std::numeric_limits<double>::infinity();  // squares of float32 fit
   if (real && finite) {
     pass.bounds[query] = {huge ? kInfinity : norm_factor(exact, error, tensor_core_rounding(dim), 0),
-                          huge ? 0 : error_term(rounded), -kInfinity, 0};
+                          huge ? 0 : error_term(rounded), screening_threshold(exact, pass.radius, dim), 0};
   } else {
     pass.bounds[query] = {0, 0, kInfinity, 1};
   }
@@ -121,8 +123,8 @@ __device__ inline Key neighbor(const Pass& pass, const Piece& piece, int query, 
   return key_of(distance, piece.first + position);
 }
 
-// Makes new lists for the queries whose lists overflowed: of all vectors of the chunk begin .. end-1 that are nearer
-// than the k-th best. Shared by so many warps.
+// Makes new lists for the queries whose lists overflowed: of all vectors of the chunk begin .. end-1 that may be found
+// and are nearer than the k-th best. Shared by so many warps.
 __device__ inline void rescan(const Pass& pass, const Piece& piece, int64_t begin, int64_t end, int warp, int warps) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   bool any = false;  // mostly not
@@ -136,6 +138,7 @@ __device__ inline void rescan(const Pass& pass, const Piece& piece, int64_t begi
       const int query = first + __ffs(static_cast<int>(left)) - 1;
       const Key worst = pass.best[static_cast<int64_t>(query) * pass.best_length + pass.k - 1];
       for (int64_t position = begin + warp; position < end; position += warps) {
+        if (!pass.chosen(query, piece.first + position)) continue;
         const Key key = neighbor(pass, piece, query, position, lane);
         if (lane > 0 || key >= worst) continue;
         const int slot = atomicAdd(pass.rescanned + query, 1);
@@ -204,7 +207,8 @@ __global__ void __launch_bounds__(kThreads) merge(Pass pass, Piece piece, int64_
     if (overflowed) {
       for (int i = thread / 32; i < room; i += kWarps) {
         const int64_t position = begin + done + i;
-        const Key key = position < end ? neighbor(pass, piece, query, position, thread % 32) : kNoKey;
+        const bool real = position < end && pass.chosen(query, piece.first + position);
+        const Key key = real ? neighbor(pass, piece, query, position, thread % 32) : kNoKey;
         if (thread % 32 == 0) keys[pass.best_length + i] = key;
         better = better || (thread % 32 == 0 && key < worst);
       }
@@ -225,6 +229,19 @@ __global__ void __launch_bounds__(kThreads) merge(Pass pass, Piece piece, int64_
   if (last != kNoKey) {
     pass.bounds[query].threshold = screening_threshold(pass.squared_norms[query], distance_of(last), pass.dim);
   }
+}
+
+// One block for each query: the keys of its list up to the radius, behind what `found` counts; empties the list.
+__global__ void __launch_bounds__(kThreads) take_within(Pass pass, Key* found, Key* keys) {
+  const int query = static_cast<int>(blockIdx.x), count = pass.counts[query];
+  const Key* list = pass.lists + static_cast<int64_t>(query) * pass.list_length;
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
+    if (!(distance_of(list[i]) <= pass.radius)) continue;
+    const Key place = atomicAdd(found + query, Key{1});
+    if (keys) keys[place] = list[i];
+  }
+  __syncthreads();  // everybody has read the count
+  if (threadIdx.x == 0) pass.counts[query] = 0;
 }
 
 __global__ void __launch_bounds__(kThreads) write_results(Pass pass, float* distances, int64_t* indices) {

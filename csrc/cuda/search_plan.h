@@ -44,11 +44,14 @@ inline int tile_queries(int64_t queries, int largest) {
   return largest;
 }
 
-// The end of the chunk that begins at `begin` of a piece of n vectors, before which `searched` were searched. Nothing
-// bounds the candidates of a memory's first chunk: it must fit a list.
-inline int64_t chunk_end(int64_t begin, int64_t searched, int64_t n, int64_t k) {
-  const int64_t total = std::max({kChunkStep, 2 * best_length(k), (searched + begin) * kGrowth});
-  return std::min(n, round_up_to(total - searched, kChunkStep));
+// The end of the chunk that begins at `begin` of a piece of n vectors, before which `searched` were searched; `left` as
+// in Piece. Nothing bounds the candidates of a memory's first chunk: it must fit a list.
+inline int64_t chunk_end(int64_t begin, int64_t searched, int64_t n, int64_t k, const int64_t* left) {
+  const int64_t before = searched + (left ? left[begin / kChunkStep] : begin);
+  const int64_t wanted = std::max({kChunkStep, 2 * best_length(k), before * kGrowth}) - searched;
+  if (!left) return std::min(n, round_up_to(wanted, kChunkStep));
+  const int64_t* end = left + (n + kChunkStep - 1) / kChunkStep + 1;
+  return std::min(n, (std::lower_bound(left + begin / kChunkStep + 1, end, wanted) - left) * kChunkStep);
 }
 
 // Offsets of the arrays in the scratch memory of a batch.

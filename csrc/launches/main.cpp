@@ -90,19 +90,20 @@ void every_search() {
   for (const int64_t n : {1, 63, 4'097, 4'000'000, 2'000'000'000}) {
     for (const int dim : {1, 63, 64, 1'280, 4'096}) {
       for (const bool bfloat16 : {false, true}) {
-        const Piece piece{memory, bfloat16, 0, n, array<uint16_t>(), array<float>()};
+        const Piece piece{memory, bfloat16, 0, n, array<uint16_t>(), array<float>(), nullptr};
         attempt("pack, " + std::to_string(n) + " x " + std::to_string(dim),
                 [&] { pack(piece, dim, array<double>(), array<uint16_t>(), array<float>(), nullptr); });
         for (const int64_t k : {1, 10, 17, 100, 1'024}) {
           for (const int64_t queries : {0, 1, 64, 65, 128, 129, 490, 4'096}) {
             if (queries > search_batch(k)) continue;
-            const Search search{array<float>(), queries, dim, array<double>(), k, memory};
+            const Search search{array<float>(), queries, dim, array<double>(), k, 1, {}, memory};
             attempt("search, " + std::to_string(n) + " x " + std::to_string(dim) + ", k " + std::to_string(k) + ", " +
                         std::to_string(queries) + " queries",
                     [&] {
                       begin_search(search, nullptr);
                       for (const int64_t searched : {0, 5}) search_piece(search, piece, searched, nullptr);
                       end_search(search, array<float>(), array<int64_t>(), nullptr);
+                      if (k == 1'024 && n < 10'000'000) search_within(search, piece, array<int64_t>(), nullptr, nullptr);
                     });
           }
         }
@@ -121,9 +122,9 @@ void every_density() {
           attempt("density, " + std::to_string(images) + " x " + std::to_string(pixels) + " x " + std::to_string(k) +
                       ", " + std::to_string(classes) + " classes",
                   [&] {
-                    density(array<float>(), array<int64_t>(), array<int64_t>(), images, pixels, k, classes, 1e-8,
+                    density(array<float>(), array<int64_t>(), array<int64_t>(), false, images, pixels, k, classes, 1e-8,
                             array<double>(), array<double>(), nullptr);
-                    density(array<double>(), array<int64_t>(), array<int64_t>(), images, pixels, k, classes, 1e-8,
+                    density(array<double>(), array<int64_t>(), array<int64_t>(), false, images, pixels, k, classes, 1e-8,
                             array<double>(), array<double>(), nullptr);
                   });
         }

@@ -7,8 +7,8 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyhue._cuda.search import DeviceSearch, require_no_capture
-from pyhue._cuda.stream import wait_for
+from pyhue._cuda.search import DeviceSearch
+from pyhue._cuda.stream import require_no_capture, wait_for
 from pyhue._locks import Lock
 from pyhue._search.labelled import Labelled
 from pyhue._search.selection import EVERYTHING, Selection
@@ -36,7 +36,8 @@ class DeviceDensity:
         self.search = search
         self._labels = torch.zeros(0, dtype=torch.int64, device=search.device)
         self._classes = self._class_counts = self._labels
-        self._rows, self._epoch = 0, 0  # that classes and counts are of
+        self._epoch = 0  # that the labels are of
+        self._counted: tuple[int, Any] | None = None  # rows and removed bits that classes and counts are of
         self._launching = Lock()
         weakref.finalize(self, wait_for, search.device, os.getpid())
 
@@ -55,17 +56,31 @@ class DeviceDensity:
         vectors = image_vectors(self.search.accepted(activations, "activations"), latest().dim)
         images, pixels, dim = vectors.shape
         flat = vectors.reshape(images * pixels, dim)
-        stored, distances, indices = self.search.neighbors(latest, flat, "activations", k, selection)
+        chosen = selection.of_queries((images,))
+        of_pixels = chosen.of_pixels(pixels)
+        stored, distances, indices = self.search.neighbors(latest, flat, "activations", k, of_pixels)
         shape = (images, pixels, k)
-        found = self.vote(stored, distances.reshape(shape), indices.reshape(shape), eps)
+        found = self.vote(stored, distances.reshape(shape), indices.reshape(shape), eps, chosen)
         return found.log_likelihood, found.classes
 
-    def vote(self, stored: Labelled, distances: Tensor, indices: Tensor, eps: float) -> Votes:
-        """What neighbours (images, pixels, k), found among `stored`, make of the classes."""
+    def vote(
+        self,
+        stored: Labelled,
+        distances: Tensor,
+        indices: Tensor,
+        eps: float,
+        selection: Selection = EVERYTHING,
+    ) -> Votes:
+        """What neighbours (images, pixels, k), found among these of `stored`, make of the classes.
+
+        Class counts are (images, classes) where images exclude others.
+        """
         import torch
 
         with self._launching.held():
             classes, counts = self._follow(stored)
+            if selection is not EVERYTHING:
+                counts = torch.from_numpy(selection.class_counts(stored)).to(self.search.device)
             labels = self._labels[indices.clamp(min=0)]
             columns = torch.searchsorted(classes, labels).masked_fill(indices < 0, -1)
             found = self.search.ops.density(distances, columns, counts, eps)
@@ -76,7 +91,13 @@ class DeviceDensity:
         import torch
 
         device = self.search.device
-        if (len(stored), stored.epoch) != (self._rows, self._epoch):
+        counted = self._counted
+        if (
+            counted is None
+            or counted[0] != len(stored)
+            or counted[1] is not stored.removed
+            or stored.epoch != self._epoch
+        ):
             require_no_capture(device)
             wait_for(device)  # votes may be reading what goes away
             if stored.epoch != self._epoch:
@@ -85,6 +106,6 @@ class DeviceDensity:
             self._labels = torch.cat((self._labels, added))
             self._classes = torch.tensor(stored.classes, device=device)
             self._class_counts = torch.tensor(stored.class_counts, device=device)
-            self._rows, self._epoch = len(stored), stored.epoch
+            self._counted, self._epoch = (len(stored), stored.removed), stored.epoch
             wait_for(device)  # whatever stream votes next
         return self._classes, self._class_counts

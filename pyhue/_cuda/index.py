@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from pyhue._cuda.chosen import EVERY, Chosen, DeviceChoices
 from pyhue._cuda.pieces import Piece, Place, make_piece, places
 from pyhue._cuda.stream import DeviceStream, wait_for
+from pyhue._search.selection import Selection
 from pyhue._search.stored import Stored
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ class DeviceIndex:
         self._max_bytes = max_bytes
         self._pieces: list[Piece] = []
         self._stream = DeviceStream(device)
+        self._choices = DeviceChoices(device)
         self._center = torch.zeros(dim, dtype=torch.float64, device=device)
         self._rows = 0  # of the memory, hidden ones included
         self._shifts = torch.zeros(0, dtype=torch.int64, device=device)  # `Stored.shifts`
@@ -99,15 +103,35 @@ class DeviceIndex:
         rows: Tensor = self._ops.store_rows(queries.detach().to(wide).contiguous(), normalize)
         return rows
 
-    def search(self, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def chosen(self, stored: Stored, selection: Selection) -> Chosen:
+        """Which of the vectors may be found, all of which are those of `stored`."""
+        return self._choices.chosen(stored, selection, self._pieces)
+
+    def search(self, rows: Tensor, k: int, chosen: Chosen = EVERY) -> tuple[Tensor, Tensor]:
         """Distances, rows (n, k) of the k nearest to each of `rows` (n, dim); NaN and -1 for NaN rows."""
         import torch
 
-        found = [self._search(batch, k) for batch in torch.split(rows, self._ops.search_batch(rows, k))]
+        found = [self._search(rows[some], k, chosen.of_some(some)) for some in self._batches(rows, k)]
         if len(found) == 1:
             return found[0]
         distances, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
         return distances, indices
+
+    def within(self, rows: Tensor, radius: float, chosen: Chosen = EVERY) -> tuple[Tensor, Tensor, Tensor]:
+        """How many vectors (n,) are up to the radius from each of `rows` (n, dim); distances and rows of them.
+
+        One query after the other, nearer first, ties by row. Waits for the GPU.
+        """
+        import torch
+
+        batches = self._batches(rows, MAX_K)
+        found = [self._within(rows[some], radius, chosen.of_some(some)) for some in batches]
+        counts, keys = (torch.cat(parts) for parts in zip(*found, strict=True))
+        queries = torch.repeat_interleave(torch.arange(len(rows), device=self.device), counts)
+        order = keys.argsort()
+        keys = keys[order[queries[order].argsort(stable=True)]]
+        distances = (keys >> 32).to(torch.int32).view(torch.float32)
+        return counts, distances, self._to_rows(keys & 0xFFFFFFFF)
 
     def neighbors(self, indices: Tensor) -> tuple[list[Tensor], Tensor]:
         """What is stored, in pieces, and where in these, one after the other, some rows are."""
@@ -133,19 +157,47 @@ class DeviceIndex:
             "bytes_per_vector": (sum(piece.vectors.nbytes for piece in self._pieces) + packed) / len(self),
         }
 
-    def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def _batches(self, rows: Tensor, k: int) -> list[slice]:
+        """What is searched together; one at least."""
+        size = self._ops.search_batch(rows, k)
+        return [slice(begin, begin + size) for begin in range(0, max(1, len(rows)), size)]
+
+    def _search(self, queries: Tensor, k: int, chosen: Chosen) -> tuple[Tensor, Tensor]:
+        common = (queries, self._center, k)
+        scratch, searched = self._ops.begin_search(*common, math.inf), 0
+        for piece in self._stream.on_gpu(chosen.pieces(self._pieces)):
+            arrays = (piece.vectors, piece.first, piece.blocks, piece.terms, searched)
+            self._ops.search_piece(scratch, *common, *arrays, *chosen[:3], chosen.counts.get(piece.first))
+            searched += chosen.size(piece)
+        distances, indices = self._ops.end_search(scratch, *common)
+        return distances, self._to_rows(indices)
+
+    def _within(self, queries: Tensor, radius: float, chosen: Chosen) -> tuple[Tensor, Tensor]:
+        """How many each query found, and the keys of `search_within`, which goes through all twice."""
         import torch
 
-        common = (queries, self._center, k)
-        scratch, searched = self._ops.begin_search(*common), 0
-        for piece in self._stream.on_gpu(self._pieces):
-            arrays = (piece.vectors, piece.first, piece.blocks, piece.terms)
-            self._ops.search_piece(scratch, *common, *arrays, searched)
-            searched += piece.size
-        distances, indices = self._ops.end_search(scratch, *common)
-        if len(self._shifts):
-            indices = indices + torch.searchsorted(self._shifts, indices, right=True)
-        return distances, indices
+        counts = torch.zeros(len(queries), dtype=torch.int64, device=self.device)
+        scratch = self._ops.begin_search(queries, self._center, MAX_K, radius)
+
+        def search(found: Tensor, keys: Tensor | None) -> None:
+            for piece in self._stream.on_gpu(chosen.pieces(self._pieces)):
+                arrays = (piece.vectors, piece.first, piece.blocks, piece.terms)
+                self._ops.search_within(
+                    scratch, queries, self._center, radius, *arrays, *chosen[:3], found, keys
+                )
+
+        search(counts, None)
+        keys = counts.new_empty(int(counts.sum()))
+        search(counts.cumsum(0) - counts, keys)
+        return counts, keys
+
+    def _to_rows(self, indices: Tensor) -> Tensor:
+        """Rows of the memory of findable vectors; -1 stays."""
+        import torch
+
+        if not len(self._shifts):
+            return indices
+        return indices + torch.searchsorted(self._shifts, indices, right=True)
 
     def _room(self) -> int:
         """Bytes of the GPU for vectors that are not there yet and for buffers."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyhue._arrays import FLOATS, floating, is_tensor, neighbor_count
 from pyhue._cuda.index import MAX_K, DeviceIndex
 from pyhue._cuda.operators import operators
+from pyhue._cuda.stream import require_no_capture
 from pyhue._locks import Lock
 from pyhue._rows import query_rows
 from pyhue._search.selection import EVERYTHING, Selection
@@ -85,18 +85,38 @@ class DeviceSearch:
         require_vectors(latest())
         if neighbor_count(k, len(latest())) > MAX_K:
             raise ValueError(f"k: expected at most {MAX_K} on a GPU, got {k}")
-        if selection is not EVERYTHING:
-            raise NotImplementedError("where, labels, exclude: searched on the CPU only")
         rows = self._rows(queries, name)
         with self._launching.held():
             stored = latest()
-            if len(stored.removed):
-                raise NotImplementedError("memory: removed vectors on a GPU; compact the memory first")
-            distances, indices = self._ready_index(stored).search(rows, k)
+            index = self._ready_index(stored)
+            distances, indices = index.search(rows, k, index.chosen(stored, selection))
         if self._normalize:
             zero = (rows == 0).all(dim=1, keepdim=True)
             distances, indices = distances.masked_fill(zero, float("inf")), indices.masked_fill(zero, -1)
         return stored, distances, indices
+
+    def within(
+        self, latest: Callable[[], Stored], queries: Any, radius: float, selection: Selection = EVERYTHING
+    ) -> tuple[Any, Any, Any]:
+        """Limits (n + 1,), distances and indices of queries (n, dim), as and where these are."""
+        import torch
+
+        require_vectors(latest())
+        given = self.accepted(queries, "queries")
+        dim = require_queries(given, latest().dim)
+        if given.ndim != 2:
+            raise ValueError(f"queries: expected shape (n, {dim}), got {tuple(given.shape)}")
+        chosen = selection.of_queries(given.shape[:1])
+        require_no_capture(self.device, "within: a CUDA graph cannot hold results of unknown size")
+        rows = self._rows(given, "queries")
+        if self._normalize:  # what has no direction finds nothing, and neither does NaN
+            rows = rows.masked_fill((rows == 0).all(dim=1, keepdim=True), float("nan"))
+        with self._launching.held():
+            stored = latest()
+            index = self._ready_index(stored)
+            counts, distances, indices = index.within(rows, radius, index.chosen(stored, chosen))
+        limits = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
+        return self.like(limits, queries), self.like(distances, queries), self.like(indices, queries)
 
     def pieces(self, stored: Stored, indices: Tensor) -> tuple[list[Tensor], Tensor]:
         """`DeviceIndex.neighbors` of rows of `stored`."""
@@ -148,12 +168,3 @@ class DeviceSearch:
             index.update(stored)
         self._index = index
         return index
-
-
-def require_no_capture(device: torch.device) -> None:
-    """RuntimeError while a CUDA graph is captured, which would hold what is copied now."""
-    if device.type == "cuda" and sys.modules["torch"].cuda.is_current_stream_capturing():
-        raise RuntimeError(
-            "memory: search once before a CUDA graph is captured, or predict once before one that predicts, "
-            "to copy vectors and labels"
-        )

@@ -27,6 +27,18 @@ def wait_for(device: torch.device, process: int | None = None) -> None:
         torch.cuda.synchronize(device)
 
 
+def require_no_capture(
+    device: torch.device,
+    why: str = "memory: search once before a CUDA graph is captured, or predict once before one that predicts, "
+    "to copy vectors and labels",
+) -> None:
+    """RuntimeError while a CUDA graph is captured, which would hold what is copied now."""
+    import torch
+
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(why)
+
+
 class DeviceStream:
     """Two buffers and the stream that fills them; a device other than CUDA has no streams: the emulation."""
 

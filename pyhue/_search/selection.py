@@ -101,8 +101,8 @@ class Selection:
         if self.narrows:
             rows = rows[self.mask(stored)[rows]]
         own = np.searchsorted(groups, stored.groups[rows])
-        excluded = np.stack([stored.counts_of(rows[own == group]) for group in range(len(groups))])
-        of_each: NDArray[np.int64] = counts - excluded[which]
+        excluded = [stored.counts_of(rows[own == group]) for group in range(len(groups))]
+        of_each: NDArray[np.int64] = counts - np.array(excluded, np.int64).reshape(-1, len(counts))[which]
         return of_each
 
 
