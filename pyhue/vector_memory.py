@@ -205,15 +205,17 @@ class VectorMemory(OnDisk):
         The vectors stay on the CPU too; the first search after something was added copies that. Distances
         and indices are the same bits as on the CPU. Where queries are CUDA tensors, results are too, on the
         memory's GPU, computed on its current stream, and nothing waits for it: values are not checked, and a
-        query that holds NaN or Inf gives distances of NaN and indices -1. There `k` is at most 1024.
+        query that holds NaN or Inf gives distances of NaN and indices -1. There `k` is at most 1024. `where`
+        and `exclude` come from the CPU; a search with them costs what one without them does.
 
         A memory may be larger than the GPU. First the vectors stay in page-locked memory of the host, a copy
         from which the GPU reads those of candidates; then the part of the packed form that finds no room
         does so too, and every search copies it, one piece while another is searched.
 
-        A CUDA graph can hold a search, but not the copying of what was added: search once before capturing.
-        Capture again after adding: the next search may free what the graph reads, as do `to` and the
-        memory's end. A pickled memory is unpickled to the same device.
+        A CUDA graph can hold a search, but not the copying of what was added or removed: search once before
+        capturing. Capture again after adding or removing: the next search may free what the graph reads, as
+        do `to` and the memory's end. A graph can hold neither `where` and `exclude` nor `within`. A pickled
+        memory is unpickled to the same device.
 
         Args:
             device: "cpu", "cuda", "cuda:1" or a torch.device.
@@ -249,8 +251,8 @@ class VectorMemory(OnDisk):
             queries: (..., dim).
             k: neighbours of each, at least 1. Where fewer can be found, the rest has index -1 and distance
                 +inf; at most 65,536, or as many as are stored. Default 10.
-            where: booleans (n,), which rows may be found; those from n on are not. A search costs what is
-                left, and a look at the mask. Default None: all.
+            where: booleans (n,), which rows may be found; those from n on are not. On the CPU a search costs
+                what is left, and a look at the mask. Default None: all.
             exclude: integers, a row that each query does not find, -1 for none, of the queries' shape (...)
                 or the begin of that. Default None.
             recall: a share of the k nearest that is enough in the mean, above 0 and at most 1, for a k of at
@@ -282,11 +284,12 @@ class VectorMemory(OnDisk):
 
         Returns:
             `WithinResult`; each result takes 12 bytes: ask for fewer queries at a time where many are near.
+            On a GPU this waits for their number, and a query of a CUDA tensor that is not finite finds none.
 
         Raises:
             TypeError: a dtype is wrong.
             ValueError: as `search`, or `radius` is negative or NaN.
-            RuntimeError: the memory is searched on a GPU, which has no such search.
+            RuntimeError: on a GPU, a CUDA graph is captured, which cannot hold results of unknown size.
         """
         return self._within(queries, radius, selection(where, exclude, len(self)))
 

@@ -1,5 +1,6 @@
 """Where the vectors of a memory on a GPU lie, and what is copied when."""
 
+import math
 import os
 import weakref
 
@@ -199,3 +200,13 @@ def test_packed_arrays_of_others_are_refused(gpu):
         gpu.ops.pack_vectors(vectors, center, blocks.float(), terms)
     with pytest.raises(RuntimeError, match="terms"):
         gpu.ops.pack_vectors(vectors, center, blocks, terms.double())
+
+
+def test_counts_of_other_pieces_are_refused(gpu):
+    queries, vectors = torch.zeros(2, 70, device=gpu.device), torch.zeros(257, 70, device=gpu.device)
+    center = torch.zeros(70, dtype=torch.float64, device=gpu.device)
+    scratch = gpu.ops.begin_search(queries, center, 3, math.inf)
+    arguments = scratch, queries, center, 3, vectors, 0, *pack(vectors, center, gpu.ops), 0, None, None, None
+    gpu.ops.search_piece(*arguments, torch.tensor([0, 256, 257]))
+    with pytest.raises(RuntimeError, match="left: expected that of the vectors"):
+        gpu.ops.search_piece(*arguments, torch.tensor([0, 256]))

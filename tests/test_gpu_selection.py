@@ -1,4 +1,4 @@
-"""where, labels, exclude, removed vectors and within on a GPU, and with the emulated kernels: the CPU's bits."""
+"""Some of the vectors, and all within a radius, on a GPU and with the emulated kernels: the CPU's bits."""
 
 import copy
 
@@ -33,7 +33,7 @@ def _both(memory, gpu, max_bytes=None):
 
 @pytest.fixture(params=["gpu", "packed", "some", "host"])
 def places(request, monkeypatch):
-    """Bytes for n vectors of 12 channels so that all, none but the packed form, some of that, nothing is there."""
+    """Bytes for n vectors of 12 channels so that all, the packed form, some of that or nothing is there."""
     monkeypatch.setattr("pyhue._cuda.pieces._STREAM_BYTES", 256 * 140)  # 256 vectors
     return {
         "gpu": lambda n: None,
@@ -136,16 +136,25 @@ def test_removing_while_it_grows(gpu):
         added = rng.random((20, 4, 12))
         for each in memories:
             each.add(added, np.arange(20) % 3)
+        for chosen in ({}, {"exclude": [0, 20 * turn + 1, -1]}):  # before more is removed
+            _assert_same(memories[1].search(queries, 30, **chosen), memories[0].search(queries, 30, **chosen))
         for gone in ([turn, 7 * turn + 3], [5]):
             for each in memories:
                 each.remove(images=gone)
             _assert_same(memories[1].search(queries, 30), memories[0].search(queries, 30))
             found, expected = (each.log_likelihood(queries, 6) for each in memories[::-1])
             np.testing.assert_allclose(found, expected, rtol=1e-13)
-            layers = layers or [pyhue_nn.MemoryClassifier(each, k=4, differentiable=True) for each in memories]
+            layers = layers or [
+                pyhue_nn.MemoryClassifier(each, k=4, differentiable=True) for each in memories
+            ]
             maps = torch.tensor(queries)
             results = [layers[0](maps), layers[1](maps.to(gpu.device)).cpu()]
             torch.testing.assert_close(results[1], results[0])
+    for each in memories:
+        each.remove(np.arange(len(each)))
+        each.search(queries)
+        each.add(queries, [1, 2, 0])  # found again without anything being removed
+    _assert_same(memories[1].search(queries, 9), memories[0].search(queries, 9))
     index = memories[1]._memory._on_gpu._index
     pieces = list(index._pieces)
     memories[1].remove(labels=[0])
@@ -161,15 +170,48 @@ def test_removing_while_it_grows(gpu):
     _assert_same(memories[1].search(queries, 9), memories[0].search(queries, 9))
 
 
+def test_pieces_are_told_what_is_left(gpu, monkeypatch):
+    """On which chunks depend, and no answer."""
+    monkeypatch.setattr("pyhue._cuda.pieces._STREAM_BYTES", 512 * 140)
+    memory = moved(pyhue.VectorMemory(12, normalize=False), gpu, 0)
+    memory.add(draw("relu60", 1280, 12))
+    memory.search(np.ones((1, 12)))
+    index, calls = memory._on_gpu._index, []
+
+    class Recorded:
+        def __getattr__(self, name):
+            return getattr(gpu.ops, name)
+
+        def search_piece(self, *arguments):
+            calls.append((arguments[5], arguments[8], arguments[12].tolist()))
+            gpu.ops.search_piece(*arguments)
+
+    index._ops = Recorded()
+    memory.remove(np.arange(300, 1030))
+    memory.search(np.ones((1, 12)))
+    memory.search(np.ones((1, 12)), where=np.arange(1280) % 8 == 0)
+    assert calls == [
+        (0, 0, [0, 256, 300]),
+        (1024, 300, [0, 250]),
+        (0, 0, [0, 32, 38]),
+        (1024, 38, [0, 31]),
+    ]
+
+
 def test_pieces_with_nothing_left_are_not_copied(gpu, monkeypatch):
     monkeypatch.setattr("pyhue._cuda.pieces._STREAM_BYTES", 256 * 140)
     cpu = pyhue.PixelMemory(12)
     cpu.add(draw("relu60", 1280, 12).reshape(1280, 1, 12), np.arange(1280) // 300)
     cpu, there = _both(cpu, gpu, 0)
     there.search(np.ones((1, 12)))
-    index, started = there._memory._on_gpu._index, []
-    start = index._stream._start
-    monkeypatch.setattr(index._stream, "_start", lambda piece, which: (started.append(piece.first), start(piece, which)))
+    stream, started = there._memory._on_gpu._index._stream, []
+    start = stream._start
+
+    def recorded(piece, which):
+        started.append(piece.first)
+        start(piece, which)
+
+    monkeypatch.setattr(stream, "_start", recorded)
     queries = draw("relu60", 3, 12, 1)
     _assert_same(there.search(queries, labels=[1]), cpu.search(queries, labels=[1]))
     assert started == [256, 512]
@@ -197,13 +239,15 @@ def test_within_of_tensors(gpu):
         moved(pyhue.VectorMemory(3), gpu).within(queries, 1)
 
 
-def test_within_of_more_queries_than_a_batch(gpu):
+def test_more_queries_than_a_batch(gpu):
     """Distances tie, many are the radius, and each batch has queries of its own to exclude."""
     cpu = pyhue.VectorMemory(5, normalize=False)
     cpu.add(draw("lattice", 40, 5))
     cpu, there = _both(cpu, gpu)
-    queries, exclude = draw("lattice", 300, 5, 1), np.arange(300) % 41 - 1
-    for radius in (0, 3, 4):
+    queries, exclude = draw("lattice", 1100, 5, 1), np.arange(1100) % 41 - 1
+    assert gpu.ops.search_batch(torch.tensor(queries), 40) == 1024
+    _assert_same(there.search(queries, 40, exclude=exclude), cpu.search(queries, 40, exclude=exclude))
+    for radius in (0, 3):
         found = there.within(queries, radius, exclude=exclude)
         _assert_same(found, cpu.within(queries, radius, exclude=exclude))
 

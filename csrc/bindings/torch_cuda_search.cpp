@@ -105,6 +105,8 @@ void torch_search_piece(Tensor scratch, Tensor queries, Tensor center, int64_t k
   const OnDevice device(queries);
   Piece piece = packed_piece(vectors, first, blocks, terms);
   piece.left = static_cast<const int64_t*>(data(left));
+  STD_TORCH_CHECK(!left || left->size(0) == (piece.n + kChunkStep - 1) / kChunkStep + 1,
+                  "left: expected that of the vectors");
   const Search search = search_of(queries, center, k, scratch, std::numeric_limits<double>::infinity(),
                                   chosen_of(left_out, groups, excluded));
   search_piece(search, piece, searched, device.stream());

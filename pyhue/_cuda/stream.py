@@ -29,8 +29,8 @@ def wait_for(device: torch.device, process: int | None = None) -> None:
 
 def require_no_capture(
     device: torch.device,
-    why: str = "memory: search once before a CUDA graph is captured, or predict once before one that predicts, "
-    "to copy vectors and labels",
+    why: str = "memory: search once before a CUDA graph is captured, or predict once before one that "
+    "predicts, to copy vectors and labels",
 ) -> None:
     """RuntimeError while a CUDA graph is captured, which would hold what is copied now."""
     import torch
