@@ -16,8 +16,8 @@ Tensor torch_density(Tensor distances, Tensor labels, Tensor class_counts, doubl
   const Tensor out = empty(distances, {images, classes}, ScalarType::Double);
   const auto compute = [&]<class Distance>(const Distance* values) {
     density(values, static_cast<const int64_t*>(labels.const_data_ptr()),
-            static_cast<const int64_t*>(class_counts.const_data_ptr()), counts_of_images, images, pixels, k, classes, eps,
-            static_cast<double*>(exponents.mutable_data_ptr()), static_cast<double*>(out.mutable_data_ptr()),
+            static_cast<const int64_t*>(class_counts.const_data_ptr()), counts_of_images, images, pixels, k, classes,
+            eps, static_cast<double*>(exponents.mutable_data_ptr()), static_cast<double*>(out.mutable_data_ptr()),
             device.stream());
   };
   if (distances.scalar_type() == ScalarType::Double) {

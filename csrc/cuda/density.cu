@@ -39,9 +39,10 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t j = 0; j < neighbors; ++j) {
     if (label[j] == c) sum += exp(exponent[j] - largest);
   }
-  log_likelihood[i] = bad                     ? std::numeric_limits<double>::quiet_NaN()
-                      : largest == -kInfinity ? largest
-                                              : largest + (log(sum) - log(static_cast<double>(class_counts[counts_of_images ? i : c])));
+  log_likelihood[i] = bad ? std::numeric_limits<double>::quiet_NaN()
+                      : largest == -kInfinity
+                          ? largest
+                          : largest + (log(sum) - log(static_cast<double>(class_counts[counts_of_images ? i : c])));
 }
 
 dim3 blocks_of(int64_t threads) { return dim3(static_cast<unsigned>((threads + kThreads - 1) / kThreads)); }
@@ -71,8 +72,10 @@ void density(const Distance* distances, const int64_t* labels, const int64_t* cl
          labels, class_counts, counts_of_images, images, pixels * k, classes, log_likelihood);
 }
 
-template void density(const float*, const int64_t*, const int64_t*, bool, int64_t, int64_t, int64_t, int64_t, double, double*, double*, cudaStream_t);
-template void density(const double*, const int64_t*, const int64_t*, bool, int64_t, int64_t, int64_t, int64_t, double, double*, double*, cudaStream_t);
+template void density(const float*, const int64_t*, const int64_t*, bool, int64_t, int64_t, int64_t, int64_t, double,
+                      double*, double*, cudaStream_t);
+template void density(const double*, const int64_t*, const int64_t*, bool, int64_t, int64_t, int64_t, int64_t, double,
+                      double*, double*, cudaStream_t);
 
 void density_distances(const FoundNeighbors& found, const double* activations, const void** rows, double* distances,
                        cudaStream_t stream) {

@@ -14,8 +14,8 @@
 
 namespace pyhue::cuda {
 
-// Arrays as in core/density.h, but class_counts, which may be (images, classes); exponents (images, pixels, k) is scratch
-// memory. A distance of NaN makes the image NaN.
+// Arrays as in core/density.h, but class_counts, which may be (images, classes); exponents (images, pixels, k) is
+// scratch memory. A distance of NaN makes the image NaN.
 template <class Distance>
 void density(const Distance* distances, const int64_t* labels, const int64_t* class_counts, bool counts_of_images,
              int64_t images, int64_t pixels, int64_t k, int64_t classes, double eps, double* exponents,

@@ -30,7 +30,8 @@ struct ScreenVectors {
   float half_norm[2 * kRows], norm[2 * kRows], error[2 * kRows];
 };
 
-// Appends the vector to the lists of queries that may find it: bits 2 c and 2 c + 1 stand for queries `query` + 8 c and the next.
+// Appends the vector to the lists of queries that may find it: bits 2 c and 2 c + 1 stand for queries `query` + 8 c and
+// the next.
 __device__ inline void append(const Pass& pass, const Piece& piece, uint32_t survivors, uint32_t position, int query) {
   for (; survivors != 0; survivors &= survivors - 1) {
     const int bit = __ffs(static_cast<int>(survivors)) - 1, q = query + bit / 2 * 8 + bit % 2;

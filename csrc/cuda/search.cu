@@ -165,7 +165,6 @@ void end_search(const Search& search, float* distances, int64_t* indices, cudaSt
 
 void search_within(const Search& search, const Piece& piece, int64_t* found, int64_t* keys, cudaStream_t stream) {
   require_numbers(piece);
-  if (search.k != kMaxK) throw std::invalid_argument("search_within: k is not 1024");
   if (search.count == 0) return;
   const Pass pass = pass_of(search);
   for (int64_t begin = 0, end; begin < piece.n; begin = end) {

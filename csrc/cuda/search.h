@@ -70,9 +70,9 @@ void search_piece(const Search& search, const Piece& piece, int64_t searched, cu
 // holds a NaN or an infinity: index -1, distance NaN.
 void end_search(const Search& search, float* distances, int64_t* indices, cudaStream_t stream);
 
-// All vectors of a piece up to the radius, after begin_search with k = kMaxK, whose lists hold every vector of a chunk.
-// Adds to found[q] how many there are for query q. Unless `keys` is null it gets these neighbours, from where found[q]
-// was: the bits of the distance above 32 of the index, in no order.
+// All vectors of a piece up to the radius, after begin_search. A chunk is as long as a list, which so holds all of it:
+// the larger k, the fewer chunks. Adds to found[q] how many there are for query q. Unless `keys` is null it gets these
+// neighbours, from where found[q] was: the bits of the distance above 32 of the index, in no order.
 void search_within(const Search& search, const Piece& piece, int64_t* found, int64_t* keys, cudaStream_t stream);
 
 }  // namespace pyhue::cuda

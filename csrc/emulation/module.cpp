@@ -71,8 +71,8 @@ struct Batch {
   Batch(const Array<float>& queries, int64_t first, int64_t count, const Array<double>& center, int64_t k,
         float radius = std::numeric_limits<float>::infinity(), const Choice& choice = {})
       : scratch(static_cast<size_t>(cuda::search_scratch_bytes(count, k, static_cast<int>(queries.shape(1)))), 0xff),
-        search{queries.data(first), count,  static_cast<int>(queries.shape(1)), center.data(), k,
-               radius,              choice.of(first), scratch.data()} {}
+        search{queries.data(first), count,         static_cast<int>(queries.shape(1)), center.data(), k, radius,
+               choice.of(first),    scratch.data()} {}
   Batch(const Batch&) = delete;
 
   std::vector<unsigned char> scratch;

@@ -103,7 +103,8 @@ void every_search() {
                       begin_search(search, nullptr);
                       for (const int64_t searched : {0, 5}) search_piece(search, piece, searched, nullptr);
                       end_search(search, array<float>(), array<int64_t>(), nullptr);
-                      if (k == 1'024 && n < 10'000'000) search_within(search, piece, array<int64_t>(), nullptr, nullptr);
+                      if (k == 1'024 && n < 10'000'000)
+                        search_within(search, piece, array<int64_t>(), nullptr, nullptr);
                     });
           }
         }
@@ -124,8 +125,8 @@ void every_density() {
                   [&] {
                     density(array<float>(), array<int64_t>(), array<int64_t>(), false, images, pixels, k, classes, 1e-8,
                             array<double>(), array<double>(), nullptr);
-                    density(array<double>(), array<int64_t>(), array<int64_t>(), false, images, pixels, k, classes, 1e-8,
-                            array<double>(), array<double>(), nullptr);
+                    density(array<double>(), array<int64_t>(), array<int64_t>(), false, images, pixels, k, classes,
+                            1e-8, array<double>(), array<double>(), nullptr);
                   });
         }
         const StoredPiece pieces[] = {{memory, 3}, {memory, 0}, {memory, 4'000'000'000}};

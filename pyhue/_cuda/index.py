@@ -118,7 +118,7 @@ class DeviceIndex:
         return distances, indices
 
     def within(self, rows: Tensor, radius: float, chosen: Chosen = EVERY) -> tuple[Tensor, Tensor, Tensor]:
-        """How many vectors (n,) are up to the radius from each of `rows` (n, dim); distances and rows of them.
+        """How many vectors (n,) each of `rows` (n, dim) has within the radius; their distances and rows.
 
         One query after the other, nearer first, ties by row. Waits for the GPU.
         """
