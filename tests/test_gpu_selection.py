@@ -150,10 +150,11 @@ def test_removing_while_it_grows(gpu):
             maps = torch.tensor(queries)
             results = [layers[0](maps), layers[1](maps.to(gpu.device)).cpu()]
             torch.testing.assert_close(results[1], results[0])
+    added = rng.random((100, 4, 12))
     for each in memories:
         each.remove(np.arange(len(each)))
         each.search(queries)
-        each.add(queries, [1, 2, 0])  # found again without anything being removed
+        each.add(added, np.arange(100) % 3)  # in one piece with those, and found without more being removed
     _assert_same(memories[1].search(queries, 9), memories[0].search(queries, 9))
     index = memories[1]._memory._on_gpu._index
     pieces = list(index._pieces)
