@@ -128,7 +128,8 @@ test-networks: $(NETWORKS)/.installed
 GPU := build/gpu
 GPU_TESTS := $(wildcard tests/test_gpu_*.py tests/test_cuda_*.py)
 COMPUTE_SANITIZER ?= compute-sanitizer
-SANITIZED := gpu and (odd_sizes or large_shapes or ties or density or rows_to_the_bit or address or many_rows or some_of_the_vectors or within)
+SANITIZED := gpu and (odd_sizes or large_shapes or ties or density or rows_to_the_bit or address or many_rows or \
+    some_of_the_vectors or within)
 GPU_PATH = PYTHONPATH=$(GPU)/site:bench
 GPU_PYTHON = $(GPU_PATH) $(PYTHON) -P
 
