@@ -33,6 +33,16 @@ PYHUE_HOST_DEVICE inline float norm_factor(double squared_norm, double squared_e
   return round_up(std::sqrt(squared_error) * kUp + omitted + rounding * std::sqrt(squared_norm) * kUp);
 }
 
+// What the computed distance of a vector is at most whose <z_q, z_x> - |z_x|^2 / 2 is at least `score`.
+PYHUE_HOST_DEVICE inline float farthest_distance(double squared_norm, double score, int dim) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const double exact = squared_norm - 2 * score, rounding = 1e-12 * (squared_norm + 2 * (score < 0 ? -score : score));
+  // The reverse of what screening_threshold says.
+  const double distance = (exact + rounding) * (1 + (dim / 16.0 + 16) * 0x1p-24) + dim * 1e-37;
+  if (!(distance < kInfinity)) return kInfinity;
+  return distance > 0 ? round_up(distance) : 0;
+}
+
 // The smallest value of a bound that a vector of computed distance <= `distance` can have.
 PYHUE_HOST_DEVICE inline float screening_threshold(double squared_norm, float distance, int dim) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();

@@ -19,7 +19,7 @@ class KBest {
   // Nothing farther than this is wanted, before anything was found.
   float limit() const { return std::numeric_limits<float>::infinity(); }
 
-  // How many candidates make the limit finite.
+  // How many candidates make the limit finite; 0: however many there are, it stays.
   int64_t enough() const { return k_; }
 
   // Returns the distance that a later vector may have at most, for this worker.

@@ -23,6 +23,9 @@ struct Kernels {
   int sum_limit;    // of the sum of the sizes of kSumCoordinates of them
   int byte_offset;  // what stored bytes are more than their values when they are multiplied
   ScreenBlock screen_block;
+  BoundBlock bound_block;
+  KthLargest kth_largest;
+  NotBelow not_below;
   ScreenRows screen_rows;
   SquaredDistance squared_distance;
   SquaredDistance squared_distance_bfloat16;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/bound.h"
+#include "core/first_blocks.h"
 #include "core/near_clusters.h"
 #include "core/neighbors.h"
 #include "core/screen.h"
@@ -89,6 +90,7 @@ class Pass {
     std::vector<QueryBound> bounds;
     std::vector<float> distances;         // what bounds[place].threshold stands for
     std::vector<StageHistory> histories;  // of each tile
+    FirstBlocks first;
     Work work;
   };
 
@@ -99,7 +101,7 @@ class Pass {
   };
 
   bool visit_all(std::span<const Piece> pieces) {
-    const int64_t wanted = executor_.workers * kItemsPerWorker;
+    const int64_t wanted = executor_.workers == 1 ? 1 : executor_.workers * kItemsPerWorker;
     const std::vector<Chunk> chunks = chunks_of(pieces, wanted);
     // With many tiles and a small memory the queries are shared out instead: each then has one worker, whose
     // threshold falls twice as fast.
@@ -111,7 +113,10 @@ class Pass {
       const int64_t group = item % groups;
       for (int64_t t = tiles_.size() * group / groups; t < tiles_.size() * (group + 1) / groups; ++t) {
         tighten(worker, tiles_[t]);
-        for (int64_t block = chunk.begin; block < chunk.end; ++block) visit(w, t, *chunk.piece, block);
+        int64_t block = chunk.begin;
+        const bool unlimited = at(worker.distances, tiles_[t].start) == kUnlimited && collector_.enough() > 0;
+        if (unlimited && chunk.piece->packed) block = begin(w, t, chunk);
+        for (; block < chunk.end; ++block) visit(w, t, *chunk.piece, block);
         publish(worker, tiles_[t]);
       }
     });
@@ -133,6 +138,35 @@ class Pass {
     return chunks;
   }
 
+  // Goes through the first blocks of a chunk while there is no threshold; returns the block to go on from.
+  int64_t begin(int w, int64_t t, const Chunk& chunk) {
+    const Tile tile = tiles_[t];
+    const Piece& piece = *chunk.piece;
+    Worker& worker = at(workers_, w);
+    FirstBlocks& first = worker.first;
+    const int64_t end = std::min(chunk.end, chunk.begin + FirstBlocks::kMost), enough = collector_.enough();
+    first.read(screen_, piece, chunk.begin, end, tile, worker.bounds.data(), enough);
+    const int64_t pairs = tile.size * std::min(piece.n - chunk.begin * kBlock, (end - chunk.begin) * kBlock);
+    worker.work += {pairs, pairs * layout_.block_dims(), 0, 0};
+    for (int q = 0; q < tile.size; ++q) {
+      const int64_t place = tile.start + q, query = at(tiles_.order(), place);
+      if constexpr (Selection::kEvery) {
+        const double squared_norm = queries_.coordinates.squared_norms[query];
+        lower(worker, place, farthest_distance(squared_norm, first.kth(q), dim_));
+      }
+      const std::span<FirstBlocks::Candidate> found =
+          first.candidates(q, at(worker.bounds, place).threshold, 2 * enough,
+                           [&](int64_t position) { return selection_(query, piece.first + piece.order[position]); });
+      worker.work.survivors += static_cast<int64_t>(found.size());
+      for (const auto& candidate : found) prefetch(piece, piece.order[candidate.position], dim_);
+      for (const auto& candidate : found) {
+        if (!(candidate.bound < at(worker.bounds, place).threshold))
+          refine(w, place, piece, piece.order[candidate.position]);
+      }
+    }
+    return end;
+  }
+
   void visit(int w, int64_t t, const Piece& piece, int64_t block) {
     const Tile tile = tiles_[t];
     const int64_t* order = piece.order + block * kBlock;
@@ -146,7 +180,6 @@ class Pass {
     const int found = selected(tile, piece, order, survivors, left);
     if (found == 0) return;
     const int kept = screen_.rows(piece, block, tile, worker.bounds.data(), survivors, found);
-    if (at(worker.distances, tile.start) == kUnlimited) best_first(survivors, kept, tile.size);
     for (int i = 0; i < kept; ++i) prefetch(piece, order[survivors[i].lane], dim_);
     for (int i = 0; i < kept; ++i) {
       const int64_t place = tile.start + survivors[i].query;
@@ -174,14 +207,6 @@ class Pass {
         if (selection_(at(tiles_.order(), place), piece.first + order[lane])) refine(w, place, piece, order[lane]);
       }
     }
-  }
-
-  // While every vector survives for want of a threshold: the likeliest neighbours come first, and the threshold
-  // that they give excludes most of the others.
-  void best_first(Survivor* survivors, int count, int queries) const {
-    const int64_t likely = std::min<int64_t>(count, collector_.enough() * queries);
-    std::nth_element(survivors, survivors + likely, survivors + count,
-                     [](const Survivor& a, const Survivor& b) { return likelihood(a) > likelihood(b); });
   }
 
   void refine(int w, int64_t place, const Piece& piece, int64_t row) {

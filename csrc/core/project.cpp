@@ -9,6 +9,8 @@
 namespace pyhue {
 namespace {
 
+constexpr int64_t kPlainCost = 64;  // products that take as long as a coordinate without a rotation; measured
+
 // The error of a projected vector, relative to its norm: z = R x + e with |e| <= projection_error |x|. Of each sum of
 // products x_i r_i, all rounding is at most gamma_m sum |x_i r_i|, m the roundings that a product goes through: those
 // of its own sum, two a term where there is no fused multiply-add, those of the sums' sum, and that of x - centre.
@@ -56,8 +58,9 @@ void Projection::multiply(const float* centered, int64_t count, int64_t panel, f
 }
 
 bool Projection::project(const float* vectors, int64_t n, double* values, double* squared_norms,
-                         const Executor& executor) const {
+                         Executor executor) const {
   const int64_t dim = this->dim(), groups = (n + Some::kMost - 1) / Some::kMost;
+  if (n * dim * (panels_.empty() ? kPlainCost : dims_) < executor.least_products) executor.workers = 1;
   std::vector<float> centered(static_cast<size_t>(panels_.empty() ? 0 : n * dim));
   std::vector<double> scales(static_cast<size_t>(n));
   const auto last = [&](int64_t group) { return std::min(n, (group + 1) * Some::kMost); };

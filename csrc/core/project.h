@@ -25,7 +25,7 @@ class Projection {
 
   // vectors (n, dim) -> values (n, dims), and squared norms (n,) of x - centre, in float64. A row does not depend on
   // the others or the number of workers. Returns false when interrupted.
-  bool project(const float* vectors, int64_t n, double* values, double* squared_norms, const Executor& executor) const;
+  bool project(const float* vectors, int64_t n, double* values, double* squared_norms, Executor executor) const;
 
   // The same of some vectors, in one thread, for whom all together would leave the cache.
   class Some {

@@ -26,9 +26,7 @@ class StageHistory {
 };
 
 // The higher, the likelier a neighbour; a bound that is no number excludes nothing.
-inline float likelihood(const Survivor& survivor) {
-  return std::isnan(survivor.bound) ? std::numeric_limits<float>::infinity() : survivor.bound;
-}
+inline float likelihood(float bound) { return std::isnan(bound) ? std::numeric_limits<float>::infinity() : bound; }
 
 class Screen {
  public:
@@ -72,6 +70,12 @@ class Screen {
               Survivor* survivors) const {
     const int stage = layout_.row_stages ? leave_ : layout_.block_stages - 1;
     return block_stage(piece, block, tile, bounds, stage, survivors);
+  }
+
+  // All bounds and lower bounds of the first filter, as BoundBlock has them; of padding anything.
+  void bounds(const Piece& piece, int64_t block, const Tile& tile, const QueryBound* of_queries, float* bounds,
+              int64_t stride, float* least) const {
+    kernels_.bound_block(block_screen(piece, block, tile, of_queries), tile.size, bounds, stride, least);
   }
 
   // Drops what the second filter excludes; returns how many stay.

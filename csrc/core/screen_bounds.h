@@ -25,6 +25,21 @@ inline Floats bound_of(Ints sums, const LaneTerms& x, const StageFactors& query,
   return multiply_add(__builtin_convertvector(sums - query.offset, Floats), broadcast(scale), bound);
 }
 
+// The same, and what it bounds from below: as far on the other side of the products. Half norms are rounded down; 2^-18
+// of them covers that, and the rounding of these operations.
+struct Sides {
+  Floats most, least;
+};
+
+inline Sides sides_of(Ints sums, const LaneTerms& x, const StageFactors& query, float scale) {
+  Floats slack = multiply_add(x.norm, broadcast(query.norm), x.half_norm * broadcast(0x1p-18f));
+  slack = multiply_add(x.error, broadcast(query.error), slack);
+  slack = multiply_add(x.tail, broadcast(query.tail), slack);
+  const Floats middle =
+      multiply_add(__builtin_convertvector(sums - query.offset, Floats), broadcast(scale), -x.half_norm);
+  return {middle + slack, middle - slack};
+}
+
 // Writes the survivors that `mask` names, of a register of vectors from `lane` on; returns how many there are then.
 inline int write_survivors(uint32_t mask, int query, int lane, int end, Ints sums, Floats bounds, Survivor* survivors,
                            int count) {

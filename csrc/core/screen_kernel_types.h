@@ -56,6 +56,19 @@ struct BlockScreen {
 // registers, and a compare and a mask test for each register decide whether anything is written.
 using ScreenBlock = int (*)(const BlockScreen& screen, int queries, Survivor* survivors, int* ended);
 
+// Writes the bound of every pair at the last stage, bounds (queries, stride), and raises least (queries, kBlock), lane
+// by lane, to what <z_q, z_x> - |z_x|^2 / 2 is at least.
+using BoundBlock = void (*)(const BlockScreen& screen, int queries, float* bounds, int64_t stride, float* least);
+
+// A number that at least k of some values are not below, and hardly more are. count: a multiple of kBlock, at least k;
+// none is NaN.
+using KthLargest = float (*)(const float* values, int64_t count, int64_t k);
+
+// Writes which of some bounds are not below a threshold, ascending; returns how many. count: a multiple of kBlock;
+// positions: room for kAhead more than are found.
+using NotBelow = int (*)(const float* bounds, int64_t count, float threshold, int32_t* positions);
+constexpr int kAhead = 2;
+
 // The rows of a block and a tile's queries.
 struct RowScreen {
   const uint8_t* rows;  // (kBlock, stride): coordinates begin ..

@@ -26,15 +26,15 @@ inline void add_quads(const uint8_t* from, const int8_t* values, int64_t stride,
 }
 
 // Adds the products of coordinates begin .. end - 1 to the sums of a group, which are in registers only here: the tests
-// between stages need the registers too.
-template <int Q>
+// between stages need the registers too. kFirst: there are no sums yet.
+template <bool kFirst, int Q>
 __attribute__((noinline)) void add_stage(const BlockScreen& s, int lane, int begin, int end,
                                          Ints (&sums)[Q][kTileRegisters]) {
   Ints added[Q][kTileRegisters];
 #pragma GCC unroll 7
   for (int q = 0; q < Q; ++q) {
 #pragma GCC unroll 4
-    for (int r = 0; r < kTileRegisters; ++r) added[q][r] = sums[q][r];
+    for (int r = 0; r < kTileRegisters; ++r) added[q][r] = kFirst ? Ints{} : sums[q][r];
   }
   const uint8_t* from = s.block + 4 * lane + int64_t{begin} * kBlock;
   const int8_t* values = s.queries;
@@ -52,10 +52,10 @@ __attribute__((noinline)) void add_stage(const BlockScreen& s, int lane, int beg
 // One group: kTileLanes lanes from `lane` on.
 template <int Q>
 int screen_lanes(const BlockScreen& s, int lane, Survivor* survivors, int* ended) {
-  Ints sums[Q][kTileRegisters] = {};
-  for (int stage = s.first, read = 0;; ++stage) {
-    add_stage<Q>(s, lane, read, s.ends[stage], sums);
-    read = s.ends[stage];
+  Ints sums[Q][kTileRegisters];
+  add_stage<true>(s, lane, 0, s.ends[s.first], sums);
+  for (int stage = s.first;; ++stage) {
+    if (stage > s.first) add_stage<false>(s, lane, s.ends[stage - 1], s.ends[stage], sums);
     uint32_t masks[kTileRegisters][Q];
     int found = 0;
 #pragma GCC unroll 4
@@ -92,6 +92,40 @@ int screen_groups(const BlockScreen& s, Survivor* survivors, int* ended) {
   int count = 0;
   for (int lane = 0; lane < kBlock; lane += kTileLanes) count += screen_lanes<Q>(s, lane, survivors + count, ended);
   return count;
+}
+
+template <int Q>
+void bound_groups(const BlockScreen& s, float* bounds, int64_t stride, float* least) {
+  const int stage = s.stages - 1;
+  for (int first = 0; first < kBlock; first += kTileLanes) {
+    Ints sums[Q][kTileRegisters];
+    add_stage<true>(s, first, 0, s.ends[stage], sums);
+#pragma GCC unroll 4
+    for (int r = 0; r < kTileRegisters; ++r) {
+      const int lane = first + r * kWidth;
+      const LaneTerms x = lane_terms(s, stage, lane);
+#pragma GCC unroll 7
+      for (int q = 0; q < Q; ++q) {
+        const Sides sides = sides_of(sums[q][r], x, s.factors[stage * s.factor_stride + q], s.query_bounds[q].scale);
+        store(bounds + q * stride + lane, sides.most);
+        float* raised = least + q * kBlock + lane;
+        const Floats before = load<Floats>(raised);
+        store(raised, sides.least > before ? sides.least : before);
+      }
+    }
+  }
+}
+
+void bound_block(const BlockScreen& screen, int queries, float* bounds, int64_t stride, float* least) {
+  switch (queries) {
+    case 1: return bound_groups<1>(screen, bounds, stride, least);
+    case 2: return bound_groups<2>(screen, bounds, stride, least);
+    case 3: return bound_groups<3>(screen, bounds, stride, least);
+    case 4: return bound_groups<4>(screen, bounds, stride, least);
+    case 5: return bound_groups<5>(screen, bounds, stride, least);
+    case 6: return bound_groups<6>(screen, bounds, stride, least);
+    default: return bound_groups<kTileQueries>(screen, bounds, stride, least);
+  }
 }
 
 int screen_block(const BlockScreen& screen, int queries, Survivor* survivors, int* ended) {

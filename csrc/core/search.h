@@ -9,6 +9,7 @@
 //
 // Where pieces have clusters, the nearest vectors of those nearest to each query are looked for first, so that the
 // threshold of all further screening is nearly final when the pass over all pieces begins (near_clusters.h, pass.h).
+// Where no threshold is known, the first blocks give one (first_blocks.h).
 #pragma once
 
 #include <cstdint>

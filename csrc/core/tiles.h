@@ -60,7 +60,7 @@ class Tiles {
   void fill(const Queries& queries, int64_t query, int64_t place, const Kernels& kernels);
 
   Layout layout_;
-  std::vector<double> weights_;
+  std::vector<double> steps_, inverse_steps_, inverse_weights_;  // zeros behind the coordinates
   int64_t count_, tile_queries_;
   bool complete_ = false;
   std::vector<int64_t> order_;

@@ -141,7 +141,7 @@ class VisitPass {
     // The likeliest first: the thresholds that they give exclude most others where there is none yet.
     if (at(bounds, tile.start).threshold == -kInfinity) {
       std::sort(survivors, survivors + kept,
-                [](const Survivor& a, const Survivor& b) { return likelihood(a) > likelihood(b); });
+                [](const Survivor& a, const Survivor& b) { return likelihood(a.bound) > likelihood(b.bound); });
     }
     for (int i = 0; i < kept; ++i) prefetch(*item.piece, order[survivors[i].lane], dim_);
     for (int i = 0; i < kept; ++i) {

@@ -14,7 +14,7 @@ class Within {
       : radius_(radius), queries_(queries), lists_(static_cast<size_t>(workers * queries)) {}
 
   float limit() const { return radius_; }
-  int64_t enough() const { return 1; }
+  int64_t enough() const { return 0; }
 
   float offer(int worker, int64_t query, Neighbor neighbor) {
     if (neighbor.distance <= radius_) lists_[static_cast<size_t>(worker * queries_ + query)].push_back(neighbor);

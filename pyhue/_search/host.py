@@ -89,7 +89,7 @@ class HostSearch:
             found = recalled(index, stored, rows, k, recall, selection, kth)
         distances, indices, self.last = found
         distances, indices = _padded((distances, indices), k)
-        if self._normalize:
+        if self._normalize and zero.any():
             distances[zero], indices[zero] = np.inf, -1
         return stored, distances, indices
 

@@ -194,7 +194,7 @@ class Index:
         pieces = [piece for piece in found if piece is not None]
         for missing in self._missing(stored):
             pieces += _as_stored(stored, stored.findable(missing.start, missing.stop))
-        return pieces, _core.Layout(*self.plan.layout), self._queries(queries)
+        return pieces, self.plan.core_layout, self._queries(queries)
 
     def audit(
         self,

@@ -81,7 +81,7 @@ def packed(
 
     `rows` lie in one chunk.
     """
-    n, layout = len(order), _core.Layout(*plan.layout)
+    n, layout = len(order), plan.core_layout
     count = -(-n // _core.block)
     blocks = _aligned((count, *layout.block_shape), np.uint8)
     bounds = _aligned((count, layout.block_terms, _core.block), np.float32)

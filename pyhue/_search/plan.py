@@ -45,6 +45,11 @@ class Plan:
         return self.block_ends, self.row_begin, self.row_ends, self.steps
 
     @functools.cached_property
+    def core_layout(self) -> _core.Layout:
+        """The same, checked."""
+        return _core.Layout(*self.layout)
+
+    @functools.cached_property
     def orthogonality_error(self) -> float:
         """Upper bound of the relative change of squared norms by the rotation, as float32 holds it."""
         if self.rotation is None:
