@@ -18,6 +18,14 @@ PLOT = Path(__file__).parents[1] / "docs" / "scaling.png"
 _points: dict[str, list[tuple[int, float, float]]] = {}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def picture():
+    """Of whatever was measured."""
+    yield
+    if _points:
+        _plot()
+
+
 @pytest.mark.parametrize(
     ("n", "copies"), [(n, 0) for n in SIZES] + [(SIZES[-1], copies) for copies in COPIES]
 )
