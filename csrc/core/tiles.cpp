@@ -70,6 +70,10 @@ Tiles::Tiles(const Queries& queries, int64_t first, int64_t count, const Layout&
       row_factors_(static_cast<size_t>(count * layout.row_stages)),
       values_(static_cast<size_t>(count * layout.padded_dims())) {
   std::iota(order_.begin(), order_.end(), first);
+  if (queries.clusters_per_query > 0) {  // near ones are neighbours, and so are those that are near them
+    const auto cluster = [&](int64_t query) { return queries.clusters[query * queries.clusters_per_query]; };
+    std::stable_sort(order_.begin(), order_.end(), [&](int64_t a, int64_t b) { return cluster(a) < cluster(b); });
+  }
   const double largest = *std::max_element(layout.steps, layout.steps + layout.dims());
   for (int k = 0; k < layout.dims(); ++k) {
     at(steps_, k) = layout.steps[k];
@@ -77,7 +81,7 @@ Tiles::Tiles(const Queries& queries, int64_t first, int64_t count, const Layout&
     at(inverse_weights_, k) = 1 / weight(layout.steps[k], largest);
   }
   complete_ =
-      for_each_chunk(executor, count, [&](int64_t place, int) { fill(queries, first + place, place, kernels); });
+      for_each_chunk(executor, count, [&](int64_t place, int) { fill(queries, order_[static_cast<size_t>(place)], place, kernels); });
 }
 
 Tiles::Tiles(const Tiles& all, const std::vector<int64_t>& places)
