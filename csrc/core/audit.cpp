@@ -26,15 +26,16 @@ void audit(const Piece& piece, int dim, const Layout& layout, const Queries& que
   const Screen screen(layout, tiles);
   const std::vector<QueryBound> unlimited = tiles.bounds();  // every pair survives, and tells its bound
   std::vector<QueryBound> limited = unlimited;
-  for (size_t query = 0; query < limited.size(); ++query) {
-    limited[query].threshold = screening_threshold(queries.coordinates.squared_norms[query], distances[query], dim);
+  for (size_t place = 0; place < limited.size(); ++place) {
+    const int64_t query = tiles.order()[place];
+    limited[place].threshold = screening_threshold(queries.coordinates.squared_norms[query], distances[query], dim);
   }
   for_each_chunk(executor, piece.blocks(), [&](int64_t block, int) {
     const int64_t* order = piece.order + block * kBlock;
     std::vector<Survivor> all(static_cast<size_t>(Screen::most(kernels()))), some = all;
     for (int64_t t = 0; t < tiles.size(); ++t) {
       const Tile tile = tiles[t];
-      const auto pair_of = [&](const Survivor& s) { return (tile.start + s.query) * rows + order[s.lane]; };
+      const auto query_of = [&](const Survivor& s) { return at(tiles.order(), tile.start + s.query); };
       // Of pairs that no stage dropped: the bound of this one, and which it drops.
       const auto take = [&](int found, int kept, int end) {
         std::vector<char> stays(static_cast<size_t>(tile.size * kBlock));
@@ -44,9 +45,9 @@ void audit(const Piece& piece, int dim, const Layout& layout, const Queries& que
         }
         for (int i = 0; i < found; ++i) {
           const Survivor& s = all[static_cast<size_t>(i)];
-          const int64_t pair = pair_of(s);
+          const int64_t pair = query_of(s) * rows + order[s.lane];
           if (ends[pair]) continue;
-          bounds[pair] = lower_distance(queries.coordinates.squared_norms[tile.start + s.query], s.bound);
+          bounds[pair] = lower_distance(queries.coordinates.squared_norms[query_of(s)], s.bound);
           if (!stays[static_cast<size_t>(s.query * kBlock + s.lane)]) ends[pair] = end;
         }
       };
