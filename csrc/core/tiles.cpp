@@ -11,7 +11,7 @@ namespace pyhue {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr int64_t kStretch = 98;  // queries that are put in order together; measured
+constexpr int64_t kStretch = 98;       // queries that are put in order together; measured
 constexpr double kInteger = 0x1.8p52;  // added and taken away again, it rounds to the nearest integer, ties to even
 
 // Relative to |z_q| |z_x|, what rounding changes of <u, v>: |u| |v| <= 4 |z_x| |z_q|, since rounding at most doubles a
@@ -85,8 +85,8 @@ Tiles::Tiles(const Queries& queries, int64_t first, int64_t count, const Layout&
     at(inverse_steps_, k) = 1 / layout.steps[k];
     at(inverse_weights_, k) = 1 / weight(layout.steps[k], largest);
   }
-  complete_ =
-      for_each_chunk(executor, count, [&](int64_t place, int) { fill(queries, order_[static_cast<size_t>(place)], place, kernels); });
+  complete_ = for_each_chunk(
+      executor, count, [&](int64_t place, int) { fill(queries, order_[static_cast<size_t>(place)], place, kernels); });
 }
 
 Tiles::Tiles(const Tiles& all, const std::vector<int64_t>& places)
