@@ -137,6 +137,14 @@ def test_vectors_of_infinite_norm_are_kept():
         assert (read[1:7] > 0).any()
 
 
+def test_bounds_that_are_no_numbers_drop_nothing(isa):
+    """Of a query of zeros and vectors of infinite norm, where an audit would not see it: 0 times infinity."""
+    vectors = draw("normal", 70, 20) * np.float32(1e19)
+    stored, plan = Stored(vectors), plain(np.zeros(20), draw("normal", 200, 20))
+    _, found = Index(stored, plan).search(stored, np.zeros((1, 20), np.float32), 70)
+    assert sorted(found[0]) == list(range(70))
+
+
 @pytest.mark.parametrize("family", ["normal", "relu85", "rank 1", "duplicated", "translated 1e3"])
 def test_the_filters_do_drop(family):
     """A bound that keeps everything would pass all the rest."""

@@ -44,3 +44,24 @@ def test_the_error_is_needed():
         return Trusting(*(getattr(principal(*at), field.name) for field in dataclasses.fields(Plan)))
 
     assert sum(_dropped_neighbors(trusting, seed) for seed in range(20)) > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Stretched(Plan):
+    """The first coordinate is 1.05 times what it was, and the error is just that, not an estimate of it."""
+
+    orthogonality_error = 1.05**2 - 1
+
+
+@pytest.mark.parametrize("tail", [0, 32])
+def test_the_error_counts_in_dot_products_and_in_tails(isa, tail):
+    """Opposite first coordinates seem farther than they are; what follows them seems to be nothing."""
+    rotation = np.eye(128)
+    rotation[0, 0] = 1.05
+    plan = Stretched("stretched", np.zeros(128), rotation, (64, 128), 128, (), np.ones(128))
+    vectors, queries = np.zeros((64, 128), np.float32), np.zeros((1, 128), np.float32)
+    vectors[:, 0], queries[:, 0] = 100, -100  # 105 steps: nothing is rounded
+    vectors[:, 127] = queries[:, 127] = tail  # a square of 1,024, where the stretched one is 1,025 too large
+    distances = np.array([200**2], np.float32)
+    read, _ = Index(Stored(vectors), plan).audit(Stored(vectors), queries, distances)
+    assert (read == 0).all()
