@@ -1,5 +1,7 @@
 """Results are the same whatever the plan; `optimize` chooses one that makes sense; bfloat16 memories."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from families import draw
@@ -11,7 +13,7 @@ import pyhue.memory
 from pyhue import _core
 from pyhue._search.clusters import Clusters, assigned, cluster_centroids
 from pyhue._search.index import Index
-from pyhue._search.plan import mean, principal, principal_directions
+from pyhue._search.plan import mean, plain, principal, principal_directions
 from pyhue._search.stored import Stored
 
 LEVELS = _core.available_isas()
@@ -264,3 +266,12 @@ def test_bfloat16_rejects_what_it_cannot_hold():
     assert len(memory) == 0
     memory.add(np.full((1, 2, 3), 3.3e38, np.float32), [0])
     assert np.isfinite(memory.vectors).all()
+
+
+def test_ties_at_the_limit_are_compared(isa):
+    """Nothing is rounded here, so that a limit just too low would leave out lower rows that come later."""
+    vectors = np.tile(100 * np.eye(20, dtype=np.float32), (10, 1))
+    plan = replace(plain(np.zeros(20), vectors), steps=np.ones(20))
+    index = Index(Stored(vectors), plan, random_clusters(vectors))
+    _, found = index.search(Stored(vectors), np.zeros((1, 20), np.float32), 5)
+    assert found.tolist() == [[0, 1, 2, 3, 4]]
