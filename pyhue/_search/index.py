@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -222,13 +222,11 @@ class Index:
             layout = _core.Layout((1,), 1, (), np.ones(1))
             return _as_stored(stored, rows), layout, _core.Queries(queries, none, nearest)
         plan, pieces = self._plain(stored), []
-        for start, chunk in chunks_of(stored.array):
-            first, last = np.searchsorted(rows, (start, start + len(chunk)))
-            if last > first:
-                piece = packed(stored, plan, range(start, start + len(chunk)), rows[first:last])
-                pieces.append(_core.Piece(chunk, piece.core, start))
+        for start, chunk, here in _by_chunk(stored, rows):
+            piece = packed(stored, plan, range(start, start + len(chunk)), here)
+            pieces.append(_core.Piece(chunk, piece.core, start))
         asked = _core.Queries(queries, plan.projection.coordinates(queries), nearest)
-        return pieces, _core.Layout(*plan.layout), asked
+        return pieces, plan.core_layout, asked
 
     def _plain(self, stored: Stored) -> Plan:
         """A plan for which vectors are packed fast."""
@@ -264,12 +262,17 @@ class Index:
 
 def _as_stored(stored: Stored, rows: NDArray[np.int64]) -> list[_core.Piece]:
     """Some rows, ascending, that are not packed: a piece for each chunk that has any."""
-    pieces = []
+    return [_core.Piece(chunk, here - start, start) for start, chunk, here in _by_chunk(stored, rows)]
+
+
+def _by_chunk(
+    stored: Stored, rows: NDArray[np.int64]
+) -> Iterator[tuple[int, NDArray[Any], NDArray[np.int64]]]:
+    """Each chunk that has any of some rows, ascending: its first row, its vectors, and those rows."""
     for start, chunk in chunks_of(stored.array):
         first, last = np.searchsorted(rows, (start, start + len(chunk)))
         if last > first:
-            pieces.append(_core.Piece(chunk, rows[first:last] - start, start))
-    return pieces
+            yield start, chunk, rows[first:last]
 
 
 def _cut(stored: Stored, begin: int, end: int) -> list[range]:
