@@ -62,23 +62,24 @@ class Piece:
 
 class Coordinates:
     def __init__(
-        self, values: NDArray[np.float64], squared_norms: NDArray[np.float64], orthogonality_error: float
+        self, values: NDArray[np.float64], squared_norms: NDArray[np.float64], error: float
     ) -> None: ...
     @property
     def values(self) -> NDArray[np.float64]: ...
     @property
     def squared_norms(self) -> NDArray[np.float64]: ...
     @property
-    def orthogonality_error(self) -> float: ...
+    def error(self) -> float: ...
 
 class Projection:
     def __init__(
         self,
         center: NDArray[np.float64],
-        rotation: NDArray[np.float32] | None,
-        error: float,
-        alike: bool = False,
+        rotation: NDArray[np.float64] | None,
+        stretch: float = 1.0,
     ) -> None: ...
+    @property
+    def rotation(self) -> NDArray[np.float64] | None: ...
     def coordinates(self, vectors: NDArray[np.float32]) -> Coordinates: ...
     def of_rows(
         self, vectors: NDArray[np.float32] | NDArray[np.uint16], rows: NDArray[np.int64]

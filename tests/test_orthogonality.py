@@ -1,22 +1,15 @@
-"""A rotation that is not quite orthonormal still gives exact results: the bound knows how far off it is."""
+"""A rotation that is not quite orthonormal still gives exact results: what it stretches is taken back."""
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pyhue._search.index import Index
-from pyhue._search.plan import Plan, principal, principal_directions
+from pyhue._search.plan import Plan, principal, principal_directions, stretch_of
 from pyhue._search.stored import Stored
 
 K, DIM = 5, 72
-
-
-@dataclasses.dataclass(frozen=True)
-class Trusting(Plan):
-    """Believes that its rotation is orthonormal."""
-
-    orthogonality_error = 0.0
 
 
 def _dropped_neighbors(plan_of, seed):
@@ -39,29 +32,33 @@ def test_no_neighbor_is_dropped(isa, stages, seed):
     assert _dropped_neighbors(lambda *at: principal(*at, *stages), seed) == 0
 
 
-def test_the_error_is_needed():
+def test_the_stretch_is_needed():
     def trusting(*at):
-        return Trusting(*(getattr(principal(*at), field.name) for field in dataclasses.fields(Plan)))
+        return replace(principal(*at), stretch=1.0)
 
     assert sum(_dropped_neighbors(trusting, seed) for seed in range(20)) > 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Stretched(Plan):
-    """The first coordinate is 1.05 times what it was, and the error is just that, not an estimate of it."""
-
-    orthogonality_error = 1.05**2 - 1
-
-
-@pytest.mark.parametrize("tail", [0, 32])
-def test_the_error_counts_in_dot_products_and_in_tails(isa, tail):
-    """Opposite first coordinates seem farther than they are; what follows them seems to be nothing."""
+def test_what_is_stretched_seems_farther(isa):
+    """Opposite first coordinates, of 105 steps instead of 100."""
     rotation = np.eye(128)
     rotation[0, 0] = 1.05
-    plan = Stretched("stretched", np.zeros(128), rotation, (64, 128), 128, (), np.ones(128))
+    exact = stretch_of(np.zeros(128), rotation)
     vectors, queries = np.zeros((64, 128), np.float32), np.zeros((1, 128), np.float32)
-    vectors[:, 0], queries[:, 0] = 100, -100  # 105 steps: nothing is rounded
-    vectors[:, 127] = queries[:, 127] = tail  # a square of 1,024, where the stretched one is 1,025 too large
-    distances = np.array([200**2], np.float32)
-    read, _ = Index(Stored(vectors), plan).audit(Stored(vectors), queries, distances)
+    vectors[:, 0], queries[:, 0] = 100, -100
+    for stretch, kept in ((exact, True), (1.0, False)):
+        plan = Plan("stretched", np.zeros(128), rotation, (64, 128), 128, (), np.ones(128), stretch)
+        read, _ = Index(Stored(vectors), plan).audit(Stored(vectors), queries, np.array([200**2], np.float32))
+        assert (read == 0).all() == kept
+
+
+def test_what_rounding_takes_from_a_vector_counts(isa):
+    """127 values below half of what 16 bits resolve, where a query is large and nothing is stored."""
+    vectors, queries = np.full((64, 128), 0.0015, np.float32), np.full((1, 128), 8, np.float32)
+    vectors[:, 0] = queries[:, 0] = 100
+    plan = Plan("first", np.zeros(128), np.eye(1, 128), (1,), 1, (), np.ones(1))
+    distance = ((queries[0].astype(np.float64) - vectors[0]) ** 2).sum()
+    read, _ = Index(Stored(vectors), plan).audit(
+        Stored(vectors), queries, np.array([distance * (1 + 1e-6)], np.float32)
+    )
     assert (read == 0).all()

@@ -4,6 +4,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "bindings/interruption.h"
@@ -22,14 +24,22 @@ namespace py = pybind11;
 namespace pyhue {
 namespace {
 
-Projection projection(const py::array& center, const std::optional<py::array>& rotation, double error, bool alike) {
+Projection projection(const py::array& center, const std::optional<py::array>& rotation, double stretch) {
   const auto middle = checked<double>(center, "center", {-1});
   require(1 <= middle.size() && middle.size() <= kMaxDim, "center", "1 to 4096 channels");
-  require(error >= 0, "error", "at least 0");
-  if (!rotation) return {middle.data(), nullptr, 0, middle.size(), error, alike};
-  const auto rows = checked<float>(*rotation, "rotation", {-1, middle.size()});
+  require(stretch > 0 && std::isfinite(stretch), "stretch", "a positive number");
+  if (!rotation) return {middle.data(), nullptr, 0, middle.size(), stretch};
+  const auto rows = checked<double>(*rotation, "rotation", {-1, middle.size()});
   require(1 <= rows.shape(0) && rows.shape(0) <= kMaxDim, "rotation", "1 to 4096 rows");
-  return {middle.data(), rows.data(), rows.shape(0), middle.size(), error, alike};
+  const bool finite = std::all_of(rows.data(), rows.data() + rows.size(), [](double v) { return std::isfinite(v); });
+  require(finite, "rotation", "finite numbers");
+  return {middle.data(), rows.data(), rows.shape(0), middle.size(), stretch};
+}
+
+py::object rotation(const Projection& projection) {
+  const std::vector<double> values = projection.rotation();
+  if (values.empty()) return py::none();
+  return py::array_t<double>({projection.dims(), projection.dim()}, values.data());
 }
 
 CoordinateArrays coordinates(const Projection& projection, const py::array& vectors) {
@@ -235,9 +245,10 @@ void bind_search(py::module_& m) {
       .def(py::init<const py::array&, const py::array&, double>())
       .def_readonly("values", &CoordinateArrays::values)
       .def_readonly("squared_norms", &CoordinateArrays::squared_norms)
-      .def_readonly("orthogonality_error", &CoordinateArrays::orthogonality_error);
+      .def_readonly("error", &CoordinateArrays::error);
   py::class_<Projection>(m, "Projection")
-      .def(py::init(&projection), py::arg("center"), py::arg("rotation"), py::arg("error"), py::arg("alike") = false)
+      .def(py::init(&projection), py::arg("center"), py::arg("rotation"), py::arg("stretch") = 1.0)
+      .def_property_readonly("rotation", &rotation)
       .def("coordinates", &coordinates, py::arg("vectors"))
       .def("of_rows", &project_arrays, py::arg("vectors"), py::arg("rows"));
   py::class_<QueryArrays>(m, "Queries").def(py::init<const py::array&, const CoordinateArrays&, const py::array&>());

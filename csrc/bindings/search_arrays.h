@@ -176,15 +176,15 @@ class SearchedPiece {
 
 struct CoordinateArrays {
   py::array_t<double> values, squared_norms;
-  double orthogonality_error;
+  double error;
 
-  CoordinateArrays(const py::array& z, const py::array& norms, double error)
+  CoordinateArrays(const py::array& z, const py::array& norms, double eta)
       : values(checked<double>(z, "values", {-1, -1})),
         squared_norms(checked<double>(norms, "squared_norms", {values.shape(0)})),
-        orthogonality_error(error) {
-    require(error >= 0, "orthogonality_error", "at least 0");
+        error(eta) {
+    require(error >= 0, "error", "at least 0");
   }
-  Coordinates view() const { return {values.data(), squared_norms.data(), values.shape(0), orthogonality_error}; }
+  Coordinates view() const { return {values.data(), squared_norms.data(), values.shape(0), error}; }
 };
 
 struct QueryArrays {

@@ -13,10 +13,9 @@ namespace pyhue {
 namespace PYHUE_LEVEL {
 
 const Kernels table = {
-    .project_tile = project_tile<true>,
-    .project_tile_alike = project_tile<false>,
+    .project_tile = project_tile,
     .center = center,
-    .narrow = narrow,
+    .quantize = quantize,
     .round_coordinates = round_coordinates,
     .tile_queries = kTileQueries,
     .int8_limit = kInt8Limit,

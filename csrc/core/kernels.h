@@ -11,10 +11,10 @@
 namespace pyhue {
 
 struct Kernels {
-  // See project_kernel_types.h; the second gives the same bits at every level.
-  ProjectTile project_tile, project_tile_alike;
+  // See project_kernel_types.h.
+  ProjectTile project_tile;
   Center center;
-  Narrow narrow;
+  Quantize quantize;
   // See pack_kernel_types.h.
   RoundCoordinates round_coordinates;
   // Search: see screen_kernel_types.h and distance_kernel_types.h.

@@ -15,16 +15,16 @@ double sum(const double (&v)[kSquares]) { return ((v[0] + v[4]) + (v[2] + v[6]))
 
 }  // namespace
 
-double tail_norm(double squared_norm, double squared_part, double orthogonality_error) {
-  const double squared = squared_norm * kUp * (1 + orthogonality_error) - squared_part / kUp;
+double tail_norm(double squared_norm, double squared_part, double error) {
+  const double squared = squared_norm * kUp * (1 + error) - squared_part / kUp;
   return squared > 0 ? std::sqrt(squared) * kUp : 0;
 }
 
 double weight(double step, double largest_step) { return std::min(1e3, std::pow(largest_step / step, 1.75)); }
 
-Packer::Packer(const Layout& layout, double orthogonality_error, const FilterArrays& to)
+Packer::Packer(const Layout& layout, double error, const FilterArrays& to)
     : layout_(layout),
-      eta_(orthogonality_error),
+      error_(error),
       to_(to),
       bytes_(static_cast<size_t>(layout.padded_dims()), uint8_t{128}),
       block_bytes_(bytes_) {
@@ -36,7 +36,7 @@ Packer::Packer(const Layout& layout, double orthogonality_error, const FilterArr
   }
 }
 
-void Packer::pack(int64_t position, const double* values, double squared_norm) {
+void Packer::pack(int64_t position, const double* values, double squared_norm, double squared_length) {
   const int64_t block = position / kBlock, lane = position % kBlock;
   const bool huge = is_huge(squared_norm);
   const Steps steps = {layout_.steps, inverses_.data(), squared_weights_.data()};
@@ -52,7 +52,7 @@ void Packer::pack(int64_t position, const double* values, double squared_norm) {
     done = end;
     terms[kNorm * stride] = huge ? std::numeric_limits<float>::infinity() : error_term(sum(squares.weighted));
     terms[kError * stride] = error_term(sum(squares.error));
-    terms[kTail * stride] = huge ? 0 : round_up(tail_norm(squared_norm, sum(squares.exact), eta_));
+    terms[kTail * stride] = huge ? 0 : round_up(tail_norm(squared_length, sum(squares.exact), error_));
   };
   float* terms = to_.bounds + block * layout_.block_terms() * kBlock + lane;
   terms[0] = half_norm_term(squared_norm);
@@ -75,9 +75,10 @@ void Packer::pack(int64_t position, const double* values, double squared_norm) {
 void pack(const Layout& layout, const Coordinates& c, int64_t first, const FilterArrays& to, const Executor& executor) {
   constexpr int64_t kRows = 256;
   for_each_chunk(executor, (c.count + kRows - 1) / kRows, [&](int64_t chunk, int) {
-    Packer packer(layout, c.orthogonality_error, to);
+    Packer packer(layout, c.error, to);
     for (int64_t row = chunk * kRows; row < std::min(c.count, (chunk + 1) * kRows); ++row) {
-      packer.pack(first + row, c.values + row * layout.dims(), c.squared_norms[row]);
+      const double norm = c.squared_norms[row];
+      packer.pack(first + row, c.values + row * layout.dims(), norm, norm);
     }
   });
 }

@@ -1,17 +1,18 @@
 // Packing: from coordinates to what the search kernels read.
 //
-// Coordinates are the memory's vectors in any system that keeps distances: z = R (x - centre). Those that are stored
+// Coordinates are the memory's vectors in any system that makes none longer: z = R (x - centre). Those that are stored
 // are rounded to int8: coordinate j to a multiple of steps[j], at most 127 of it. They are read in stages, in
 // lane-interleaved blocks first, and of the few vectors that remain in rows. After each stage, of the coordinates S = 0
 // .. end - 1, Cauchy-Schwarz gives an upper bound of the dot product that is certain. With u the rounded coordinates of
 // a memory vector and v those of a query, whose product with the steps is rounded to a multiple of the query's own
 // scale:
 //
-//     <z_q, z_x>  <=  <u, v>_S  +  |v|_S |z_x - u|_S  +  |(z_q - v) / w|_S |w z_x|_S  +  tail_q tail_x
+//     <q, x>  <=  <u, v>_S  +  |v|_S |z_x - u|_S  +  |(z_q - v) / w|_S |w z_x|_S  +  tail_q tail_x
 //
-// where <u, v> is an integer times the query's scale, computed exactly; the tails are the norms of what follows; and
-// the weights w (weight() below) are large where coordinates are small and a query's rounding is coarse. With the norms
-// of both it bounds the distance from below. Every term is rounded to the safe side.
+// where <u, v> is an integer times the query's scale, computed exactly; the tails are the roots of what the squared
+// norms of q and x, less the centre, have beyond those of the coordinates in S (project.h); and the weights w (weight()
+// below) are large where coordinates are small and a query's rounding is coarse. With the norms of both it bounds the
+// distance from below. Every term is rounded to the safe side.
 //
 // Vectors whose norm is beyond what float32 products hold get an infinite norm: they are never dropped.
 #pragma once
@@ -25,7 +26,7 @@
 
 namespace pyhue {
 
-constexpr int kPackedVersion = 3;  // of what this file describes
+constexpr int kPackedVersion = 4;  // of what this file describes
 constexpr int kMaxStages = 16;     // of blocks, and of rows
 
 // Which coordinates are stored where. Blocks hold coordinates 0 .. block_dims() - 1, rows row_begin .. dims() - 1;
@@ -67,13 +68,13 @@ void for_each_stage(const Layout& layout, OnBlock on_block, OnRow on_row) {
 // Coordinates of `count` vectors.
 struct Coordinates {
   const double* values;         // (count, layout.dims())
-  const double* squared_norms;  // (count,), of all coordinates, the tail included
+  const double* squared_norms;  // (count,) of the vectors less the centre
   int64_t count;
-  double orthogonality_error;  // eta: | |R z|^2 - |z|^2 | <= eta |z|^2
+  double error;  // eta of project.h
 };
 
 // Upper bound of the norm of what is left of `squared_norm` without `squared_part`.
-double tail_norm(double squared_norm, double squared_part, double orthogonality_error);
+double tail_norm(double squared_norm, double squared_part, double error);
 
 // The weight of a coordinate, at least 1. Steps grow with the spread of a coordinate, less than in proportion
 // (pyhue/_search/plan.py); this makes the terms of both factors about alike, which is where Cauchy-Schwarz loses least.
@@ -99,14 +100,14 @@ struct FilterArrays {
 // Writes vectors one by one; one thread's.
 class Packer {
  public:
-  // `layout` must outlive it. orthogonality_error: of the coordinates.
-  Packer(const Layout& layout, double orthogonality_error, const FilterArrays& to);
-  // values (layout.dims(),), and the squared norm of all coordinates.
-  void pack(int64_t position, const double* values, double squared_norm);
+  // `layout` must outlive it. error: eta of the coordinates.
+  Packer(const Layout& layout, double error, const FilterArrays& to);
+  // values (layout.dims(),); the squared norm of the vector less the centre, and of what was projected in its place.
+  void pack(int64_t position, const double* values, double squared_norm, double squared_length);
 
  private:
   const Layout& layout_;
-  double eta_;
+  double error_;
   FilterArrays to_;
   std::vector<double> squared_weights_, inverses_;
   std::vector<uint8_t> bytes_, block_bytes_;  // of a vector; without the coordinates of rows alone

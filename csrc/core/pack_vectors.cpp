@@ -9,7 +9,7 @@
 namespace pyhue {
 namespace {
 
-// Calls each(worker, position, values, squared norm) for every position of a piece.
+// Calls each(worker, position, values, squared norm, squared length) for every position of a piece.
 template <class Each>
 bool for_each_projected(const Piece& piece, const Projection& projection, const Executor& executor, Each each) {
   constexpr int64_t kPositions = 2 * Projection::Some::kMost;
@@ -36,7 +36,7 @@ bool for_each_projected(const Piece& piece, const Projection& projection, const 
       some->finish();
       for (int64_t position = begin; position < end; ++position) {
         const int64_t place = position - begin;
-        each(worker, position, some->values(place), some->squared_norm(place));
+        each(worker, position, some->values(place), some->squared_norm(place), some->squared_length(place));
       }
     }
   });
@@ -47,15 +47,15 @@ bool for_each_projected(const Piece& piece, const Projection& projection, const 
 bool pack_vectors(const Piece& piece, const Layout& layout, const Projection& projection, const FilterArrays& to,
                   const Executor& executor) {
   std::vector<Packer> packers(static_cast<size_t>(executor.workers), Packer(layout, projection.error(), to));
-  const auto each = [&](int worker, int64_t position, const double* values, double squared_norm) {
-    packers[static_cast<size_t>(worker)].pack(position, values, squared_norm);
+  const auto each = [&](int worker, int64_t position, const double* values, double norm, double length) {
+    packers[static_cast<size_t>(worker)].pack(position, values, norm, length);
   };
   return for_each_projected(piece, projection, executor, each);
 }
 
 bool project_vectors(const Piece& piece, const Projection& projection, float* values, const Executor& executor) {
   const int64_t dims = projection.dims();
-  const auto each = [&](int, int64_t position, const double* from, double) {
+  const auto each = [&](int, int64_t position, const double* from, double, double) {
     std::transform(from, from + dims, values + position * dims, [](double value) { return static_cast<float>(value); });
   };
   return for_each_projected(piece, projection, executor, each);

@@ -115,7 +115,7 @@ Tiles::Tiles(const Tiles& all, const std::vector<int64_t>& places)
 }
 
 void Tiles::fill(const Queries& queries, int64_t query, int64_t place, const Kernels& kernels) {
-  const double squared_norm = queries.coordinates.squared_norms[query], eta = queries.coordinates.orthogonality_error;
+  const double squared_norm = queries.coordinates.squared_norms[query], eta = queries.coordinates.error;
   QueryBound& bound = bounds_[static_cast<size_t>(place)];
   const auto block_factors = [&](int stage) -> StageFactors& {
     return block_factors_[static_cast<size_t>(stage * count_ + place)];
@@ -161,7 +161,7 @@ void Tiles::fill(const Queries& queries, int64_t query, int64_t place, const Ker
     }
     const double exact = sum(exacts), rounded = sum(roundeds), error = sum(errors);
     // |z_x| is at most the sum of its weighted norm and its tail.
-    const double rounding = (kRounding + eta) * (1 + eta) * std::sqrt(squared_norm) * kUp;
+    const double rounding = kRounding * (1 + eta) * std::sqrt(squared_norm) * kUp;
     return {round_up((std::sqrt(error) * kUp + rounding) * kTermRounding),
             round_up(std::sqrt(rounded) * kUp * kTermRounding),
             round_up((tail_norm(squared_norm, exact, eta) + rounding) * kTermRounding),

@@ -246,7 +246,8 @@ int run() {
     const std::vector<float> narrow = draw(family, 5, 12, kDim);
     const std::vector<double> center(narrow.begin(), narrow.begin() + kDim);
     std::vector<double> products(5 * 7), squared_norms(5);
-    const Projection projection(center.data(), narrow.data() + 5 * kDim, 7, kDim, 0);
+    const std::vector<double> rows(narrow.begin() + 5 * kDim, narrow.end());
+    const Projection projection(center.data(), rows.data(), 7, kDim, 1);
     projection.project(narrow.data(), 5, products.data(), squared_norms.data(), kHere);
     print("project", family.name, "", Hash().add(products).add(squared_norms));
   }

@@ -19,7 +19,7 @@ Arrays = dict[str, NDArray[Any]]
 Measured = dict[str, Any]
 #: Arrays of what was measured of recalls, and what `Reach` calls them.
 REACH = {"recall_near": "near", "recall_gaps": "gaps", "recall_spread": "spread"}
-_NUMBERS = ("name", "block_ends", "row_begin", "row_ends")
+_NUMBERS = ("name", "block_ends", "row_begin", "row_ends", "stretch")
 
 
 def to_arrays(index: Index) -> tuple[Arrays, str]:
@@ -103,7 +103,11 @@ def _plan(arrays: Arrays, numbers: str, path: object, stored: Stored | None = No
             return _of_0_1_0(stored, center, rotation), {"gf_eq": measured["gf_eq"]}
         ends = {name: tuple(map(int, read[name])) for name in ("block_ends", "row_ends")}
         row_begin, steps = int(read["row_begin"]), arrays["steps"]
-        return Plan(str(read["name"]), center, rotation, row_begin=row_begin, steps=steps, **ends), measured
+        stretch = float(read["stretch"])
+        if not 0 < stretch < np.inf:
+            raise ValueError(f"stretch {stretch}")
+        numbers = {"row_begin": row_begin, "steps": steps, "stretch": stretch}
+        return Plan(str(read["name"]), center, rotation, **ends, **numbers), measured
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: the plan's numbers cannot be read: {error!r}") from error
 

@@ -52,12 +52,12 @@ class Clusters:
     def gaps(self, plan: Plan, queries: NDArray[np.float32]) -> NDArray[np.float64]:
         """How much farther each cluster's centroid is than the nearest one's (n, clusters).
 
-        Half of the difference of squared distances, for `queries` (n, dim); the same bits at every
-        instruction-set level. NaN where a query is beyond what float32 products hold.
+        Half of the difference of squared distances, for `queries` (n, dim). NaN where a query is beyond
+        what float32 products hold.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             points = plan.leading(self.centroids.shape[1]).coordinates(queries).values.astype(np.float32)
-            scores = self._half_norms - self._alike.coordinates(points).values
+            scores = self._half_norms - self._products.coordinates(points).values
             found: NDArray[np.float64] = scores - scores.min(axis=1, keepdims=True)
         return found
 
@@ -67,16 +67,10 @@ class Clusters:
         return half
 
     @functools.cached_property
-    def _alike(self) -> _core.Projection:
-        """`_products`, the same at every level."""
-        centroids = self.centroids.clip(-_LARGEST, _LARGEST).astype(np.float32)
-        return _core.Projection(np.zeros(centroids.shape[1]), centroids, 0.0, True)
-
-    @functools.cached_property
     def _products(self) -> _core.Projection:
         """With the centroids."""
-        centroids = self.centroids.clip(-_LARGEST, _LARGEST).astype(np.float32)
-        return _core.Projection(np.zeros(centroids.shape[1]), centroids, 0.0)
+        centroids = self.centroids.clip(-_LARGEST, _LARGEST)
+        return _core.Projection(np.zeros(centroids.shape[1]), centroids)
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -146,8 +140,8 @@ def assigned(
 def _points(stored: Stored, plan: Plan, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """The first coordinates of some rows (n, dims)."""
     assert plan.rotation is not None
-    projection = _core.Projection(plan.center, plan.rotation[:_DIMS].astype(np.float32), 0.0)
     points = np.empty((len(rows), min(_DIMS, len(plan.rotation))), np.float32)
+    projection = plan.leading(points.shape[1])
     for start, chunk in chunks_of(stored.array):
         here = np.flatnonzero((rows >= start) & (rows < start + len(chunk)))
         if len(here):

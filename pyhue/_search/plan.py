@@ -21,18 +21,19 @@ _SMALLEST_SPREAD = 1e-3  # of the largest, that steps follow
 
 @dataclass(frozen=True)
 class Plan:
-    """Coordinates z = rotation (x - center), and which of them are stored.
+    """Coordinates z = rotation (x - center) / stretch, and which of them are stored.
 
     Whatever the plan, search is exact; it decides the speed only.
     """
 
     name: str
     center: FloatArray  #: (dim,)
-    rotation: FloatArray | None  #: (dims, dim), orthonormal rows; None: identity
+    rotation: FloatArray | None  #: (dims, dim), best orthonormal rows; None: identity
     block_ends: tuple[int, ...]  #: where stages of the first filter end; blocks hold what is before the last
     row_begin: int  #: where rows begin, which the second filter reads
     row_ends: tuple[int, ...]  #: where its stages end; empty: there is none
     steps: FloatArray  #: (dims,) what each coordinate counts in
+    stretch: float = 1.0  #: at least what the rotation, as it is rounded, multiplies a norm by
 
     @property
     def dims(self) -> int:
@@ -50,26 +51,15 @@ class Plan:
         return _core.Layout(*self.layout)
 
     @functools.cached_property
-    def orthogonality_error(self) -> float:
-        """Upper bound of the relative change of squared norms by the rotation, as float32 holds it."""
-        if self.rotation is None:
-            return 0.0
-        rotation = self.rotation.astype(np.float32).astype(np.float64)
-        rows, dim = rotation.shape
-        deviation = np.linalg.norm(rotation @ rotation.T - np.eye(rows))
-        return float(4 * (deviation + dim * rows * np.finfo(np.float64).eps))
-
-    @functools.cached_property
     def projection(self) -> _core.Projection:
         """From vectors to coordinates."""
-        rotation = None if self.rotation is None else self.rotation.astype(np.float32)
-        return _core.Projection(self.center, rotation, self.orthogonality_error)
+        return _core.Projection(self.center, self.rotation, self.stretch)
 
     def leading(self, dims: int) -> _core.Projection:
-        """To the first coordinates, the same bits at every instruction-set level."""
+        """To the first coordinates."""
         if dims not in self._leading:
             rotation = np.eye(dims, len(self.center)) if self.rotation is None else self.rotation[:dims]
-            self._leading[dims] = _core.Projection(self.center, rotation.astype(np.float32), 0.0, True)
+            self._leading[dims] = _core.Projection(self.center, rotation, self.stretch)
         return self._leading[dims]
 
     @functools.cached_property
@@ -112,7 +102,8 @@ def principal(
     """
     dims = len(directions)
     counts = steps((sample - center) @ directions.T)
-    plan = Plan("principal", center, directions, stage_ends(dims), dims, (), counts)
+    stretch = stretch_of(center, directions)
+    plan = Plan("principal", center, directions, stage_ends(dims), dims, (), counts, stretch)
     return plan if block_dims is None else _with_rows(plan, block_dims, row_begin)
 
 
@@ -151,6 +142,26 @@ def steps(coordinates: FloatArray) -> FloatArray:
     largest = float(np.abs(coordinates / raised).max(initial=0.0)) or 1.0
     counted: FloatArray = np.maximum(raised * (largest / 127), np.finfo(np.float64).tiny)
     return counted
+
+
+def stretch_of(center: FloatArray, rotation: FloatArray) -> float:
+    """What `_core.Projection` with this rotation multiplies a norm by, at most.
+
+    With D = R R' - I, which rounding makes small: |R|^2 <= 1 + |D|, and |D| is at most the 8th root of the
+    Frobenius norm of D^8.
+    """
+    rounded = _core.Projection(center, rotation).rotation
+    assert rounded is not None
+    deviation = rounded @ rounded.T - np.eye(len(rounded))
+    size = float(np.linalg.norm(deviation))
+    if size == 0:
+        return 1.0
+    power = (deviation / size).astype(np.float32)
+    for _ in range(3):
+        power = power @ power
+    # The rounding of float32 in them, and of the deviation itself.
+    norm = 1.01 * size * float(np.linalg.norm(power.astype(np.float64))) ** (1 / 8) + 1e-10
+    return float(np.sqrt(1 + norm))
 
 
 def principal_directions(sample: NDArray[np.float32], center: FloatArray) -> FloatArray:
