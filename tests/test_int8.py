@@ -23,10 +23,9 @@ def _one_huge_dimension(rng, dim):
 
 
 def _between_steps(rng, dim):
-    """Every value in the middle between two steps: all rounding errors are the largest there are."""
-    vectors = rng.integers(-127, 127, (N + QUERIES, dim)) + 0.5
-    vectors[0], vectors[1] = 127, -127
-    return vectors
+    """With steps of 1 about zero every value lies in the middle between two, or half a step beyond the last: all
+    rounding errors are the largest there are."""
+    return rng.integers(-128, 128, (N + QUERIES, dim)) + 0.5
 
 
 def _beyond_the_steps(rng, dim):
@@ -55,6 +54,16 @@ def _zeros(rng, dim):
 def _steps_exact(rng, dim):
     """Whole numbers: nothing is rounded, and neighbours tie."""
     return rng.integers(-3, 4, (N + QUERIES, dim)).astype(float)
+
+
+def test_values_between_steps_are_off_by_half_of_one():
+    """Of the plan that `_between_steps` is made for; else it would break nothing."""
+    vectors = _between_steps(np.random.default_rng(0), 4)[:N].astype(np.float32)
+    assert {-127.5, 127.5} <= set(vectors.ravel())
+    plan = next(p for p in all_plans(vectors) if not p.center.any() and (p.steps == 1).all())
+    bounds = Index(Stored(vectors), plan).pieces[0].arrays[2]
+    _half_norm, _norm, errors, _tail = bounds[0]
+    np.testing.assert_allclose(errors, 1, rtol=1e-6)  # the root of four quarters
 
 
 BREAKING = [

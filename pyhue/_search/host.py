@@ -136,7 +136,7 @@ class HostSearch:
         k = neighbor_count(k, len(latest()))
         rows, zero = query_rows(given.reshape(-1, dim), "queries", self._normalize)
         index, stored = self._ready(latest, len(rows))
-        found = certificate(index, stored, rows, min(k, len(stored)), sample)
+        found = certificate(index, stored, rows, k, sample)
         if self._normalize:
             found.valid[zero] = True
             found.dropped[zero] = found.compared[zero] = 0
