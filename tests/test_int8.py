@@ -10,6 +10,7 @@ from test_certificate import assert_certified
 
 import pyhue
 from pyhue._search.index import Index
+from pyhue._search.optimize import _candidates
 from pyhue._search.plan import mean, plain, principal
 from pyhue._search.stored import Stored
 
@@ -139,6 +140,18 @@ def test_a_coordinate_costs_little_more_than_a_byte(dim):
     for plan in plans:
         index = Index(Stored(vectors), plan)
         assert index.nbytes - 8 * len(vectors) <= 1.3 * vectors.size  # but for the order
+
+
+@pytest.mark.parametrize("dim", range(64, 1281, 64))
+def test_what_optimize_packs_costs_at_most_1_3_bytes_a_coordinate(dim):
+    """All bytes of a vector; of 64 channels, 24 bytes for order and bounds are more."""
+    vectors = np.random.default_rng(0).random((640, dim), np.float32)
+    plans = list(_candidates(mean(Stored(vectors)), np.eye(dim), vectors))
+    assert [plan.name for plan in plans] == ["plain", "principal"]
+    for plan in plans:
+        each = Index(Stored(vectors), plan).nbytes / len(vectors)
+        assert each <= (1.3 * dim if dim > 64 else dim + 24)
+        assert each <= 1.2 * dim or dim < 1024
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from pyhue._search.plan import Plan, plain, sample_of
 from pyhue._search.reach import Reach
 from pyhue._search.selection import EVERYTHING, Selection, pays_to_pack
 from pyhue._search.stored import Stored
+from pyhue._search.work import Work, batches
 
 #: Distances (n, k) of near vectors here, to limits (n,) for all who search.
 Agreed: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -26,30 +27,6 @@ Asking: TypeAlias = Callable[[NDArray[np.float32]], _core.Queries]
 
 _CLUSTERS_VISITED = 2  # by each query, before the pass over the whole memory
 _BATCH = 4 * 1008  # queries whose coordinates are held at once: some passes of `csrc/core/tiles.h`
-
-
-class Work(NamedTuple):
-    """What a search did: pairs are of a query and a vector."""
-
-    queries: int
-    pairs: int  #: met by the first filter, or compared without it
-    coordinates: int  #: that it read of them; all of those compared without it
-    survivors: int  #: pairs left by it, or compared without it
-    compared: int  #: pairs whose distance was computed
-
-    def plus(self, other: Work) -> Work:
-        """Both together."""
-        return Work(*(a + b for a, b in zip(self, other, strict=True)))
-
-    def shares(self, dim: int) -> dict[str, float]:
-        """Of all coordinates and all pairs that were met."""
-        pairs = max(1, self.pairs)
-        return {
-            "queries": self.queries,
-            "dims_read": self.coordinates / (pairs * dim),
-            "survivors": self.survivors / pairs,
-            "compared": self.compared / pairs,
-        }
 
 
 class Index:
@@ -284,11 +261,6 @@ class Index:
         coordinates = self.plan.projection.coordinates(queries)
         nearest = self.clusters.nearest(coordinates.values, _CLUSTERS_VISITED)
         return _core.Queries(queries, coordinates, nearest)
-
-
-def batches(count: int, most: int) -> list[slice]:
-    """So many queries, at most `most` at once; where there are none, one batch of none."""
-    return [slice(begin, begin + most) for begin in range(0, max(1, count), most)]
 
 
 def _with_coordinates(plan: Plan, queries: NDArray[np.float32]) -> _core.Queries:

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhue import _core
-from pyhue._search.index import Index, Work, batches
+from pyhue._search.index import Index
 from pyhue._search.reach import SHARES, Reach
 from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored
+from pyhue._search.work import Work, batches
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
