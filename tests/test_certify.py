@@ -14,7 +14,9 @@ from pyhue._search.certificate import certificate
 from pyhue._search.index import Index
 from pyhue._search.packed import ARRAYS
 from pyhue._search.plan import plain, principal, principal_directions
+from pyhue._search.selection import EVERYTHING
 from pyhue._search.stored import Stored
+from pyhue._search.visit import Visit
 
 N, DIM = 700, 130
 
@@ -264,6 +266,19 @@ def test_shares_of_the_nearest_clusters():
     clusters = random_clusters(vectors)
     work = Index(stored, plan, clusters).counted_search(stored, queries, N)[2]
     assert work.pairs > N * len(queries)
+    assert work.compared <= work.survivors <= work.pairs
+    assert work.coordinates <= work.pairs * DIM
+
+
+def test_shares_of_visited_clusters():
+    """Of a search with a recall, which compares what is in no cluster."""
+    vectors, queries = real_like(), real_like(1, 5)
+    plan = rotated(np.zeros(DIM), principal_directions(vectors, np.zeros(DIM)), vectors)[0]
+    index = Index(Stored(vectors[:600]), plan, random_clusters(vectors[:600]))
+    visit = Visit(index, Stored(vectors), queries, EVERYTHING)
+    visit.far(N, np.full(5, np.inf), np.full(5, np.inf, np.float32))
+    work = visit.work
+    assert work.compared == N * len(queries)
     assert work.compared <= work.survivors <= work.pairs
     assert work.coordinates <= work.pairs * DIM
 
