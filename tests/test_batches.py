@@ -99,7 +99,10 @@ def test_memory_does_not_grow_with_queries(monkeypatch, kind):
     plan = all_plans(vectors)[3]
     assert plan.rotation is not None
     index = Index(stored, plan, random_clusters(vectors))
-    searches = {"search": lambda n: index.search(stored, queries[:n], 1), "within": lambda n: index.within(stored, queries[:n], 0.0)}
+    searches = {
+        "search": lambda n: index.search(stored, queries[:n], 1),
+        "within": lambda n: index.within(stored, queries[:n], 0.0),
+    }
     searches[kind](100)  # what is made once
     grown = _peak(lambda: searches[kind](2000)) - _peak(lambda: searches[kind](100))
     assert grown < 0.1 * 8 * queries.size

@@ -271,10 +271,10 @@ def test_shares_of_the_nearest_clusters():
 
 
 def test_shares_of_visited_clusters():
-    """Of a search with a recall, which compares what is in no cluster."""
+    """Of a search with a recall, which compares what is in no cluster: here most."""
     vectors, queries = real_like(), real_like(1, 5)
     plan = rotated(np.zeros(DIM), principal_directions(vectors, np.zeros(DIM)), vectors)[0]
-    index = Index(Stored(vectors[:600]), plan, random_clusters(vectors[:600]))
+    index = Index(Stored(vectors[:64]), plan, random_clusters(vectors[:64]))
     visit = Visit(index, Stored(vectors), queries, EVERYTHING)
     visit.far(N, np.full(5, np.inf), np.full(5, np.inf, np.float32))
     work = visit.work

@@ -57,8 +57,9 @@ struct ScreenEnd {
 
 // Writes every (query, lane) that the bound of the stage where it ended does not exclude; returns how many, at most
 // queries * kBlock. Groups of lanes go from stage to stage together until none survives, or few do from stage `leave`
-// on, or the stages are over. queries: 1 .. tile_queries. Cost: 2 * coordinates * kBlock * queries operations; the block is read once. Distances are never stored: sums stay in
-// registers, and a compare and a mask test for each register decide whether anything is written.
+// on, or the stages are over. queries: 1 .. tile_queries. Cost: 2 * coordinates * kBlock * queries operations; the
+// block is read once. Distances are never stored: sums stay in registers, and a compare and a mask test for each
+// register decide whether anything is written.
 using ScreenBlock = int (*)(const BlockScreen& screen, int queries, Survivor* survivors, ScreenEnd* end);
 
 // Writes the bound of every pair at the last stage, bounds (queries, stride), and raises least (queries, kBlock), lane

@@ -180,7 +180,9 @@ def _candidates(
         return
     unit, dims = _core.stage_dims, len(center)
     block_dims, row_dims = (round(share * dims / unit) * unit for share in (_BLOCK_SHARE, _ROW_SHARE))
-    row_begin = math.ceil(_ROW_BEGIN_SHARE * dims / unit) * unit  # not earlier: up to block_dims, stored twice
+    row_begin = (
+        math.ceil(_ROW_BEGIN_SHARE * dims / unit) * unit
+    )  # not earlier: up to block_dims, stored twice
     if 0 < row_begin <= block_dims < row_dims <= dims:
         yield principal(center, directions[:row_dims], sample, block_dims, row_begin)
     else:
