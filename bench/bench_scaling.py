@@ -30,8 +30,10 @@ def picture():
 
 
 def _faiss_searches(vectors, unit):
-    """By the functions that IndexFlatL2 and IndexFlatIP call, of the memory's own array, with both BLAS settings;
-    all vectors have unit length."""
+    """By the functions that IndexFlatL2 and IndexFlatIP call, of the memory's own array, with both settings.
+
+    All vectors have unit length.
+    """
 
     def search(metric, threshold):
         faiss.cvar.distance_compute_blas_threshold = threshold

@@ -1,4 +1,4 @@
-"""Queries go through a search in batches: the same bits as all at once, and memory that does not grow with them."""
+"""Queries are searched in batches: the same bits as all at once, and memory that does not grow with them."""
 
 import tracemalloc
 

@@ -24,8 +24,10 @@ def _one_huge_dimension(rng, dim):
 
 
 def _between_steps(rng, dim):
-    """With steps of 1 about zero every value lies in the middle between two, or half a step beyond the last: all
-    rounding errors are the largest there are."""
+    """With steps of 1 about zero every value is in the middle between two, or half a step beyond the last.
+
+    All rounding errors are the largest there are.
+    """
     return rng.integers(-128, 128, (N + QUERIES, dim)) + 0.5
 
 

@@ -19,8 +19,8 @@ class Certificate(NamedTuple):
     """What `certify` returns, of each query; all (n,)."""
 
     valid: NDArray[np.bool_]
-    #: whether the answer is proved: everything below, and what was found: as many different vectors as can be,
-    #: each at the distance in float64 that was told, but for the rounding of a sum in float32
+    #: whether everything below proves the answer, and what was found is right: as many different vectors as
+    #: there can be, each at the distance that was told, in float64, but for the rounding of sums in float32
     distances: NDArray[np.float32]  #: squared, of the k-th nearest; +inf where there are fewer
     lower_bounds: NDArray[np.float32]  #: of the squared distances of what the filters dropped, the smallest
     dropped: NDArray[np.int64]  #: how many vectors the filters dropped
