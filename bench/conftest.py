@@ -77,7 +77,7 @@ def turns(benchmark):
 
 @pytest.fixture(scope="session")
 def quickest():
-    """quickest(calls) -> the name of the one that takes least: each is timed once, after a call that is not."""
+    """quickest(calls) -> the name of the one that takes least, each timed once after a call that is not."""
 
     def seconds(call):
         call()
