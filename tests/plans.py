@@ -14,7 +14,7 @@ from pyhue._search.stored import Stored
 
 
 def all_plans(vectors: NDArray[np.float32]) -> list[Plan]:
-    """Plain and principal plans: with rows or not, about mean and zero, rotations exact or not, steps of 1."""
+    """Plain and principal, with rows and without, about mean and zero, rotations exact or not; unit steps."""
     dim = vectors.shape[1]
     zero, center = np.zeros(dim), mean(Stored(vectors))
     directions = principal_directions(vectors, center)
