@@ -67,7 +67,7 @@ def brute_force_searches(vectors, queries):
     }
 
 
-def compare(memory, queries, turns, report, peak, name, more_rivals=False, rounds=7):
+def compare(memory, queries, turns, report, peak, name, more_rivals=False, rounds=7, warm=True):
     vectors = np.asarray(memory.vectors)
     rows = np.flatnonzero(vectors.any(axis=1))  # what can be found: rivals store nothing else
     queries = queries[queries.any(axis=1)]
@@ -78,7 +78,7 @@ def compare(memory, queries, turns, report, peak, name, more_rivals=False, round
     found = memory.search(queries, K).indices
     for search in rivals.values():
         require_same_neighbors(vectors, unit, found, rows[search()])
-    times = turns(lambda: memory.search(queries, K), rivals, rounds, warm=True)
+    times = turns(lambda: memory.search(queries, K), rivals, rounds, warm)
     ours, best = times["pyhue"], min(t for rival, t in times.items() if rival.startswith("faiss"))
     rate = 2e-9 * vectors.size * len(queries) / ours
     others = "".join(f"  {rival} {times[rival] / ours:5.1f}x" for rival in rivals if "faiss" not in rival)
@@ -114,25 +114,30 @@ def test_random(random_memory, turns, report, fma_peak, n, dim, count):
 def real_memory(real_activations):
     memories = {}
 
-    def make(net):
-        if net not in memories:
+    def make(net, begin=10, end=None):
+        """Of some images; and those before them, which ask."""
+        if (net, begin, end) not in memories:
             memories.clear()
             activations, labels = real_activations(net)
-            memory = filled(activations[10:], labels[10:])
+            memory = filled(activations[begin:end], labels[begin:end])
             memory.optimize()
-            memories[net] = memory, np.asarray(activations[:10], np.float32)
-        return memories[net]
+            memories[net, begin, end] = memory, np.asarray(activations[:begin], np.float32)
+        return memories[net, begin, end]
 
     return make
 
 
-@pytest.mark.parametrize("count", [490, 49, 1])
+@pytest.mark.parametrize(
+    ("begin", "end", "count"),
+    [(100, None, 4900), (10, 2010, 490), *((10, None, count) for count in (490, 49, 32, 8, 1))],
+)
 @pytest.mark.parametrize("net", ["int8", "float"])
-def test_real(real_memory, turns, report, fma_peak, net, count):
-    memory, images = real_memory(net)
+def test_real(real_memory, turns, report, fma_peak, net, begin, end, count):
+    memory, images = real_memory(net, begin, end)
     queries = images.reshape(-1, 1280)[:count]
-    rounds = 3 if count == 490 else 7  # FAISS takes seconds there, in each of four settings
-    compare(memory, queries, turns, report, fma_peak, f"real activations, {net}", rounds=rounds)
+    rounds = 3 if count >= 490 else 7  # FAISS takes seconds there, in each of four settings
+    name, warm = f"real activations, {net}", count <= 490
+    compare(memory, queries, turns, report, fma_peak, name, rounds=rounds, warm=warm)
     if count == 490:
         report(f"    {memory.explain()}")
 

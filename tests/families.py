@@ -33,8 +33,7 @@ def _huge_channel(rng: np.random.Generator, n: int, dim: int) -> NDArray[np.floa
 def _bfloat16(rng: np.random.Generator, n: int, dim: int) -> NDArray[np.float64]:
     """A vector of bfloat16 numbers, copies a few steps away, and each one's mirror image.
 
-    Centring and rounding to bfloat16 lose nothing, so only the rounding of a kernel's sums is left to hide
-    in; distances differ by 2^-14 and norms are dim * 2.
+    Distances differ by 2^-14 and squared norms are about 2 dim: whatever a bound leaves out shows.
     """
     base = 1 + np.random.default_rng(11).integers(0, 120, dim) / 128
     vectors = base + (rng.random((n, dim)) < 8 / dim) / 128

@@ -14,7 +14,7 @@ from pyhue._search.stored import Stored
 
 
 def all_plans(vectors: NDArray[np.float32]) -> list[Plan]:
-    """Plain and principal plans: with rows or not, about the mean and about zero, exact rotations or not."""
+    """Plain and principal, with rows and without, about mean and zero, rotations exact or not; unit steps."""
     dim = vectors.shape[1]
     zero, center = np.zeros(dim), mean(Stored(vectors))
     directions = principal_directions(vectors, center)
@@ -27,7 +27,7 @@ def all_plans(vectors: NDArray[np.float32]) -> list[Plan]:
     few = plain(
         center, vectors[: max(1, len(vectors) // 10)]
     )  # steps of a sample that has not seen everything
-    return [*plans, few, replace(plans[0], steps=np.ones(dim))]
+    return [*plans, few, *(replace(plan, steps=np.ones(dim)) for plan in plans[:2])]
 
 
 def rotated(center: FloatArray, directions: FloatArray, sample: NDArray[np.float32]) -> list[Plan]:

@@ -65,7 +65,7 @@ def test_families(family, dim):
 
 @pytest.mark.parametrize("dim", [256, 1280, 4096])
 def test_rounding_of_long_sums(dim):
-    """Data that rounds nowhere but in the kernels' sums."""
+    """Numbers of few bits, so that distances differ by little more than long sums in float32 round."""
     vectors, queries = _case("bfloat16", 400, dim)
     zero, identity = np.zeros(dim), np.eye(dim)
     plans = [
@@ -77,7 +77,7 @@ def test_rounding_of_long_sums(dim):
 
 
 def _steps(dim, fraction):
-    """A vector of bfloat16 numbers and the same, longer by a fraction of their spacing; signs alternate."""
+    """A vector of ones and the same, longer by up to a fraction of 2^-7; signs alternate."""
     signs = np.where(np.arange(dim) % 3 == 0, -1, 1)
     exact = np.tile(signs, (70, 1)).astype(np.float32)
     return exact, (exact * np.linspace(1, 1 + fraction * 2**-7, 70)[:, None]).astype(np.float32)
@@ -86,7 +86,7 @@ def _steps(dim, fraction):
 @pytest.mark.parametrize("dim", DIMS)
 @pytest.mark.parametrize("fraction", [0.49, -0.24])
 def test_rounding_errors_along_the_other_vector(dim, fraction):
-    """bfloat16 rounds all values of a vector the same way, towards or away from the other one."""
+    """All values of a vector are rounded the same way, towards or away from the other one."""
     exact, between = _steps(dim, fraction)
     for vectors, queries in ((between, exact), (exact, between), (between, between)):
         for sign in (1, -1):  # nearest or farthest: the bound errs in the other direction
@@ -96,7 +96,7 @@ def test_rounding_errors_along_the_other_vector(dim, fraction):
 @pytest.mark.parametrize("scale", [1e-17, 1e-18, 1e-19, 1e-20, 1e-22, 1e-30])
 @pytest.mark.parametrize("dim", [1, 33, 130])
 def test_products_that_underflow(dim, scale):
-    """bfloat16 arithmetic flushes products below 1e-38 to zero."""
+    """Of float32: norms and terms of the bound, whose products are below its smallest numbers."""
     rng = np.random.default_rng(0)
     vectors = (scale * rng.uniform(0.5, 1.5, (130, dim))).astype(np.float32)
     queries = np.concatenate([vectors[:6], (1e-38 / scale * rng.random((3, dim))).astype(np.float32)])

@@ -9,11 +9,14 @@ from plans import random_clusters, rotated
 from reference import distances64
 
 import pyhue
+from pyhue import _core
 from pyhue._search.certificate import certificate
 from pyhue._search.index import Index
 from pyhue._search.packed import ARRAYS
-from pyhue._search.plan import plain, principal_directions
+from pyhue._search.plan import plain, principal, principal_directions
+from pyhue._search.selection import EVERYTHING
 from pyhue._search.stored import Stored
+from pyhue._search.visit import Visit
 
 N, DIM = 700, 130
 
@@ -101,6 +104,83 @@ def test_a_neighbor_that_was_not_found_is_seen(monkeypatch):
     assert not packed(vectors, queries, sample=1).valid.any()
 
 
+def repeated(distances, rows):
+    """The nearest alone, k times."""
+    return np.broadcast_to(distances[:, :1], rows.shape), np.broadcast_to(rows[:, :1], rows.shape)
+
+
+def halved(distances, rows):
+    return distances / 2, rows
+
+
+def of_other_rows(distances, rows):
+    return distances / 2, rows + 1
+
+
+def backwards(distances, rows):
+    """The k-th would be the nearest, and drop all others."""
+    return distances[:, ::-1], rows[:, ::-1]
+
+
+def one_missing(distances, rows):
+    distances[:, -1], rows[:, -1] = np.inf, -1
+    return distances, rows
+
+
+@pytest.mark.parametrize("wrong", [repeated, halved, of_other_rows, backwards, one_missing])
+def test_a_wrong_answer_is_not_proved(monkeypatch, wrong):
+    vectors, queries = real_like(), real_like(1, 5)
+    whole = Index.search
+    monkeypatch.setattr(Index, "search", lambda *asked: wrong(*whole(*asked)))
+    assert not packed(vectors, queries).valid.any()
+
+
+def test_a_removed_neighbor_is_not_proved(monkeypatch):
+    vectors, queries = real_like(), real_like(1, 5)
+    stored, whole = Stored(vectors), Index.search
+    index = Index(stored, plain(vectors.mean(axis=0, dtype=np.float64), vectors))
+    nearest = index.search(stored, queries, 1)[1].ravel()
+    left = stored.without(np.unique(nearest))[0]
+    assert certificate(index, left, queries, 5, 100).valid.all()
+    monkeypatch.setattr(Index, "search", lambda self, _, *asked: whole(self, stored, *asked))
+    assert not certificate(index, left, queries, 5, 100).valid.any()
+
+
+def test_more_than_there_are_is_not_proved(monkeypatch):
+    """Two of five rows can be found; a third is claimed."""
+    vectors, queries = real_like(n=5), real_like(1, 3)
+    stored, whole = Stored(vectors).without(np.arange(3))[0], Index.search
+    index = Index(stored, plain(np.zeros(DIM), vectors))
+    assert certificate(index, stored, queries, 5, 100).valid.all()
+
+    def inventive(*asked):
+        distances, rows = whole(*asked)
+        rows[:, 2] = 0
+        return distances, rows
+
+    monkeypatch.setattr(Index, "search", inventive)
+    assert not certificate(index, stored, queries, 5, 100).valid.any()
+
+
+def test_fewer_than_asked_for():
+    memory = memory_of(real_like(n=20))
+    found = memory.certify(real_like(1, 3), k=21)
+    assert found.valid.all()
+    assert (found.distances == np.inf).all()
+    assert (found.compared == 20).all()
+    assert (memory.certify(real_like(1, 3), k=20).distances < np.inf).all()
+
+
+@pytest.mark.parametrize(
+    ("vectors", "query"),
+    [(np.ones((100, 16)), np.full(16, 2e18)), (np.resize([1e19, -1e19], (100, 15)), np.zeros(15))],
+)
+def test_bounds_that_are_no_numbers_claim_nothing(isa, vectors, query):
+    """0 times infinity."""
+    found = memory_of(vectors.astype(np.float32)).certify(query.astype(np.float32)[None], k=3)
+    assert found.valid.all()
+
+
 def test_of_a_memory():
     vectors = np.concatenate([real_like(), np.zeros((3, DIM), np.float32)])
     memory = memory_of(vectors, normalize=True)
@@ -157,3 +237,64 @@ def test_explain_tells_the_last_search():
     assert 3 / N <= last["compared"] <= last["survivors"] <= 1
     memory.search(real_like(1, 2), k=3)
     assert memory.explain()["last_search"]["queries"] == 2
+
+
+def assert_shares(memory, most=1.0):
+    last = memory.explain()["last_search"]
+    assert 0 < last["dims_read"] <= 1
+    assert 0 < last["compared"] <= last["survivors"] <= most
+
+
+def test_shares_of_what_no_filter_met():
+    """Few rows that are left, compared one by one; rows that were added, the filters among others."""
+    vectors = real_like(n=3000)
+    memory = memory_of(vectors[:2900])
+    memory.search(real_like(1, 5), k=3)
+    assert_shares(memory, most=0.9)
+    memory.search(real_like(1, 5), k=3, where=np.arange(2900) < 40)
+    assert_shares(memory)
+    memory.add(vectors[2900:])
+    memory.search(real_like(1, 5), k=3000)
+    assert_shares(memory)
+
+
+def test_shares_of_the_nearest_clusters():
+    """Their vectors are compared before the pass, and again in it."""
+    vectors, queries = real_like(), real_like(1, 5)
+    stored, directions = Stored(vectors), principal_directions(vectors, np.zeros(DIM))
+    plan = rotated(np.zeros(DIM), directions, vectors)[0]
+    clusters = random_clusters(vectors)
+    work = Index(stored, plan, clusters).counted_search(stored, queries, N)[2]
+    assert work.pairs > N * len(queries)
+    assert work.compared <= work.survivors <= work.pairs
+    assert work.coordinates <= work.pairs * DIM
+
+
+def test_shares_of_visited_clusters():
+    """Of a search with a recall, which compares what is in no cluster: here most."""
+    vectors, queries = real_like(), real_like(1, 5)
+    plan = rotated(np.zeros(DIM), principal_directions(vectors, np.zeros(DIM)), vectors)[0]
+    index = Index(Stored(vectors[:64]), plan, random_clusters(vectors[:64]))
+    visit = Visit(index, Stored(vectors), queries, EVERYTHING)
+    visit.far(N, np.full(5, np.inf), np.full(5, np.inf, np.float32))
+    work = visit.work
+    assert work.compared == N * len(queries)
+    assert work.compared <= work.survivors <= work.pairs
+    assert work.coordinates <= work.pairs * DIM
+
+
+def test_dims_read_counts_every_lane(isa):
+    """The first sixteen lanes are near, the others end at the first stage: a level may test them alone."""
+    dim, stage = 4 * _core.stage_dims, _core.stage_dims
+    vectors = np.zeros((_core.block, dim), np.float32)
+    vectors[:, stage:] = np.random.default_rng(0).standard_normal((_core.block, dim - stage))
+    vectors[16:, :stage] = 100
+    queries = np.zeros((7, dim), np.float32)
+    stored, plan = Stored(vectors), principal(np.zeros(dim), np.eye(dim), vectors)
+    assert plan.block_ends[0] == stage
+    index = Index(stored, plan)
+    limits = np.sort(np.array([distances64(query, vectors) for query in queries]), axis=1)[:, 15]
+    agreed = (1.01 * limits).astype(np.float32)
+    work = index.counted_search(stored, queries, 16, agreed=lambda near: agreed)[2]
+    assert work.pairs == 7 * _core.block
+    assert work.coordinates >= 7 * (16 * dim + 48 * stage)

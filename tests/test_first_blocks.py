@@ -50,13 +50,11 @@ def test_huge_and_equal_vectors():
     memory.add(vectors)
     for _ in range(40):
         distances, indices = memory.search(queries, K)
-    huge = np.arange(len(vectors)) % 7 == 0
     for row, query in enumerate(queries):
         with np.errstate(over="ignore"):
             each = ((query - vectors) ** 2).sum(axis=1)
         assert (distances[row] == np.sort(each, kind="stable")[:K]).all()
         assert (indices[row] == np.argsort(each, kind="stable")[:K]).all()
-    assert huge.any()
 
 
 def test_an_infinite_radius_finds_all():

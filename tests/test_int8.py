@@ -10,6 +10,7 @@ from test_certificate import assert_certified
 
 import pyhue
 from pyhue._search.index import Index
+from pyhue._search.optimize import _candidates
 from pyhue._search.plan import mean, plain, principal
 from pyhue._search.stored import Stored
 
@@ -23,10 +24,11 @@ def _one_huge_dimension(rng, dim):
 
 
 def _between_steps(rng, dim):
-    """Every value in the middle between two steps: all rounding errors are the largest there are."""
-    vectors = rng.integers(-127, 127, (N + QUERIES, dim)) + 0.5
-    vectors[0], vectors[1] = 127, -127
-    return vectors
+    """With steps of 1 about zero every value is in the middle between two, or half a step beyond the last.
+
+    All rounding errors are the largest there are.
+    """
+    return rng.integers(-128, 128, (N + QUERIES, dim)) + 0.5
 
 
 def _beyond_the_steps(rng, dim):
@@ -55,6 +57,16 @@ def _zeros(rng, dim):
 def _steps_exact(rng, dim):
     """Whole numbers: nothing is rounded, and neighbours tie."""
     return rng.integers(-3, 4, (N + QUERIES, dim)).astype(float)
+
+
+def test_values_between_steps_are_off_by_half_of_one():
+    """Of the plan that `_between_steps` is made for; else it would break nothing."""
+    vectors = _between_steps(np.random.default_rng(0), 4)[:N].astype(np.float32)
+    assert {-127.5, 127.5} <= set(vectors.ravel())
+    plan = next(p for p in all_plans(vectors) if not p.center.any() and (p.steps == 1).all())
+    bounds = Index(Stored(vectors), plan).pieces[0].arrays[2]
+    _half_norm, _norm, errors, _tail = bounds[0]
+    np.testing.assert_allclose(errors, 1, rtol=1e-6)  # the root of four quarters
 
 
 BREAKING = [
@@ -130,6 +142,18 @@ def test_a_coordinate_costs_little_more_than_a_byte(dim):
     for plan in plans:
         index = Index(Stored(vectors), plan)
         assert index.nbytes - 8 * len(vectors) <= 1.3 * vectors.size  # but for the order
+
+
+@pytest.mark.parametrize("dim", range(64, 1281, 64))
+def test_what_optimize_packs_costs_at_most_1_3_bytes_a_coordinate(dim):
+    """All bytes of a vector; of 64 channels, 24 bytes for order and bounds are more."""
+    vectors = np.random.default_rng(0).random((640, dim), np.float32)
+    plans = list(_candidates(mean(Stored(vectors)), np.eye(dim), vectors))
+    assert [plan.name for plan in plans] == ["plain", "principal"]
+    for plan in plans:
+        each = Index(Stored(vectors), plan).nbytes / len(vectors)
+        assert each <= (1.3 * dim if dim > 64 else dim + 24)
+        assert each <= 1.2 * dim or dim < 1024
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 #include "core/audit.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -10,8 +11,12 @@
 namespace pyhue {
 namespace {
 
-// Of the squared distance, from below: what an upper bound of <z_q, z_x> - |z_x|^2 / 2 leaves of |z_q|^2.
-float lower_distance(double squared_norm, float bound) { return -round_up(2.0 * bound - squared_norm); }
+// Of the squared distance, from below: what an upper bound of <z_q, z_x> - |z_x|^2 / 2 leaves of |z_q|^2. A bound that
+// is no number says nothing.
+float lower_distance(double squared_norm, float bound) {
+  const float lower = -round_up(2.0 * bound - squared_norm);
+  return std::isnan(lower) ? -std::numeric_limits<float>::infinity() : lower;
+}
 
 }  // namespace
 

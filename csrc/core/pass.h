@@ -64,7 +64,7 @@ class Pass {
     int64_t compared = 0;
     const bool finished = NearClusters<Selection>(dim_, queries_, tiles_, screen_, selection_)
                               .find(pieces, collector_.enough(), distances, executor_, compared);
-    workers_.front().work += {0, 0, compared, compared};
+    workers_.front().work += {compared, compared * dim_, compared, compared};
     return finished;
   }
 
@@ -173,10 +173,10 @@ class Pass {
     if (!piece.packed) return visit_unpacked(w, tile, piece, order, piece.lanes(block));
     Worker& worker = at(workers_, w);
     Survivor* survivors = worker.survivors.data();
-    int read = 0;
+    int64_t read = 0;
     const int left = screen_.blocks(piece, block, tile, worker.bounds.data(), at(worker.histories, t), survivors, read);
     const int64_t pairs = tile.size * piece.lanes(block);
-    worker.work += {pairs, pairs * read, left, 0};
+    worker.work += {pairs, tile.size * read, left, 0};
     const int found = selected(tile, piece, order, survivors, left);
     if (found == 0) return;
     const int kept = screen_.rows(piece, block, tile, worker.bounds.data(), survivors, found);
@@ -204,7 +204,9 @@ class Pass {
   void visit_unpacked(int w, const Tile& tile, const Piece& piece, const int64_t* order, int64_t lanes) {
     for (int64_t lane = 0; lane < lanes; ++lane) {
       for (int64_t place = tile.start; place < tile.start + tile.size; ++place) {
-        if (selection_(at(tiles_.order(), place), piece.first + order[lane])) refine(w, place, piece, order[lane]);
+        if (!selection_(at(tiles_.order(), place), piece.first + order[lane])) continue;
+        at(workers_, w).work += {1, dim_, 1, 0};
+        refine(w, place, piece, order[lane]);
       }
     }
   }

@@ -42,15 +42,16 @@ class Screen {
   // How many survivors there are at most.
   static int64_t most(const Kernels& kernels) { return int64_t{kernels.tile_queries} * kBlock; }
 
-  // Writes the survivors of the first filter, and how many coordinates it read; returns how many survive.
+  // Writes the survivors of the first filter, and how many coordinates it read of all vectors of the block together;
+  // returns how many survive.
   int blocks(const Piece& piece, int64_t block, const Tile& tile, const QueryBound* bounds, StageHistory& history,
-             Survivor* survivors, int& read) const {
+             Survivor* survivors, int64_t& read) const {
     BlockScreen screen = block_screen(piece, block, tile, bounds);
     screen.first = history.first();
-    int ended = 0;
-    const int count = kernels_.screen_block(screen, tile.size, survivors, &ended);
-    history.ended(ended);
-    read = layout_.block_ends[ended];
+    ScreenEnd end;
+    const int count = kernels_.screen_block(screen, tile.size, survivors, &end);
+    history.ended(end.stage);
+    read = end.coordinates * piece.lanes(block) / kBlock;  // but for padding
     return count == 0 ? 0 : without_padding(piece.lanes(block), survivors, count);
   }
 
@@ -60,8 +61,8 @@ class Screen {
     BlockScreen screen = block_screen(piece, block, tile, bounds);
     screen.first = stage;
     screen.stages = stage + 1;
-    int ended = 0;
-    const int count = kernels_.screen_block(screen, tile.size, survivors, &ended);
+    ScreenEnd end;
+    const int count = kernels_.screen_block(screen, tile.size, survivors, &end);
     return without_padding(piece.lanes(block), survivors, count);
   }
 

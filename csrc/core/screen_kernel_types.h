@@ -49,12 +49,18 @@ struct BlockScreen {
   int leave;  // the first stage after which few survivors may be left to what follows
 };
 
+// Where the groups of lanes of a block ended.
+struct ScreenEnd {
+  int stage = 0;        // of the last group
+  int coordinates = 0;  // read, summed over the lanes
+};
+
 // Writes every (query, lane) that the bound of the stage where it ended does not exclude; returns how many, at most
 // queries * kBlock. Groups of lanes go from stage to stage together until none survives, or few do from stage `leave`
-// on, or the stages are over. `ended` gets the stage at which the last group ended. queries: 1 .. tile_queries. Cost: 2
-// * coordinates * kBlock * queries operations; the block is read once. Distances are never stored: sums stay in
-// registers, and a compare and a mask test for each register decide whether anything is written.
-using ScreenBlock = int (*)(const BlockScreen& screen, int queries, Survivor* survivors, int* ended);
+// on, or the stages are over. queries: 1 .. tile_queries. Cost: 2 * coordinates * kBlock * queries operations; the
+// block is read once. Distances are never stored: sums stay in registers, and a compare and a mask test for each
+// register decide whether anything is written.
+using ScreenBlock = int (*)(const BlockScreen& screen, int queries, Survivor* survivors, ScreenEnd* end);
 
 // Writes the bound of every pair at the last stage, bounds (queries, stride), and raises least (queries, kBlock), lane
 // by lane, to what <z_q, z_x> - |z_x|^2 / 2 is at least.

@@ -51,7 +51,7 @@ __attribute__((noinline)) void add_stage(const BlockScreen& s, int lane, int beg
 
 // One group: kTileLanes lanes from `lane` on.
 template <int Q>
-int screen_lanes(const BlockScreen& s, int lane, Survivor* survivors, int* ended) {
+int screen_lanes(const BlockScreen& s, int lane, Survivor* survivors, ScreenEnd* end) {
   Ints sums[Q][kTileRegisters];
   add_stage<true>(s, lane, 0, s.ends[s.first], sums);
   for (int stage = s.first;; ++stage) {
@@ -70,7 +70,8 @@ int screen_lanes(const BlockScreen& s, int lane, Survivor* survivors, int* ended
       }
     }
     if (!ends(s, stage, found, kFew)) continue;
-    *ended = stage;
+    end->stage = stage;
+    end->coordinates += s.ends[stage] * kTileLanes;
     int count = 0;
     if (found == 0) return 0;
 #pragma GCC unroll 4
@@ -88,9 +89,9 @@ int screen_lanes(const BlockScreen& s, int lane, Survivor* survivors, int* ended
 }
 
 template <int Q>
-int screen_groups(const BlockScreen& s, Survivor* survivors, int* ended) {
+int screen_groups(const BlockScreen& s, Survivor* survivors, ScreenEnd* end) {
   int count = 0;
-  for (int lane = 0; lane < kBlock; lane += kTileLanes) count += screen_lanes<Q>(s, lane, survivors + count, ended);
+  for (int lane = 0; lane < kBlock; lane += kTileLanes) count += screen_lanes<Q>(s, lane, survivors + count, end);
   return count;
 }
 
@@ -128,15 +129,15 @@ void bound_block(const BlockScreen& screen, int queries, float* bounds, int64_t 
   }
 }
 
-int screen_block(const BlockScreen& screen, int queries, Survivor* survivors, int* ended) {
+int screen_block(const BlockScreen& screen, int queries, Survivor* survivors, ScreenEnd* end) {
   switch (queries) {
-    case 1: return screen_groups<1>(screen, survivors, ended);
-    case 2: return screen_groups<2>(screen, survivors, ended);
-    case 3: return screen_groups<3>(screen, survivors, ended);
-    case 4: return screen_groups<4>(screen, survivors, ended);
-    case 5: return screen_groups<5>(screen, survivors, ended);
-    case 6: return screen_groups<6>(screen, survivors, ended);
-    default: return screen_groups<kTileQueries>(screen, survivors, ended);
+    case 1: return screen_groups<1>(screen, survivors, end);
+    case 2: return screen_groups<2>(screen, survivors, end);
+    case 3: return screen_groups<3>(screen, survivors, end);
+    case 4: return screen_groups<4>(screen, survivors, end);
+    case 5: return screen_groups<5>(screen, survivors, end);
+    case 6: return screen_groups<6>(screen, survivors, end);
+    default: return screen_groups<kTileQueries>(screen, survivors, end);
   }
 }
 

@@ -126,10 +126,10 @@ class VisitPass {
     Survivor* survivors = worker.survivors.data();
     const int64_t first = block * kBlock;
     const int64_t* order = item.piece->order + first;
-    int read = 0;
+    int64_t read = 0;
     const int left = screen.blocks(*item.piece, block, tile, bounds.data(), history, survivors, read);
     const int64_t pairs = tile.size * item.piece->lanes(block);
-    worker.work += {pairs, pairs * read, left, 0};
+    worker.work += {pairs, tile.size * read, left, 0};
     const auto unseen = [&](const Survivor& survivor) {  // of another cluster, or not to be found
       const int64_t position = first + survivor.lane, place = at(*item.places, tile.start + survivor.query);
       return position < item.begin || position >= item.end ||
@@ -156,7 +156,9 @@ class VisitPass {
     for (int64_t position = item.begin; position < item.end; ++position) {
       const int64_t row = item.piece->order[position];
       for (const int64_t place : *item.places) {
-        if (chosen_(at(tiles_.order(), place), item.piece->first + row)) refine(w, place, *item.piece, row);
+        if (!chosen_(at(tiles_.order(), place), item.piece->first + row)) continue;
+        at(workers_, w).work += {1, dim_, 1, 0};
+        refine(w, place, *item.piece, row);
       }
     }
   }

@@ -6,9 +6,9 @@
 namespace pyhue {
 
 struct Work {
-  int64_t pairs = 0;        // met by the first filter
-  int64_t coordinates = 0;  // that it read of them, at any level counted by the block
-  int64_t survivors = 0;    // pairs left by it, and those that the nearest clusters begin with
+  int64_t pairs = 0;        // met by the first filter, or compared without it
+  int64_t coordinates = 0;  // that it read of them; all of those compared without it
+  int64_t survivors = 0;    // pairs left by it, or compared without it: not packed, or of the nearest clusters
   int64_t compared = 0;     // pairs whose distance was computed
 
   Work& operator+=(const Work& other) {

@@ -23,8 +23,11 @@ int run(int dims, int times) {
   std::vector<Survivor> survivors(queries * kBlock);
   const BlockScreen screen = {
       block.data(), bounds.data(), values.data(), dims, factors.data(), 0, query_bounds.data(), &dims, 1, 0, 0};
-  int found = 0, ended = 0;
-  for (int i = 0; i < times; ++i) found += table.screen_block(screen, table.tile_queries, survivors.data(), &ended);
+  int found = 0;
+  for (int i = 0; i < times; ++i) {
+    ScreenEnd end;
+    found += table.screen_block(screen, table.tile_queries, survivors.data(), &end);
+  }
   std::printf("%d\n", dims * kBlock * table.tile_queries);
   return found != 0;
 }

@@ -13,11 +13,12 @@ from pyhue._arrays import floating, like, neighbor_count
 from pyhue._locks import Lock
 from pyhue._rows import query_rows
 from pyhue._search.certificate import Certificate, certificate
-from pyhue._search.index import Agreed, Index, Work
+from pyhue._search.index import Agreed, Index
 from pyhue._search.optimize import extended, optimized, unoptimized
 from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored, require_queries, require_vectors
 from pyhue._search.visit import first_distances, recalled, require_reach
+from pyhue._search.work import Work
 
 OPTIMIZE_FROM = 20_000  # vectors: the first search of a memory of at least so many optimises it
 _PACK_AFTER = 512  # queries compared with each vector that is not packed: packing it costs as much; measured
@@ -136,7 +137,7 @@ class HostSearch:
         k = neighbor_count(k, len(latest()))
         rows, zero = query_rows(given.reshape(-1, dim), "queries", self._normalize)
         index, stored = self._ready(latest, len(rows))
-        found = certificate(index, stored, rows, min(k, len(stored)), sample)
+        found = certificate(index, stored, rows, k, sample)
         if self._normalize:
             found.valid[zero] = True
             found.dropped[zero] = found.compared[zero] = 0

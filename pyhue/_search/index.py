@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,35 +17,16 @@ from pyhue._search.plan import Plan, plain, sample_of
 from pyhue._search.reach import Reach
 from pyhue._search.selection import EVERYTHING, Selection, pays_to_pack
 from pyhue._search.stored import Stored
+from pyhue._search.work import Work, batches
 
 #: Distances (n, k) of near vectors here, to limits (n,) for all who search.
 Agreed: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
+#: Coordinates of some queries, and their nearest clusters.
+Asking: TypeAlias = Callable[[NDArray[np.float32]], _core.Queries]
+
 _CLUSTERS_VISITED = 2  # by each query, before the pass over the whole memory
-
-
-class Work(NamedTuple):
-    """What a search did: pairs are of a query and a vector."""
-
-    queries: int
-    pairs: int  #: met by the first filter
-    coordinates: int  #: that it read of them
-    survivors: int  #: pairs left by it
-    compared: int  #: pairs whose distance was computed
-
-    def plus(self, other: Work) -> Work:
-        """Both together."""
-        return Work(*(a + b for a, b in zip(self, other, strict=True)))
-
-    def shares(self, dim: int) -> dict[str, float]:
-        """Of all coordinates and all pairs of the first filter."""
-        pairs = max(1, self.pairs)
-        return {
-            "queries": self.queries,
-            "dims_read": self.coordinates / (pairs * dim),
-            "survivors": self.survivors / pairs,
-            "compared": self.compared / pairs,
-        }
+_BATCH = 4 * 1008  # queries whose coordinates are held at once: some passes of `csrc/core/tiles.h`
 
 
 class Index:
@@ -171,30 +153,54 @@ class Index:
         vectors are not wanted.
         """
         rows = selection.few(stored, len(queries))
-        searched = *self.searched(stored, queries, rows), k, selection.chosen(stored, rows)
-        limits = agreed(_core.near_distances(*searched)) if agreed else None
-        distances, indices, work = _core.search(*searched, limits)
-        return distances, indices, Work(len(queries), *work)
+        pieces, layout, ask = self.searched(stored, len(queries), rows)
+
+        @functools.lru_cache(maxsize=1)  # one batch is asked twice where others agree
+        def searched(begin: int) -> tuple[Any, ...]:
+            batch = slice(begin, begin + _BATCH)
+            return pieces, layout, ask(queries[batch]), k, selection.of_some(batch).chosen(stored, rows)
+
+        n = len(queries)
+        limits, work = None, Work(n, 0, 0, 0, 0)
+        if agreed:
+            near = [_core.near_distances(*searched(batch.start)) for batch in batches(n, _BATCH)]
+            limits = agreed(np.concatenate(near))
+        distances, indices = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
+        for batch in batches(n, _BATCH):
+            found = _core.search(*searched(batch.start), None if limits is None else limits[batch])
+            distances[batch], indices[batch] = found[:2]
+            work = work.plus(Work(0, *found[2]))
+        return distances, indices, work
 
     def within(
         self, stored: Stored, queries: NDArray[np.float32], radius: float, selection: Selection = EVERYTHING
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
         """The rows of `stored` up to a distance: limits (n + 1,), distances and rows, query by query."""
         rows = selection.few(stored, len(queries))
-        pieces, layout, asked = self.searched(stored, queries, rows)
-        return _core.within(pieces, layout, asked, radius, selection.chosen(stored, rows))
+        pieces, layout, ask = self.searched(stored, len(queries), rows)
+        counts, *found = zip(
+            *(
+                _core.within(
+                    pieces, layout, ask(queries[batch]), radius, selection.of_some(batch).chosen(stored, rows)
+                )
+                for batch in batches(len(queries), _BATCH)
+            ),
+            strict=True,
+        )
+        limits = np.cumsum(np.concatenate([[0], *map(np.diff, counts)]), dtype=np.int64)
+        return limits, np.concatenate(found[0]), np.concatenate(found[1])
 
     def searched(
-        self, stored: Stored, queries: NDArray[np.float32], rows: NDArray[np.int64] | None
-    ) -> tuple[list[_core.Piece], _core.Layout, _core.Queries]:
-        """What a search goes through; only some rows, as they are stored, if these are given."""
+        self, stored: Stored, queries: int, rows: NDArray[np.int64] | None
+    ) -> tuple[list[_core.Piece], _core.Layout, Asking]:
+        """What a search of so many queries goes through; only some rows, if these are given."""
         if rows is not None:
             return self._searched_alone(stored, queries, rows)
         found = (piece.searched(stored.array) for piece in self._pieces)
         pieces = [piece for piece in found if piece is not None]
         for missing in self._missing(stored):
             pieces += _as_stored(stored, stored.findable(missing.start, missing.stop))
-        return pieces, self.plan.core_layout, self._queries(queries)
+        return pieces, self.plan.core_layout, self._queries
 
     def audit(
         self,
@@ -213,20 +219,17 @@ class Index:
         return _core.audit(searched, self._queries(queries), np.ascontiguousarray(distances, np.float32))
 
     def _searched_alone(
-        self, stored: Stored, queries: NDArray[np.float32], rows: NDArray[np.int64]
-    ) -> tuple[list[_core.Piece], _core.Layout, _core.Queries]:
+        self, stored: Stored, queries: int, rows: NDArray[np.int64]
+    ) -> tuple[list[_core.Piece], _core.Layout, Asking]:
         """Some rows, packed for this search where that pays."""
-        nearest = np.empty((len(queries), 0), np.int32)
-        if not pays_to_pack(len(queries)):
-            none = _core.Coordinates(np.zeros((len(queries), 1)), np.zeros(len(queries)), 0.0)
+        if not pays_to_pack(queries):
             layout = _core.Layout((1,), 1, (), np.ones(1))
-            return _as_stored(stored, rows), layout, _core.Queries(queries, none, nearest)
+            return _as_stored(stored, rows), layout, _without_coordinates
         plan, pieces = self._plain(stored), []
         for start, chunk, here in _by_chunk(stored, rows):
             piece = packed(stored, plan, range(start, start + len(chunk)), here)
             pieces.append(_core.Piece(chunk, piece.core, start))
-        asked = _core.Queries(queries, plan.projection.coordinates(queries), nearest)
-        return pieces, plan.core_layout, asked
+        return pieces, plan.core_layout, functools.partial(_with_coordinates, plan)
 
     def _plain(self, stored: Stored) -> Plan:
         """A plan for which vectors are packed fast."""
@@ -253,11 +256,22 @@ class Index:
         return found + _cut(stored, begin, len(stored))
 
     def _queries(self, queries: NDArray[np.float32]) -> _core.Queries:
+        if self.clusters is None:
+            return _with_coordinates(self.plan, queries)
         coordinates = self.plan.projection.coordinates(queries)
-        nearest = np.empty((len(queries), 0), np.int32)
-        if self.clusters is not None:
-            nearest = self.clusters.nearest(coordinates.values, _CLUSTERS_VISITED)
+        nearest = self.clusters.nearest(coordinates.values, _CLUSTERS_VISITED)
         return _core.Queries(queries, coordinates, nearest)
+
+
+def _with_coordinates(plan: Plan, queries: NDArray[np.float32]) -> _core.Queries:
+    nearest = np.empty((len(queries), 0), np.int32)
+    return _core.Queries(queries, plan.projection.coordinates(queries), nearest)
+
+
+def _without_coordinates(queries: NDArray[np.float32]) -> _core.Queries:
+    n = len(queries)
+    none = _core.Coordinates(np.zeros((n, 1)), np.zeros(n), 0.0)
+    return _core.Queries(queries, none, np.empty((n, 0), np.int32))
 
 
 def _as_stored(stored: Stored, rows: NDArray[np.int64]) -> list[_core.Piece]:

@@ -8,6 +8,7 @@ against those distances, and the survivors that they count tell the plan's cost.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -178,8 +179,10 @@ def _candidates(
     if directions is None:
         return
     unit, dims = _core.stage_dims, len(center)
-    shares = _BLOCK_SHARE, _ROW_SHARE, _ROW_BEGIN_SHARE
-    block_dims, row_dims, row_begin = (round(share * dims / unit) * unit for share in shares)
+    block_dims, row_dims = (round(share * dims / unit) * unit for share in (_BLOCK_SHARE, _ROW_SHARE))
+    row_begin = (
+        math.ceil(_ROW_BEGIN_SHARE * dims / unit) * unit
+    )  # not earlier: up to block_dims, stored twice
     if 0 < row_begin <= block_dims < row_dims <= dims:
         yield principal(center, directions[:row_dims], sample, block_dims, row_begin)
     else:

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhue import _core
-from pyhue._search.index import Index, Work
+from pyhue._search.index import Index
 from pyhue._search.reach import SHARES, Reach
 from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored
+from pyhue._search.work import Work, batches
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -33,7 +34,8 @@ class Visit:
 
     def __init__(self, index: Index, stored: Stored, queries: NDArray[np.float32], selection: Selection):
         assert index.clusters is not None
-        self._pieces, self._layout, self._asked = index.searched(stored, queries, None)
+        self._pieces, self._layout, ask = index.searched(stored, len(queries), None)
+        self._asked = ask(queries)
         self._chosen = selection.chosen(stored, None)
         self.gaps = index.clusters.gaps(index.plan, queries)  #: (n, clusters)
         count = min(_FIRST, self.gaps.shape[1])
@@ -91,8 +93,7 @@ def recalled(
     if kth is None and selection.few(stored, len(queries)) is not None:
         return index.counted_search(stored, queries, k, selection)
     found, work, count = [], Work(0, 0, 0, 0, 0), min(k, len(stored))
-    for begin in range(0, max(1, len(queries)), _BATCH):
-        batch = slice(begin, begin + _BATCH)
+    for batch in batches(len(queries), _BATCH):
         visit = Visit(index, stored, queries[batch], selection.of_some(batch))
         distances = visit.near(count)[0][:, -1] if kth is None else kth[batch]
         found.append(visit.far(count, reach.limits(distances, k, recall), distances))
@@ -105,8 +106,10 @@ def first_distances(
     index: Index, stored: Stored, queries: NDArray[np.float32], k: int, selection: Selection
 ) -> NDArray[np.float32]:
     """The distances (n, k) that the first clusters of each query give."""
-    batches = [slice(begin, begin + _BATCH) for begin in range(0, max(1, len(queries)), _BATCH)]
-    visits = (Visit(index, stored, queries[batch], selection.of_some(batch)) for batch in batches)
+    visits = (
+        Visit(index, stored, queries[batch], selection.of_some(batch))
+        for batch in batches(len(queries), _BATCH)
+    )
     return np.concatenate([visit.near(min(k, len(stored)))[0] for visit in visits])
 
 
