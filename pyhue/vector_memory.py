@@ -468,10 +468,13 @@ class VectorMemory(OnDisk):
         return self
 
     def _take_over(self, stored: Stored) -> None:
-        renumbered = stored.epoch != self._stored.epoch
+        before = self._stored
+        others = stored.epoch != before.epoch or not np.array_equal(
+            stored.hidden[: len(before.hidden)], before.hidden
+        )  # renumbered; or some are there again that could not be read
         self._vectors, self._hidden = GrowingArray.of(stored.array), GrowingArray.of(stored.hidden)
         self._stored = stored
-        if renumbered:
+        if others:
             self._on_gpu = copy.copy(self._on_gpu)  # which copies all anew
 
     @classmethod
@@ -488,7 +491,10 @@ class VectorMemory(OnDisk):
         memory = VectorMemory(self.dim, self.normalize, self.dtype)
         stored = self._stored
         whole = Stored(np.array(stored.array), stored.hidden, stored.removed, stored.epoch)
-        memory._begin_with(whole, self._packed_index())
+        index = self._packed_index()
+        if index is not None:
+            index = index.with_pieces(piece.copied() for piece in index.pieces)
+        memory._begin_with(whole, index)
         return memory
 
     def _packed_index(self) -> Index | None:

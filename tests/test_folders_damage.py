@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import tracemalloc
+import warnings
 
 import folder_states
 import numpy as np
@@ -141,12 +142,15 @@ def test_what_is_packed_is_made_anew(folder, expected, kind, damage):
         pytest.skip("there is one plan")
     path = folder / _names(folder, kind)[0]
     _damages()[damage](path)
-    assert expected.turns(pyhue.PixelMemory.open(folder)) == TURNS
+    with pytest.warns(RuntimeWarning, match=re.escape(path.name)):
+        assert expected.turns(pyhue.PixelMemory.open(folder)) == TURNS
     with pyhue.PixelMemory.open(folder, "a") as writer:
         assert expected.turns(writer) == TURNS
-        if kind == "plan":
-            writer.optimize()
+        writer.flush()
         assert writer.check() == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert expected.turns(pyhue.PixelMemory.open(folder)) == TURNS
 
 
 def test_check_makes_packed_files_anew(folder, expected):
@@ -161,6 +165,72 @@ def test_check_makes_packed_files_anew(folder, expected):
     opened = pyhue.PixelMemory.open(folder)
     assert opened.check() == []
     assert expected.turns(opened) == TURNS
+
+
+def test_a_writer_answers_from_what_check_made_anew(folder, expected):
+    names = _names(folder, "packed")
+    with pyhue.PixelMemory.open(folder, "a") as writer:
+        writer.search(expected.queries)
+        for name in names:  # in place: as bits rot
+            size = (folder / name).stat().st_size
+            with open(folder / name, "r+b") as file:
+                file.seek(size - 3 * size // 4)
+                file.write(bytes(size // 2))
+        assert [line.endswith("made anew") for line in writer.check()] == [True] * TURNS
+        assert expected.turns(writer) == TURNS
+
+
+def test_check_reads_everything(folder, expected):
+    """Whatever else is damaged: manifest and packed files too, which are not made anew from damaged ones."""
+    kinds = ("segment", "deleted", "plan", "packed")
+    names = ["manifest.json", *(_names(folder, kind)[0] for kind in kinds)]
+    reader, writer = (pyhue.PixelMemory.open(folder, mode) for mode in ("r", "a"))
+    writer.search(expected.queries)
+    for name in names:
+        _flip(folder / name, (folder / name).stat().st_size // 2)
+    for memory in (reader, writer):
+        wrong = memory.check()
+        assert [str(folder / name) in line for name, line in zip(names, wrong, strict=True)] == [True] * 5
+        assert "made anew" not in "".join(wrong)
+
+
+def test_check_by_a_reader_of_what_was_compacted(folder, expected):
+    reader = pyhue.PixelMemory.open(folder)
+    with pyhue.PixelMemory.open(folder, "a") as writer:
+        writer.compact()
+    assert reader.check() == []
+    _flip(folder / _names(folder, "segment")[0], 9000)
+    (wrong,) = reader.check()
+    assert _names(folder, "segment")[0] in wrong
+    assert expected.turns(reader) == TURNS  # it is where it was
+
+
+def test_check_while_somebody_compacts(folder):
+    reader, turns = pyhue.PixelMemory.open(folder), []
+
+    def compacting(size):
+        if not turns:
+            turns.append(size)
+            with pyhue.PixelMemory.open(folder, "a") as writer:
+                writer.compact()
+
+    assert reader.check(compacting) == []
+    assert turns
+
+
+@pytest.mark.parametrize("kind", ["segment", "deleted"])
+@pytest.mark.filterwarnings("ignore:left out")
+def test_what_was_left_out_is_there_again(folder, expected, kind):
+    path = folder / _names(folder, kind)[0]
+    content = path.read_bytes()
+    path.unlink()
+    reader = pyhue.PixelMemory.open(folder, on_error="skip")
+    reader.search(expected.queries)
+    assert not reader.refresh()
+    path.write_bytes(content)
+    assert reader.refresh()
+    assert expected.turns(reader) == TURNS
+    assert not reader.refresh()
 
 
 def test_a_refresh_that_fails_leaves_the_reader_as_it_was(folder, expected):
@@ -187,7 +257,7 @@ def _manifest(change):
     ("change", "error"),
     [
         (lambda m: m.update(version=2), "expected pyhue.folder, version 1, got pyhue.folder, version 2"),
-        (lambda m: m.update(kind="other"), "expected a pyhue.PixelMemory, got a other"),
+        (lambda m: m.update(kind="other"), "expected a memory of kind pyhue.PixelMemory, got other"),
         (lambda m: m.pop("segments"), "expected segments"),
         (lambda m: m.update(dim="16"), "dim: expected int, got '16'"),
         (lambda m: m.update(dim=17), "expected vectors"),
