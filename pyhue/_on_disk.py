@@ -42,8 +42,8 @@ class OnDisk:
         """Writes what was added and removed to the folder: when this returns, it outlives any crash.
 
         Added vectors become a segment, packed like the others; the folder gets a plan when it has none and
-        20,000 vectors or more, or when the plan cannot be read. Which rows were removed becomes a file of one bit for each row. Readers see
-        both when they `refresh`.
+        20,000 vectors or more, or when the plan cannot be read. Which rows were removed becomes a file of one
+        bit for each row. Readers see both when they `refresh`.
 
         Raises:
             io.UnsupportedOperation: the memory was opened for reading, or belongs to no folder.

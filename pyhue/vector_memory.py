@@ -371,17 +371,8 @@ class VectorMemory(OnDisk):
             On a GPU also on_gpu, packed_on_gpu and on_host (how many vectors lie there whole, lie there
             packed, are copied for each search) and gpu_bytes.
         """
-        device, index, stored = self.device, self._on_cpu.index, self._stored
-        if self._on_gpu:
-            found = self._on_gpu.explain()
-        elif index is None:
-            found = {}
-        else:
-            packed = {"bytes_per_vector": self.dim * stored.array.itemsize + index.nbytes / len(index)}
-            found = index.explain() | packed
-            if self._on_cpu.last:
-                found["last_search"] = self._on_cpu.last.shares(self.dim)
-        return {"device": device} | found if found else {}
+        found = self._on_gpu.explain() if self._on_gpu else self._on_cpu.explain(self._stored)
+        return {"device": self.device} | found if found else {}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the memory to a folder that `open` maps, or to one safetensors file.

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -319,34 +320,53 @@ def _mutated(content, rng):
     return whole
 
 
+def _opened_and_searched(folder, queries, on_error):
+    memory = pyhue.PixelMemory.open(folder, on_error=on_error)
+    memory.search(queries[:, : memory.dim] if memory.dim <= 16 else np.ones((1, memory.dim)))
+
+
+def _allocated(call):
+    """Bytes at most at once, while it was called or raised what the file is blamed for."""
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ValueError, OSError):
+            call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.filterwarnings("ignore:packed anew", "ignore:left out")
 def test_mutated_manifests_and_headers(folder, expected):
+    """The whole folder's bytes are allocated at most, beyond what it takes when it is whole."""
     rng = random.Random(0)
     kinds = ("segment", "packed", "plan", "deleted")
     names = ["manifest.json", *(_names(folder, kind)[0] for kind in kinds)]
     original = {name: (folder / name).read_bytes() for name in names}
-    largest = 4 * sum(path.stat().st_size for path in folder.iterdir()) + (4 << 20)
-    opened = refused = 0
+    whole = max(_allocated(lambda: _opened_and_searched(folder, expected.queries, "raise")) for _ in range(2))
+    largest = whole + sum(path.stat().st_size for path in folder.iterdir())
+    opened, refused = (dict.fromkeys(itertools.product(names, ("raise", "skip")), 0) for _ in range(2))
     for number in range(MUTATIONS):
-        name = names[number % len(names)]
+        name, on_error = names[number % len(names)], rng.choice(["raise", "raise", "skip"])
         (folder / name).write_bytes(_mutated(original[name], rng))
-        traced = number % 10 == 0  # slow
-        if traced:
-            tracemalloc.start()
+
+        def call(on_error=on_error):
+            _opened_and_searched(folder, expected.queries, on_error)
+
+        if rng.random() < 0.1:  # slow
+            assert _allocated(call) < largest
         message = str(folder)
         try:
-            memory = pyhue.PixelMemory.open(folder, on_error=("raise", "skip")[number % 10 == 6])
-            memory.search(expected.queries[:, : memory.dim] if memory.dim <= 16 else np.ones((1, memory.dim)))
-            opened += 1
+            call()
+            opened[name, on_error] += 1
         except (ValueError, OSError) as error:
-            refused += 1
+            refused[name, on_error] += 1
             message = str(error)
-        finally:
-            if traced:
-                assert tracemalloc.get_traced_memory()[1] < largest
-                tracemalloc.stop()
         assert str(folder) in message or "empty memory" in message
         (folder / name).write_bytes(original[name])
-    assert opened > MUTATIONS / 10
-    assert refused > MUTATIONS / 10
+    segment, packed, plan, _ = names[1:]
+    assert all(opened.values())
+    assert all(refused["manifest.json", on_error] for on_error in ("raise", "skip"))
+    assert refused[segment, "raise"] > opened[segment, "raise"]
+    assert not any(refused[name, on_error] for name in (packed, plan) for on_error in ("raise", "skip"))
     assert expected.turns(pyhue.PixelMemory.open(folder)) == TURNS

@@ -312,7 +312,8 @@ class Folder:
                     self._segments[entry] = open_segment(self.path, manifest, entry)
                 except (OSError, ValueError) as error:
                     self._leave_out(manifest, error)
-                    self._segments[entry] = missing_segment(manifest, entry)
+                    others = sum(len(each.vectors) for each in self._segments.values() if each.left_out)
+                    self._segments[entry] = missing_segment(self.path, manifest, entry, others)
         if manifest.deleted and manifest.deleted not in self._deleted:
             try:
                 rows = read_deleted(self.path, manifest, manifest.deleted)
