@@ -336,6 +336,31 @@ def _allocated(call):
         tracemalloc.stop()
 
 
+@pytest.mark.filterwarnings("ignore:left out")
+@pytest.mark.parametrize(
+    ("share", "refused"), [((30, 0), "segment-1"), ((0.6, 0.6), "segment-2"), ((0.9, 0), "")]
+)
+def test_no_more_is_left_out_than_there_can_have_been(folder, expected, share, refused):
+    """Rows that a manifest says of segments, together, against one for 32 bytes of the folder."""
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert size // 32 > 20_000
+
+    def change(content):
+        for segment, part in zip(content["segments"], share, strict=False):
+            segment["rows"] = int(part * size // 32) or segment["rows"]
+
+    whole = _allocated(lambda: _opened_and_searched(folder, expected.queries, "skip"))
+    _manifest(change)(folder)
+    assert _allocated(lambda: _opened_and_searched(folder, expected.queries, "skip")) < whole + size
+    told = (
+        pytest.raises(ValueError, match=f"{folder}/{refused}.*too many")
+        if refused
+        else contextlib.nullcontext()
+    )
+    with told:
+        _opened_and_searched(folder, expected.queries, "skip")
+
+
 @pytest.mark.filterwarnings("ignore:packed anew", "ignore:left out")
 def test_mutated_manifests_and_headers(folder, expected):
     """The whole folder's bytes are allocated at most, beyond what it takes when it is whole."""
