@@ -42,8 +42,8 @@ class OnDisk:
         """Writes what was added and removed to the folder: when this returns, it outlives any crash.
 
         Added vectors become a segment, packed like the others; the folder gets a plan when it has none and
-        20,000 vectors or more. Which rows were removed becomes a file of one bit for each row. Readers see
-        both when they `refresh`.
+        20,000 vectors or more, or when the plan cannot be read. Which rows were removed becomes a file of one
+        bit for each row. Readers see both when they `refresh`.
 
         Raises:
             io.UnsupportedOperation: the memory was opened for reading, or belongs to no folder.
@@ -58,7 +58,8 @@ class OnDisk:
 
         Raises:
             io.UnsupportedOperation: the memory belongs to no folder.
-            OSError, ValueError: as `open`; the memory stays as it was.
+            OSError, ValueError: as `open`, or a memory with other settings was saved over it; this one stays
+                as it was.
         """
         folder, inner = self._opened(), self._inner()
         with inner._adding.held():
@@ -82,9 +83,10 @@ class OnDisk:
             inner._closed = True
 
     def check(self, progress: Any = None) -> list[str]:
-        """Reads the whole folder and compares every array with its checksum.
+        """Reads the whole folder, as it is now, and compares every array with its checksum.
 
-        Where the memory was opened with mode "a", damaged files of the packed form are made anew.
+        Where the memory was opened with mode "a", damaged files of the packed form are made anew, unless
+        others are damaged, too.
 
         Args:
             progress: called with the bytes of each part that was read. Default: nothing is.
@@ -95,9 +97,13 @@ class OnDisk:
         Raises:
             io.UnsupportedOperation: the memory belongs to no folder.
         """
-        folder = self._opened()
+        folder, inner = self._opened(), self._inner()
         with folder.busy.held():
-            return check(folder, progress or (lambda size: None))
+            wrong = check(folder, progress or (lambda size: None))
+        if wrong and folder.writable:
+            with inner._adding.held():
+                self._follow(folder, inner._newest(), repack=False)  # the packed form that was made anew
+        return wrong
 
     def __enter__(self) -> Self:
         return self

@@ -52,7 +52,10 @@ class Ranks:
                 "group: torch.distributed has none; run under torchrun and call init_process_group first"
             )
         self.ranks: list[int] = dist.get_process_group_ranks(group or dist.group.WORLD)
+        if dist.get_rank() not in self.ranks:
+            raise ValueError(f"group: expected one of rank {dist.get_rank()}, got one of ranks {self.ranks}")
         self.number = self.ranks.index(dist.get_rank())  #: of this process, among them
+        self.left = False  #: `close` was called
         self._timeout = timeout
         self._lost: list[int] = []  # by the first: whom it could not talk with
         self._closed = False  # by the first: whether it waited in vain, which closed the group
@@ -74,7 +77,13 @@ class Ranks:
         return len(self.ranks)
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Closes all connections.
+
+        Raises:
+            ValueError: they were closed before.
+        """
+        self._require_open()
+        self.left = True
         del self._talk, self._alarm
 
     def share(self, given: Any, merge: Callable[[list[Any]], Any]) -> Any:
@@ -82,12 +91,18 @@ class Ranks:
 
         Raises:
             ConnectionError: a process was lost, or did not come in time; it is named.
+            ValueError: the connections were closed.
             Exception: what somebody gave as `Failed`, or `merge` raised, on all.
         """
+        self._require_open()
         error, answer = self._first(given, merge) if self.number == 0 else self._other(given)
         if error is not None:
             raise error
         return answer
+
+    def _require_open(self) -> None:
+        if self.left:
+            raise ValueError("memory: closed")
 
     def _first(self, given: Any, merge: Callable[[list[Any]], Any]) -> _Answer:
         found = [given]

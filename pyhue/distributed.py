@@ -19,6 +19,7 @@ from pyhue._saved.manifest import Manifest
 from pyhue._saved.memory import PIXELS
 from pyhue._saved.shard import Shard
 from pyhue._search.index import Agreed
+from pyhue._search.labelled import read_only
 from pyhue._search.merge import merged_nearest, merged_within
 from pyhue._search.selection import Selection, is_few, largest_radius, selection
 from pyhue._search.stored import require_queries
@@ -107,12 +108,12 @@ class ShardedMemory:
     @property
     def classes(self) -> NDArray[np.int64]:
         """As `PixelMemory.classes`; empty for vectors without labels."""
-        return self._classes
+        return read_only(self._classes)
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
         """As `PixelMemory.class_counts`: of all ranks."""
-        return self._counts
+        return read_only(self._counts)
 
     def search(
         self,
@@ -148,13 +149,16 @@ class ShardedMemory:
     def within(
         self,
         queries: Any = None,
-        radius: float = 0.0,
+        radius: float | None = None,
         *,
         where: Any = None,
         labels: Any = None,
         exclude: Any = None,
     ) -> WithinResult:
-        """`VectorMemory.within`, on all ranks together; arguments as for `search`."""
+        """`VectorMemory.within`, on all ranks together; arguments as for `search`.
+
+        `radius` is needed where `queries` are given.
+        """
 
         def request() -> _Request:
             asked = self._of_queries(queries, 1, where, labels, exclude, None)
@@ -204,13 +208,12 @@ class ShardedMemory:
         return self._manifest != before
 
     def explain(self) -> dict[str, Any]:
-        """Of this rank: its number, how many there are, vectors here; and `PixelMemory.explain` of these."""
-        index = self._shard.search.index
+        """Of this rank: its number, how many there are, vectors here, and `PixelMemory.explain` of these."""
         here = {"rank": self._ranks.number, "ranks": len(self._ranks), "vectors": len(self._shard.stored)}
-        return (index.explain() if index else {}) | here
+        return {"device": "cpu"} | self._shard.search.explain(self._shard.stored) | here
 
     def close(self) -> None:
-        """Leaves the process groups that the memory made; it is of no use then."""
+        """Leaves the process groups that the memory made; whatever is asked then raises ValueError."""
         self._ranks.close()
 
     def __enter__(self) -> Self:
@@ -219,7 +222,8 @@ class ShardedMemory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if not self._ranks.left:
+            self.close()
 
     def _nearest(
         self, asked: _Request, name: str, chosen: Selection, own: Callable[[tuple[Any, ...]], tuple[Any, ...]]

@@ -375,17 +375,8 @@ class VectorMemory(OnDisk):
             On a GPU also on_gpu, packed_on_gpu and on_host (how many vectors lie there whole, lie there
             packed, are copied for each search) and gpu_bytes.
         """
-        device, index, stored = self.device, self._on_cpu.index, self._stored
-        if self._on_gpu:
-            found = self._on_gpu.explain()
-        elif index is None:
-            found = {}
-        else:
-            packed = {"bytes_per_vector": self.dim * stored.array.itemsize + index.nbytes / len(index)}
-            found = index.explain() | packed
-            if self._on_cpu.last:
-                found["last_search"] = self._on_cpu.last.shares(self.dim)
-        return {"device": device} | found if found else {}
+        found = self._on_gpu.explain() if self._on_gpu else self._on_cpu.explain(self._stored)
+        return {"device": self.device} | found if found else {}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the memory to a folder that `open` maps, or to one safetensors file.
@@ -472,10 +463,13 @@ class VectorMemory(OnDisk):
         return self
 
     def _take_over(self, stored: Stored) -> None:
-        renumbered = stored.epoch != self._stored.epoch
+        before = self._stored
+        others = stored.epoch != before.epoch or not np.array_equal(
+            stored.hidden[: len(before.hidden)], before.hidden
+        )  # renumbered; or some are there again that could not be read
         self._vectors, self._hidden = GrowingArray.of(stored.array), GrowingArray.of(stored.hidden)
         self._stored = stored
-        if renumbered:
+        if others:
             self._on_gpu = copy.copy(self._on_gpu)  # which copies all anew
 
     @classmethod
@@ -492,7 +486,10 @@ class VectorMemory(OnDisk):
         memory = VectorMemory(self.dim, self.normalize, self.dtype)
         stored = self._stored
         whole = Stored(np.array(stored.array), stored.hidden, stored.removed, stored.epoch)
-        memory._begin_with(whole, self._packed_index())
+        index = self._packed_index()
+        if index is not None:
+            index = index.with_pieces(piece.copied() for piece in index.pieces)
+        memory._begin_with(whole, index)
         return memory
 
     def _packed_index(self) -> Index | None:

@@ -150,6 +150,40 @@ def errors(folder, rank, count):
     return found
 
 
+def edges(folder, rank, count):
+    """What is closed, and a group of which one rank is no member."""
+    found, queries = [], draw("relu60", 4, DIM, 5)
+
+    def told(call):
+        try:
+            call()
+            found.append("nothing")
+        except Exception as error:
+            found.append(f"{type(error).__name__}: {error}")
+
+    group = dist.new_group([1])
+    if rank == 0:
+        told(lambda: ShardedMemory(folder, dist.distributed_c10d.GroupMember.NON_GROUP_MEMBER))
+        told(lambda: ShardedMemory(folder, group))
+    else:
+        with ShardedMemory(folder, group) as memory:
+            assert memory.search(queries).indices.shape == (4, 10)
+            explained = memory.explain()
+            for each in (memory.classes, memory.class_counts):
+                assert not each.flags.writeable
+            told(lambda: memory.within(queries))
+            memory.close()
+        for call in (
+            lambda: memory.search(queries),
+            memory.refresh,
+            memory.close,
+            lambda: memory.predict(None),
+        ):
+            told(call)
+        found.append(explained)
+    return found
+
+
 def lengths(folder, rank, count):
     """What arrives of messages as long as a first one, somewhat shorter and somewhat longer."""
     ranks = _ranks.Ranks(None, 60.0)

@@ -140,6 +140,18 @@ def test_what_one_does_wrong_all_are_told(folder):
         assert got.startswith(begin)
 
 
+def test_closed_memories_and_groups_of_others(folder):
+    outside, (radius, *closed, explained) = results(started("edges", 2, folder), folder)
+    assert outside == ["ValueError: group: expected one of rank 0, got one of ranks [1]"] * 2
+    assert radius == "TypeError: rank 1: radius: expected a number, got NoneType"
+    assert closed == ["ValueError: memory: closed"] * 4
+    memory = pyhue.PixelMemory.open(folder)
+    memory.search(sharded.draw("relu60", 4, DIM, 5))
+    expected = memory.explain() | {"rank": 0, "ranks": 1}
+    assert explained.pop("last_search").keys() == expected.pop("last_search").keys()  # threads differ
+    assert explained == expected
+
+
 def test_messages_of_all_lengths(folder):
     for found, sizes in results(started("lengths", 3, folder), folder):
         assert found == [[bytes([rank]) * size for rank in range(3)] for size in sizes]

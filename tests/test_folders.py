@@ -1,9 +1,11 @@
 """Memories in folders: what is written is found again, the same bits, whoever looks."""
 
+import gc
 import json
 import multiprocessing
 import os
 import pickle
+import re
 import warnings
 from io import UnsupportedOperation
 
@@ -15,7 +17,7 @@ from reference import assert_same
 import pyhue
 from pyhue._saved import folder as folders
 from pyhue._saved import publish as publishing
-from pyhue._search import host
+from pyhue._search import clusters, host
 
 DIM = 24
 
@@ -83,7 +85,9 @@ def test_vectors_without_labels(tmp_path, planned):
         assert_equal(memory, opened)
     assert_equal(memory, pyhue.VectorMemory.open(tmp_path / "memory"))
     assert_equal(memory, pyhue.VectorMemory.load(tmp_path / "memory"))
-    with pytest.raises(ValueError, match=r"memory: expected a pyhue\.PixelMemory, got a pyhue\.VectorMemory"):
+    with pytest.raises(
+        ValueError, match=r"memory: expected a memory of kind pyhue\.PixelMemory, got pyhue\.VectorMemory"
+    ):
         pyhue.PixelMemory.open(tmp_path / "memory")
 
 
@@ -194,7 +198,7 @@ def test_one_segment_or_twenty(tmp_path, planned):
         assert_equal(one, twenty, k)
 
 
-def test_optimizing_keeps_what_readers_have(tmp_path, planned):
+def test_optimizing_keeps_what_readers_have(tmp_path, planned, monkeypatch):
     memory = labelled(images(60))
     memory.save(tmp_path / "memory")
     reader = pyhue.PixelMemory.open(tmp_path / "memory")
@@ -204,7 +208,10 @@ def test_optimizing_keeps_what_readers_have(tmp_path, planned):
         after = set(os.listdir(tmp_path / "memory"))
         assert len(before) == len(after)
         assert {name.split("-")[0] for name in before - after} == {"plan", "packed"}
-        assert_equal(memory, reader)  # its packed form is gone, and it had not mapped that yet
+        with monkeypatch.context() as patch:
+            patch.setattr(folders, "pack", None)
+            patch.setattr(folders, "first_index", None)
+            assert_equal(memory, reader)  # its packed form is gone, and was mapped when it was opened
         assert reader.refresh()
         assert_equal(memory, reader)
 
@@ -221,6 +228,117 @@ def test_a_saved_memory_takes_the_place_of_another(tmp_path, planned):
     assert_equal(memory, reader)
     labelled().save(tmp_path / "memory")
     assert len(pyhue.PixelMemory.open(tmp_path / "memory")) == 0
+
+
+@pytest.mark.parametrize(
+    ("other", "error"),
+    [
+        (lambda: labelled(images(20), normalize=False), "normalize True, got False"),
+        (lambda: labelled(images(20), dtype="bfloat16"), "dtype float32, got bfloat16"),
+        (lambda: pyhue.PixelMemory(8), "dim 24, got 8"),
+        (lambda: pyhue.VectorMemory(DIM), "kind pyhue.PixelMemory, got pyhue.VectorMemory"),
+    ],
+)
+def test_a_reader_does_not_follow_to_another_kind_of_memory(tmp_path, planned, other, error):
+    memory = labelled(images(60))
+    memory.save(tmp_path / "memory")
+    reader = pyhue.PixelMemory.open(tmp_path / "memory")
+    other().save(tmp_path / "memory")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=re.escape(f"memory: expected a memory of {error}")):
+            reader.refresh()
+        assert_equal(memory, reader)
+
+
+def _mapped(folder):
+    """Files of a folder that this process maps, those that are gone among them."""
+    with open("/proc/self/maps") as maps:
+        return {line.split("/")[-1].split()[0] for line in maps if str(folder) in line}
+
+
+def test_a_reader_lets_go_of_what_it_left(tmp_path, planned):
+    folder = tmp_path / "memory"
+    labelled(images(30)).save(folder)
+    reader = pyhue.PixelMemory.open(folder)
+    with pyhue.PixelMemory.open(folder, "a") as writer:
+        for turn in range(5):
+            writer.add(*images(4, turn))
+            writer.remove(images=[turn])
+            writer.compact()
+            writer.optimize()
+            writer.remove(images=[turn + 10])
+            writer.flush()
+            assert reader.refresh()
+            assert_equal(reader, pyhue.PixelMemory.open(folder))
+    gc.collect()
+    names = {name for name in os.listdir(folder) if name.endswith(".safetensors")}
+    assert _mapped(folder) | {name for name in names if name.startswith(("deleted", "plan"))} == names
+
+
+def test_what_is_packed_is_mapped_when_a_reader_opens_or_follows(tmp_path, planned, monkeypatch):
+    """Whatever a writer removes before the first search."""
+    folder = tmp_path / "memory"
+    labelled(images(30)).save(folder)
+    with pyhue.PixelMemory.open(folder, "a") as writer:
+        writer.add(*images(30, 1))
+        writer.flush()
+        reader, follower = (pyhue.PixelMemory.open(folder) for _ in range(2))
+        writer.add(*images(30, 2))
+        writer.flush()
+        assert follower.refresh()
+        writer.compact()
+    monkeypatch.setattr(folders, "pack", None)
+    monkeypatch.setattr(folders, "first_index", None)
+    assert_equal(labelled(images(30), images(30, 1)), reader)
+    assert_equal(labelled(images(30), images(30, 1), images(30, 2)), follower)
+
+
+@pytest.mark.parametrize("later", [0, 10])
+@pytest.mark.parametrize("size", [100, 1000])
+def test_an_optimised_memory_is_cut_into_segments(tmp_path, monkeypatch, size, later):
+    monkeypatch.setattr(clusters, "_SIZE", 32)
+    memory = pyhue.VectorMemory(96)
+    memory.add(np.random.default_rng(0).standard_normal((900, 96)) * 0.9 ** np.arange(96))
+    memory.optimize()
+    assert memory._on_cpu.index.pieces[0].clustered
+    memory.add(np.random.default_rng(1).standard_normal((later, 96)))
+    monkeypatch.setattr(folders, "SEGMENT_BYTES", size * 96 * 4)
+    memory.save(tmp_path / "memory")
+    content = json.loads((tmp_path / "memory" / "manifest.json").read_text())
+    rows = [segment["rows"] for segment in content["segments"]]
+    assert sum(rows) == 900 + later
+    assert max(rows) <= size
+    opened = pyhue.VectorMemory.open(tmp_path / "memory")
+    queries = np.random.default_rng(2).standard_normal((9, 96)) * 0.9 ** np.arange(96)
+    assert_same(memory.search(queries), opened.search(queries))
+    assert all(piece.clustered for piece in opened._on_cpu.index.pieces)
+    assert opened.explain()["vectors"] == 900 + later
+
+
+def test_a_loaded_memory_is_one_of_its_own(tmp_path, planned):
+    folder = tmp_path / "memory"
+    memory = labelled(images(60))
+    memory.save(folder)
+    loaded = pyhue.PixelMemory.load(folder)
+    assert loaded._inner()._on_cpu.index is not None
+    gc.collect()
+    assert _mapped(folder) == set()
+    assert_equal(memory, loaded)
+
+
+def test_images_without_pixels_keep_their_numbers(tmp_path):
+    expected = labelled()
+    expected.save(tmp_path / "memory")
+    with pyhue.PixelMemory.open(tmp_path / "memory", "a") as writer:
+        for memory in (expected, writer):
+            memory.add(np.zeros((3, 0, DIM)), [0, 1, 2])
+        writer.flush()
+    with pyhue.PixelMemory.open(tmp_path / "memory", "a") as writer:
+        for memory in (expected, writer):
+            memory.add(*images(2))
+    found = pyhue.PixelMemory.open(tmp_path / "memory")
+    assert set(found.images) == {3, 4}
+    assert_equal(expected, found)
 
 
 def test_copies_of_an_opened_memory(tmp_path, planned):

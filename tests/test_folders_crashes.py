@@ -172,6 +172,7 @@ def before(tmp_path):
     return tmp_path / "before"
 
 
+@pytest.mark.filterwarnings("ignore:packed anew")  # the new manifest took hold, syncing it failed
 @pytest.mark.parametrize("change_of", ["flush", "compact", "optimize"])
 @pytest.mark.parametrize("turns", [3, 4])
 def test_a_full_disk_at_every_call(before, expected, monkeypatch, change_of, turns):

@@ -4,12 +4,14 @@
 """
 
 import contextlib
+import itertools
 import json
 import os
 import random
 import re
 import shutil
 import tracemalloc
+import warnings
 
 import folder_states
 import numpy as np
@@ -141,12 +143,15 @@ def test_what_is_packed_is_made_anew(folder, expected, kind, damage):
         pytest.skip("there is one plan")
     path = folder / _names(folder, kind)[0]
     _damages()[damage](path)
-    assert expected.turns(pyhue.PixelMemory.open(folder)) == TURNS
+    with pytest.warns(RuntimeWarning, match=re.escape(path.name)):
+        assert expected.turns(pyhue.PixelMemory.open(folder)) == TURNS
     with pyhue.PixelMemory.open(folder, "a") as writer:
         assert expected.turns(writer) == TURNS
-        if kind == "plan":
-            writer.optimize()
+        writer.flush()
         assert writer.check() == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert expected.turns(pyhue.PixelMemory.open(folder)) == TURNS
 
 
 def test_check_makes_packed_files_anew(folder, expected):
@@ -161,6 +166,72 @@ def test_check_makes_packed_files_anew(folder, expected):
     opened = pyhue.PixelMemory.open(folder)
     assert opened.check() == []
     assert expected.turns(opened) == TURNS
+
+
+def test_a_writer_answers_from_what_check_made_anew(folder, expected):
+    names = _names(folder, "packed")
+    with pyhue.PixelMemory.open(folder, "a") as writer:
+        writer.search(expected.queries)
+        for name in names:  # in place: as bits rot
+            size = (folder / name).stat().st_size
+            with open(folder / name, "r+b") as file:
+                file.seek(size - 3 * size // 4)
+                file.write(bytes(size // 2))
+        assert [line.endswith("made anew") for line in writer.check()] == [True] * TURNS
+        assert expected.turns(writer) == TURNS
+
+
+def test_check_reads_everything(folder, expected):
+    """Whatever else is damaged: manifest and packed files too, which are not made anew from damaged ones."""
+    kinds = ("segment", "deleted", "plan", "packed")
+    names = ["manifest.json", *(_names(folder, kind)[0] for kind in kinds)]
+    reader, writer = (pyhue.PixelMemory.open(folder, mode) for mode in ("r", "a"))
+    writer.search(expected.queries)
+    for name in names:
+        _flip(folder / name, (folder / name).stat().st_size // 2)
+    for memory in (reader, writer):
+        wrong = memory.check()
+        assert [str(folder / name) in line for name, line in zip(names, wrong, strict=True)] == [True] * 5
+        assert "made anew" not in "".join(wrong)
+
+
+def test_check_by_a_reader_of_what_was_compacted(folder, expected):
+    reader = pyhue.PixelMemory.open(folder)
+    with pyhue.PixelMemory.open(folder, "a") as writer:
+        writer.compact()
+    assert reader.check() == []
+    _flip(folder / _names(folder, "segment")[0], 9000)
+    (wrong,) = reader.check()
+    assert _names(folder, "segment")[0] in wrong
+    assert expected.turns(reader) == TURNS  # it is where it was
+
+
+def test_check_while_somebody_compacts(folder):
+    reader, turns = pyhue.PixelMemory.open(folder), []
+
+    def compacting(size):
+        if not turns:
+            turns.append(size)
+            with pyhue.PixelMemory.open(folder, "a") as writer:
+                writer.compact()
+
+    assert reader.check(compacting) == []
+    assert turns
+
+
+@pytest.mark.parametrize("kind", ["segment", "deleted"])
+@pytest.mark.filterwarnings("ignore:left out")
+def test_what_was_left_out_is_there_again(folder, expected, kind):
+    path = folder / _names(folder, kind)[0]
+    content = path.read_bytes()
+    path.unlink()
+    reader = pyhue.PixelMemory.open(folder, on_error="skip")
+    reader.search(expected.queries)
+    assert not reader.refresh()
+    path.write_bytes(content)
+    assert reader.refresh()
+    assert expected.turns(reader) == TURNS
+    assert not reader.refresh()
 
 
 def test_a_refresh_that_fails_leaves_the_reader_as_it_was(folder, expected):
@@ -187,7 +258,7 @@ def _manifest(change):
     ("change", "error"),
     [
         (lambda m: m.update(version=2), "expected pyhue.folder, version 1, got pyhue.folder, version 2"),
-        (lambda m: m.update(kind="other"), "expected a pyhue.PixelMemory, got a other"),
+        (lambda m: m.update(kind="other"), "expected a memory of kind pyhue.PixelMemory, got other"),
         (lambda m: m.pop("segments"), "expected segments"),
         (lambda m: m.update(dim="16"), "dim: expected int, got '16'"),
         (lambda m: m.update(dim=17), "expected vectors"),
@@ -249,34 +320,78 @@ def _mutated(content, rng):
     return whole
 
 
+def _opened_and_searched(folder, queries, on_error):
+    memory = pyhue.PixelMemory.open(folder, on_error=on_error)
+    memory.search(queries[:, : memory.dim] if memory.dim <= 16 else np.ones((1, memory.dim)))
+
+
+def _allocated(call):
+    """Bytes at most at once, while it was called or raised what the file is blamed for."""
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ValueError, OSError):
+            call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+@pytest.mark.parametrize(
+    ("share", "refused"), [((30, 0), "segment-1"), ((0.6, 0.6), "segment-2"), ((0.9, 0), "")]
+)
+def test_no_more_is_left_out_than_there_can_have_been(folder, expected, share, refused):
+    """Rows that a manifest says of segments, together, against one for 32 bytes of the folder."""
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert size // 32 > 20_000
+
+    def change(content):
+        for segment, part in zip(content["segments"], share, strict=False):
+            segment["rows"] = int(part * size // 32) or segment["rows"]
+
+    whole = _allocated(lambda: _opened_and_searched(folder, expected.queries, "skip"))
+    _manifest(change)(folder)
+    assert _allocated(lambda: _opened_and_searched(folder, expected.queries, "skip")) < whole + size
+    told = (
+        pytest.raises(ValueError, match=f"{folder}/{refused}.*too many")
+        if refused
+        else contextlib.nullcontext()
+    )
+    with told:
+        _opened_and_searched(folder, expected.queries, "skip")
+
+
 @pytest.mark.filterwarnings("ignore:packed anew", "ignore:left out")
 def test_mutated_manifests_and_headers(folder, expected):
+    """The whole folder's bytes are allocated at most, beyond what it takes when it is whole."""
     rng = random.Random(0)
     kinds = ("segment", "packed", "plan", "deleted")
     names = ["manifest.json", *(_names(folder, kind)[0] for kind in kinds)]
     original = {name: (folder / name).read_bytes() for name in names}
-    largest = 4 * sum(path.stat().st_size for path in folder.iterdir()) + (4 << 20)
-    opened = refused = 0
+    whole = max(_allocated(lambda: _opened_and_searched(folder, expected.queries, "raise")) for _ in range(2))
+    largest = whole + sum(path.stat().st_size for path in folder.iterdir())
+    opened, refused = (dict.fromkeys(itertools.product(names, ("raise", "skip")), 0) for _ in range(2))
     for number in range(MUTATIONS):
-        name = names[number % len(names)]
+        name, on_error = names[number % len(names)], rng.choice(["raise", "raise", "skip"])
         (folder / name).write_bytes(_mutated(original[name], rng))
-        traced = number % 10 == 0  # slow
-        if traced:
-            tracemalloc.start()
+
+        def call(on_error=on_error):
+            _opened_and_searched(folder, expected.queries, on_error)
+
+        if rng.random() < 0.1:  # slow
+            assert _allocated(call) < largest
         message = str(folder)
         try:
-            memory = pyhue.PixelMemory.open(folder, on_error=("raise", "skip")[number % 10 == 6])
-            memory.search(expected.queries[:, : memory.dim] if memory.dim <= 16 else np.ones((1, memory.dim)))
-            opened += 1
+            call()
+            opened[name, on_error] += 1
         except (ValueError, OSError) as error:
-            refused += 1
+            refused[name, on_error] += 1
             message = str(error)
-        finally:
-            if traced:
-                assert tracemalloc.get_traced_memory()[1] < largest
-                tracemalloc.stop()
         assert str(folder) in message or "empty memory" in message
         (folder / name).write_bytes(original[name])
-    assert opened > MUTATIONS / 10
-    assert refused > MUTATIONS / 10
+    segment, packed, plan, _ = names[1:]
+    assert all(opened.values())
+    assert all(refused["manifest.json", on_error] for on_error in ("raise", "skip"))
+    assert refused[segment, "raise"] > opened[segment, "raise"]
+    assert not any(refused[name, on_error] for name in (packed, plan) for on_error in ("raise", "skip"))
     assert expected.turns(pyhue.PixelMemory.open(folder)) == TURNS

@@ -11,12 +11,12 @@ from pyhue import _cli
 from pyhue._files.tensors import save_tensors
 
 
-def _features(path, count, seed):
+def _features(path, count, seed, classes="abc"):
     maps = (
         draw("relu60", count * 6, 12, seed).reshape(count, 2, 3, 12).transpose(0, 3, 1, 2).astype(np.float16)
     )
     labels = np.arange(count) % 3
-    texts = {"classes": ["a", "b", "c"], "names": [f"{number}.png" for number in range(count)], "source": {}}
+    texts = {"classes": list(classes), "names": [f"{number}.png" for number in range(count)], "source": {}}
     metadata = {"format": "pyhue.features", "version": "1"}
     metadata |= {name: json.dumps(value) for name, value in texts.items()}
     save_tensors(path, metadata, {"labels": labels, "activations": maps})
@@ -53,6 +53,26 @@ def test_from_building_to_searching(tmp_path, capsys, options):
     assert last.startswith(f"{(predicted == more[1]).sum()} of 9 images")
     assert _run("info", folder) == 0
     assert "segment      1 files" in capsys.readouterr().out
+
+
+def test_classes_of_other_names_are_refused(tmp_path, capsys):
+    _features(tmp_path / "first", 9, 0)
+    _features(tmp_path / "turned", 9, 1, "bca")
+    assert _run("build", tmp_path / "first", "--out", tmp_path / "memory") == 0
+    for _ in range(2):
+        for action in ("add", "search"):
+            assert _run(action, tmp_path / "memory", tmp_path / "turned") == 1
+            assert f"{tmp_path / 'turned'}: expected the classes of" in capsys.readouterr().err
+        assert _run("remove", tmp_path / "memory", "--rows", 0) == 0
+        assert _run("compact", tmp_path / "memory") == 0
+    assert len(pyhue.PixelMemory.open(tmp_path / "memory")) == 52
+
+
+def test_a_memory_is_not_built_as_a_file(tmp_path, capsys):
+    _features(tmp_path / "first", 9, 0)
+    assert _run("build", tmp_path / "first", "--out", tmp_path / "memory.safetensors") == 1
+    assert "--out: expected a folder" in capsys.readouterr().err
+    assert not (tmp_path / "memory.safetensors").exists()
 
 
 def test_removing(tmp_path, capsys):

@@ -93,6 +93,7 @@ def test_a_radius_between_two_float32():
     assert memory.within(zero, 1.0).indices.tolist() == [0]
     assert memory.within(zero, np.nextafter(1.0, 0)).indices.tolist() == []
     assert memory.within(zero, 4).indices.tolist() == [0, 1]
+    assert memory.within(zero, 10**400).indices.tolist() == [0, 1]  # which is no float
 
 
 @pytest.mark.parametrize(("radius", "error"), [(-1, ValueError), (np.nan, ValueError), ("1", TypeError)])

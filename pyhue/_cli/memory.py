@@ -6,6 +6,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,16 +70,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
+    from pyhue._on_disk import is_file_name
     from pyhue.features import load_features
     from pyhue.memory import PixelMemory
 
+    if is_file_name(options.out):
+        raise ValueError(f"--out: expected a folder, got the name of a file, {options.out}")
     features = load_features(options.features)
     if options.out.exists():
         raise FileExistsError(17, "exists already; `pyhue memory add` adds to a memory", str(options.out))
     dim = features.activations.shape[1]
     PixelMemory(dim, normalize=not options.no_normalize, dtype=options.dtype).save(options.out)
     with PixelMemory.open(options.out, "a") as memory:
-        _add_to(memory, features)
+        _add_to(memory, features, options.features)
         memory.flush()
         manifest = _folder(memory).manifest
         if manifest.plan and len(manifest.segments) > 1:
@@ -92,7 +96,7 @@ def _add(options: argparse.Namespace) -> int:
 
     features = load_features(options.features)
     with PixelMemory.open(options.folder, "a") as memory:
-        _add_to(memory, features)
+        _add_to(memory, features, options.features)
     return _tell(options, options.folder)
 
 
@@ -180,6 +184,7 @@ def _search(options: argparse.Namespace) -> int:
     asked_recall(options.recall)
     features = load_features(options.features)
     memory = PixelMemory.open(options.folder)
+    _require_names(_folder(memory), features, options.features)
     begin, found = time.perf_counter(), []
     for batch in _batches(features, "search"):
         found.append(memory.predict(features.activations[batch], k, recall=options.recall))
@@ -194,9 +199,20 @@ def _search(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_to(memory: PixelMemory, features: Features) -> None:
+def _add_to(memory: PixelMemory, features: Features, path: Path) -> None:
+    folder = _folder(memory)
+    _require_names(folder, features, path)
+    if not len(memory):
+        folder.manifest = replace(folder.manifest, names=tuple(features.classes))
     for batch in _batches(features, "add"):
         memory.add(features.activations[batch], features.labels[batch])
+
+
+def _require_names(folder: Folder, features: Features, path: Path) -> None:
+    """ValueError unless numbers mean the same classes in memory and file, as far as names are known."""
+    known = list(folder.manifest.names)
+    if known and features.classes != known:
+        raise ValueError(f"{path}: expected the classes of {folder.path}, {known}, got {features.classes}")
 
 
 def _batches(features: Features, what: str) -> Iterator[slice]:

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhue._files.lock import FileLock
+from pyhue._files.tensors import TensorFile
 from pyhue._locks import Lock
 from pyhue._saved import manifest as manifests
 from pyhue._saved.deleted import read_deleted
 from pyhue._saved.manifest import Entry, Manifest
 from pyhue._saved.memory import PIXELS, Format
-from pyhue._saved.packed import open_packed, pack, read_plan, write_packed
+from pyhue._saved.packed import open_packed, open_plan, pack, read_packed, read_plan, write_packed
 from pyhue._saved.segments import Segment, missing_segment, open_segment
 from pyhue._search.chunked import ChunkedArray
 from pyhue._search.host import first_index
@@ -29,7 +30,11 @@ from pyhue._search.labelled import Labelled
 from pyhue._search.packed import PackedPiece
 from pyhue._search.stored import Stored
 
-SEGMENT_BYTES = 1 << 30  # of vectors: what is added is written when it is as much, and segments have no more
+SEGMENT_BYTES = (
+    1 << 30
+)  # of vectors: what is added is written when it is as much, and new segments have no more
+
+_SETTINGS = ("kind", "dim", "normalize", "dtype")  # that a memory keeps while it is open
 
 
 class Folder:
@@ -59,14 +64,13 @@ class Folder:
         self._segments: dict[Entry, Segment] = {}
         self._deleted: dict[Entry, NDArray[np.int64]] = {}  # rows
         self._pieces: dict[tuple[Entry, Entry], PackedPiece] = {}  # by segment and plan
+        self._files: dict[tuple[Entry, ...], TensorFile] = {}  # the same packed, and the plan, mapped
         self._plan: tuple[Entry, Index] | None = None
         if mode == "a":
             manifests.read(self.path)  # so that nothing is made where there is no memory
             self._lock = FileLock(self.path / manifests.LOCK)
         try:
-            self.manifest = self._latest()
-            if self.manifest.kind != kind.name:
-                raise ValueError(f"{self.path}: expected a {kind.name}, got a {self.manifest.kind}")
+            self.manifest = self._latest(kind=kind.name)
             if self._lock:
                 self.clean()
         except BaseException:
@@ -85,6 +89,7 @@ class Folder:
         folder = object.__new__(cls)
         folder.path, folder.busy, folder.fresh, folder._skip = Path(os.fsdecode(path)), Lock(), True, False
         folder._segments, folder._deleted, folder._pieces, folder._plan = {}, {}, {}, None
+        folder._files = {}
         if not folder.path.is_dir():
             folder.path.mkdir()
         elif not manifests.is_memory(folder.path):
@@ -170,12 +175,26 @@ class Folder:
         return self.stored().without(np.concatenate(gone))[0]
 
     def refresh(self) -> bool:
-        """Takes the manifest of the moment; whether it is another one."""
-        before = self.manifest
-        if not self.writable:
-            with self.busy.held():
-                self.manifest = self._latest()
-        return self.manifest != before
+        """Takes the manifest of the moment, and files that could not be read before; whether that is new.
+
+        Raises:
+            OSError, ValueError: as when it is opened, or the folder holds a memory with other settings now.
+        """
+        if self.writable:
+            return False
+        with self.busy.held():
+            manifest, before = self.manifest, (self._segments, self._deleted, self._files)
+            whole = self._whole()
+            self._segments = {entry: self._segments[entry] for entry in self._segments if entry in whole}
+            self._deleted = {entry: self._deleted[entry] for entry in self._deleted if entry in whole}
+            self._files = dict(self._files)
+            try:
+                self.manifest = self._latest(**{name: getattr(manifest, name) for name in _SETTINGS})
+            except BaseException:
+                self._segments, self._deleted, self._files = before
+                raise
+            self._forget_others()
+            return self.manifest != manifest or self._whole() != whole
 
     def index(self, stored: Stored) -> Index:
         """The packed form on disk; what is missing or damaged is packed anew, in memory at least."""
@@ -202,7 +221,8 @@ class Folder:
         if manifest.plan is None:
             return None
         if self._plan is None or self._plan[0] != manifest.plan:
-            self._plan = manifest.plan, read_plan(self.path, manifest)
+            file = self._files.get((manifest.plan,)) or open_plan(self.path, manifest.plan)
+            self._plan = manifest.plan, read_plan(file, manifest)
         found = self._plan[1]
         return Index.of(found.plan, found.clusters, found.measured, (), manifest.epoch, found.reach)
 
@@ -216,21 +236,23 @@ class Folder:
             return pack(plan, stored, rows)  # none of them
         if key not in self._pieces:
             try:
-                self._pieces[key] = open_packed(self.path, manifest, entry, plan, rows.start)
+                file = self._files.get(key) or open_packed(self.path, *key)
+                self._pieces[key] = read_packed(file, entry, plan, rows.start)
             except (OSError, ValueError) as error:
                 _made_anew(error)
                 self._pieces[key] = pack(plan, stored, rows)
                 if self.writable:
                     with contextlib.suppress(OSError):  # a full disk, perhaps: then it stays in memory
                         write_packed(self.path, entry, manifest.plan.number, self._pieces[key])
-                        self._pieces[key] = open_packed(self.path, manifest, entry, plan, rows.start)
+                        self._pieces[key] = read_packed(open_packed(self.path, *key), entry, plan, rows.start)
         return self._pieces[key].moved(rows.start)
 
     def repack(self, entry: Entry, rows: range) -> None:
         """Makes the packed form of a segment anew."""
         plan = self.plan(self.manifest)
         if plan is not None and self.manifest.plan is not None:
-            self._pieces.pop((entry, self.manifest.plan), None)
+            for mapped in (self._pieces, self._files):
+                mapped.pop((entry, self.manifest.plan), None)
             piece = pack(plan, self.stored(), rows)
             write_packed(self.path, entry, self.manifest.plan.number, piece)
 
@@ -248,25 +270,40 @@ class Folder:
         """Replaces the manifest; from then on the memory on disk is what it says."""
         self.manifest = manifests.write(self.path, manifest)
         self.fresh = False
+        self._forget_others()
+        with contextlib.suppress(OSError):  # what is left over does no harm, and goes the next time
+            manifests.remove_others(self.path, self.manifest)
+
+    def _forget_others(self) -> None:
+        """Lets go of what the manifest does not name."""
+        manifest = self.manifest
         segments, plan = set(manifest.segments), manifest.plan
-        self._segments = {entry: self._segments[entry] for entry in self._segments if entry in segments}
+        self._segments = {entry: each for entry, each in self._segments.items() if entry in segments}
         self._deleted = {entry: rows for entry, rows in self._deleted.items() if entry == manifest.deleted}
         self._pieces = {
             key: piece for key, piece in self._pieces.items() if key[0] in segments and key[1] == plan
         }
-        with contextlib.suppress(OSError):  # what is left over does no harm, and goes the next time
-            manifests.remove_others(self.path, self.manifest)
+        self._files = {
+            key: file
+            for key, file in self._files.items()
+            if key[-1] == plan and (len(key) == 1 or key[0] in segments)
+        }
 
-    def _latest(self) -> Manifest:
-        """The manifest of the moment, whose segments are mapped then, and removed rows read."""
+    def _latest(self, **settings: Any) -> Manifest:
+        """The manifest of the moment, of these settings; all its files are mapped, removed rows read."""
         while True:
             manifest = manifests.read(self.path)
+            for name, expected in settings.items():
+                if getattr(manifest, name) != expected:
+                    found = getattr(manifest, name)
+                    raise ValueError(f"{self.path}: expected a memory of {name} {expected}, got {found}")
             try:
                 self._map(manifest)
+                self._map_packed(manifest)
                 return manifest
             except FileNotFoundError:
-                if manifests.read(self.path).generation == manifest.generation:
-                    raise  # nobody replaced it meanwhile: the file is missing
+                if not self._replaced(manifest):
+                    raise  # the file is missing
 
     def _map(self, manifest: Manifest) -> None:
         for entry in manifest.segments:
@@ -275,7 +312,8 @@ class Folder:
                     self._segments[entry] = open_segment(self.path, manifest, entry)
                 except (OSError, ValueError) as error:
                     self._leave_out(manifest, error)
-                    self._segments[entry] = missing_segment(manifest, entry)
+                    others = sum(len(each.vectors) for each in self._segments.values() if each.left_out)
+                    self._segments[entry] = missing_segment(self.path, manifest, entry, others)
         if manifest.deleted and manifest.deleted not in self._deleted:
             try:
                 rows = read_deleted(self.path, manifest, manifest.deleted)
@@ -284,14 +322,38 @@ class Folder:
                 rows = np.empty(0, np.int64)
             self._deleted[manifest.deleted] = rows
 
+    def _map_packed(self, manifest: Manifest) -> None:
+        """Plan and packed form, so that they stay when a writer replaces them; errors are told later."""
+        if manifest.plan is None:
+            return
+        for key in ((manifest.plan,), *((entry, manifest.plan) for entry in manifest.segments)):
+            if key in self._files:
+                continue
+            try:
+                found = open_plan(self.path, *key) if len(key) == 1 else open_packed(self.path, *key)
+                self._files[key] = found
+            except FileNotFoundError:
+                if self._replaced(manifest):
+                    raise
+            except (OSError, ValueError):
+                pass  # who needs it opens it again
+
+    def _replaced(self, manifest: Manifest) -> bool:
+        """Whether there is another one meanwhile."""
+        return manifests.read(self.path).generation != manifest.generation
+
+    def _whole(self) -> set[Entry]:
+        """Segments, and files of removed rows, that could be read."""
+        segments = {entry for entry, segment in self._segments.items() if not segment.left_out}
+        return segments | {entry for entry, rows in self._deleted.items() if len(rows) == entry.rows}
+
     def _leave_out(self, manifest: Manifest, error: Exception) -> None:
         """Warns of a file that cannot be read; raises its error where nothing is to be left out."""
         gone = isinstance(error, FileNotFoundError)
-        if not self._skip or (gone and manifests.read(self.path).generation != manifest.generation):
+        if not self._skip or (gone and self._replaced(manifest)):
             raise error
         warnings.warn(f"left out: {error}", RuntimeWarning, stacklevel=3)
 
 
 def _made_anew(error: Exception) -> None:
-    if not isinstance(error, FileNotFoundError):
-        warnings.warn(f"packed anew: {error}", RuntimeWarning, stacklevel=2)
+    warnings.warn(f"packed anew: {error}", RuntimeWarning, stacklevel=2)

@@ -46,6 +46,7 @@ class Manifest:
     plan: Entry | None = None
     segments: tuple[Entry, ...] = ()
     deleted: Entry | None = None
+    names: tuple[str, ...] = ()  #: of classes 0 and on, where `pyhue memory build` knew them
 
     @property
     def rows(self) -> int:
@@ -155,11 +156,14 @@ def _checked(content: Any) -> Manifest:
         "segments": list[dict],  # type: ignore[type-arg]
         "plan": dict | None,
         "deleted": dict | None,
+        "names": list[str],
     }
+    content = {"names": []} | content
     if missing := set(hints) - set(content):
         raise ValueError(f"expected {', '.join(sorted(missing))}")
     require_fit(content, hints)
     values = {name: content[name] for name in hints}
+    values["names"] = tuple(content["names"])
     values["segments"] = tuple(map(_entry, content["segments"]))
     for name in ("plan", "deleted"):
         values[name] = None if content[name] is None else _entry(content[name])

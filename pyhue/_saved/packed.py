@@ -7,6 +7,7 @@ from pathlib import Path
 from pyhue import _core
 from pyhue._files.mapped import open_mapped, save_mapped
 from pyhue._files.reading import reading
+from pyhue._files.tensors import TensorFile
 from pyhue._saved.manifest import Entry, Manifest, packed_name, plan_name
 from pyhue._saved.plan import REACH, plan_arrays, to_plan
 from pyhue._search.clusters import assigned
@@ -24,20 +25,27 @@ def write_plan(folder: Path, number: int, index: Index) -> Entry:
     return Entry(number, 0, save_mapped(folder / plan_name(number), _PLAN_FORMAT | {"plan": numbers}, arrays))
 
 
-def read_plan(folder: Path, manifest: Manifest) -> Index:
-    """An index of no rows by the plan that the manifest names.
+def open_plan(folder: Path, plan: Entry) -> TensorFile:
+    """Maps a plan; only its header is read.
 
     Raises:
         OSError, ValueError: it is not there, or damaged.
     """
-    assert manifest.plan is not None
-    path = folder / plan_name(manifest.plan.number)
-    file = open_mapped(path, PLAN, manifest.plan.checksum)
+    return open_mapped(folder / plan_name(plan.number), PLAN, plan.checksum)
+
+
+def read_plan(file: TensorFile, manifest: Manifest) -> Index:
+    """An index of no rows by the plan that the manifest names.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     arrays = {name: file.array(name).copy() for name in file.layout if name in _PLAN_ARRAYS}
-    with reading(path, f"a whole {PLAN}"):
+    with reading(file.path, f"a whole {PLAN}"):
         if damaged := file.damaged():
             raise ValueError(f"damaged: {', '.join(damaged)}")
-        plan, clusters, measured, reach = to_plan(manifest.dim, arrays, file.metadata.get("plan", ""), path)
+        numbers = file.metadata.get("plan", "")
+        plan, clusters, measured, reach = to_plan(manifest.dim, arrays, numbers, file.path)
     return Index.of(plan, clusters, measured, (), manifest.epoch, reach)
 
 
@@ -56,16 +64,22 @@ def write_packed(folder: Path, segment: Entry, plan: int, piece: PackedPiece) ->
     save_mapped(folder / packed_name(segment.number, plan), _format(segment), arrays)
 
 
-def open_packed(folder: Path, manifest: Manifest, entry: Entry, index: Index, begin: int) -> PackedPiece:
-    """Maps the packed form of a segment whose rows begin at `begin`.
+def open_packed(folder: Path, segment: Entry, plan: Entry) -> TensorFile:
+    """Maps the packed form of a segment; only its header is read.
 
     Raises:
-        OSError, ValueError: it is not there, damaged, of another version, or does not fit.
+        OSError, ValueError: it is not there, or damaged.
     """
-    assert manifest.plan is not None
-    path = folder / packed_name(entry.number, manifest.plan.number)
-    file = open_mapped(path, PACKED)
-    with reading(path, f"a whole {PACKED}"):
+    return open_mapped(folder / packed_name(segment.number, plan.number), PACKED)
+
+
+def read_packed(file: TensorFile, entry: Entry, index: Index, begin: int) -> PackedPiece:
+    """The packed form of a segment whose rows begin at `begin`.
+
+    Raises:
+        ValueError: it is damaged, of another version, or does not fit.
+    """
+    with reading(file.path, f"a whole {PACKED}"):
         expected = _format(entry)
         if {name: file.metadata.get(name) for name in expected} != expected:
             raise ValueError(f"expected {expected}")

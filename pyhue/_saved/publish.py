@@ -32,7 +32,8 @@ def publish(folder: Folder, stored: Any, index: Index | None = None, replan: boo
         folder: opened for writing.
         stored: its rows, and some behind them.
         index: of a memory that is written whole: its plan is kept, if it was measured.
-        replan: choose a plan anew, as is done where the folder has none and vectors are many.
+        replan: choose a plan anew, as is done where the folder has none and vectors are many, or cannot read
+            the one it has.
 
     Raises:
         OSError: the disk is full, say: then nothing has changed.
@@ -42,11 +43,14 @@ def publish(folder: Folder, stored: Any, index: Index | None = None, replan: boo
     measured = index if index is not None and index.measured else None
     removed = stored.num_removed
     forgets = removed != (manifest.deleted.rows if manifest.deleted else 0)
-    if len(stored) == manifest.rows and not (folder.fresh or forgets or replan):
+    images = stored.num_images if isinstance(stored, Labelled) else 0
+    added = len(stored) != manifest.rows or images != manifest.images  # an image may have no pixels
+    replan = replan or not _has_its_plan(folder)
+    if not (added or folder.fresh or forgets or replan):
         return folder.stored()
     with folder.busy.held(), _undone(folder):
-        added = range(manifest.rows, len(stored))
-        new = _with_segments(folder, manifest, stored, _cut(stored, added, measured))
+        parts = _cut(stored, range(manifest.rows, len(stored)), measured)
+        new = replace(_with_segments(folder, manifest, stored, parts), images=images)
         if forgets:
             new = replace(new, deleted=write_deleted(folder.path, new.next, stored), next=new.next + 1)
         mapped = folder.stored(new)
@@ -111,12 +115,12 @@ def _rows_of_segment(stored: Stored) -> int:
 
 
 def _cut(stored: Stored, rows: range, index: Index | None) -> list[range]:
-    """Rows as segments; what an index has packed as one piece is one, so that it can be written as it is."""
-    found, begin = [], rows.start
-    if index is not None and index.pieces and index.pieces[0].clustered and begin == 0:
-        begin = min(index.pieces[0].end, rows.stop)
+    """Rows as segments; what an index has packed is one where it can be, so that it is written as it is."""
+    found, begin, size = [], rows.start, _rows_of_segment(stored)
+    first = index.pieces[0] if index is not None and index.pieces else None
+    if first is not None and first.clustered and begin == 0 and first.end <= min(size, rows.stop):
+        begin = first.end
         found.append(range(begin))
-    size = _rows_of_segment(stored)
     found += [range(first, min(first + size, rows.stop)) for first in range(begin, rows.stop, size)]
     return [each for each in found if each]
 
@@ -129,7 +133,6 @@ def _with_segments(folder: Folder, manifest: Manifest, stored: Stored, parts: li
         manifest,
         segments=(*manifest.segments, *entries),
         next=manifest.next + len(entries),
-        images=stored.num_images if isinstance(stored, Labelled) else 0,
     )
 
 
@@ -154,15 +157,21 @@ def _pack_as(folder: Folder, manifest: Manifest, mapped: Any, index: Index) -> M
 
 def _pack_added(folder: Folder, manifest: Manifest, stored: Any, before: set[int]) -> None:
     """Segments that were not there before, by the folder's plan."""
-    try:
-        plan = folder.plan(manifest)
-    except (OSError, ValueError):
-        return  # damaged: without it, there is no packed form on disk
+    plan = folder.plan(manifest)
     assert plan is not None
     assert manifest.plan is not None
     for entry, rows in manifest.ranges():
         if entry.number not in before:
             write_packed(folder.path, entry, manifest.plan.number, pack(plan, stored, rows))
+
+
+def _has_its_plan(folder: Folder) -> bool:
+    """Whether the plan that the folder names, if it does, can be read."""
+    try:
+        folder.plan(folder.manifest)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _write_pieces(folder: Folder, manifest: Manifest, mapped: Any, index: Index) -> Index:

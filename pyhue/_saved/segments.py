@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ from pyhue._search.stored import Stored
 WHAT = "segment of a memory"
 _FORMAT = {"format": "pyhue.segment", "version": "1"}
 _ROWS = 8192  # gathered at once
-_LEFT_OUT = 1 << 28  # rows of a segment that is not there
+# Rows that are left out take about 32 bytes each to open and search: of more than the folder's bytes say, or
+# than there may be without a packed form that has as many, it is the manifest that is wrong.
+_ROW, _LEFT_OUT = 32, 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +73,15 @@ def open_segment(folder: Path, manifest: Manifest, entry: Entry) -> Segment:
         return _checked(file, manifest, entry)
 
 
-def missing_segment(manifest: Manifest, entry: Entry) -> Segment:
-    """In the place of one that cannot be read: rows that nobody finds, without labels."""
-    if entry.rows > _LEFT_OUT:
-        raise ValueError(f"{segment_name(entry)}: its {entry.rows} rows are too many to be left out")
+def missing_segment(folder: Path, manifest: Manifest, entry: Entry, others: int) -> Segment:
+    """In the place of one that cannot be read: rows that nobody finds, without labels.
+
+    `others`: rows that are left out already. ValueError where the folder is too small to have had so many.
+    """
+    there = sum(file.stat().st_size for file in os.scandir(folder))
+    if others + entry.rows > max(_LEFT_OUT, there // _ROW):
+        path = folder / segment_name(entry)
+        raise ValueError(f"{path}: its {entry.rows} rows are too many to be left out of {there} bytes")
     dtype = np.float32 if manifest.dtype == "float32" else np.uint16
     nothing = np.zeros((1, manifest.dim), dtype)
     names = PIXELS.columns if manifest.kind == PIXELS.name else ()

@@ -29,7 +29,7 @@ class ChunkedArray:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         whole = self[:]
-        return whole if dtype is None else whole.astype(dtype, copy=False)
+        return np.array(whole, dtype) if copy else np.asarray(whole, dtype)
 
     def __getitem__(self, which: slice | NDArray[np.int64]) -> NDArray[Any]:
         """Rows of a slice, or of an array of row numbers of any shape; -1 gives any row."""

@@ -152,6 +152,17 @@ class HostSearch:
             stored = latest()
             self.index = optimized(stored, stored.groups)
 
+    def explain(self, stored: Stored) -> dict[str, Any]:
+        """How vectors are packed and what the last search did; empty before the first one."""
+        index = self.index
+        if index is None:
+            return {}
+        found = index.explain()
+        found["bytes_per_vector"] = stored.dim * stored.array.itemsize + index.nbytes / max(1, len(index))
+        if self.last:
+            found["last_search"] = self.last.shares(stored.dim)
+        return found
+
     def replace(self, index: Index | None) -> None:
         """Takes an index that was made elsewhere; None: the next search makes one."""
         with self._packing.held():

@@ -58,6 +58,11 @@ class PackedPiece:
         """Whether its rows are in the order of clusters."""
         return self.arrays[-1] is not None
 
+    def copied(self) -> PackedPiece:
+        """The same in arrays of its own."""
+        arrays = tuple(None if part is None else _copy(part) for part in self.arrays)
+        return PackedPiece(self.begin, self.end, self.layout, arrays)
+
     def moved(self, begin: int) -> PackedPiece:
         """The same of rows that begin elsewhere."""
         piece = copy.copy(self)
@@ -97,6 +102,12 @@ def packed(
         assert vectors is not None  # they lie in one chunk
         _core.pack(piece.core, plan.projection, vectors)
     return piece
+
+
+def _copy(array: NDArray[Any]) -> NDArray[Any]:
+    copied = _aligned(array.shape, array.dtype)
+    copied[...] = array
+    return copied
 
 
 def _aligned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

@@ -174,6 +174,8 @@ def largest_radius(radius: Any) -> float:
         raise TypeError(f"radius: expected a number, got {type(radius).__name__}")
     if not radius >= 0:
         raise ValueError(f"radius: expected at least 0, got {radius}")
+    if isinstance(radius, int):
+        radius = min(radius, 1 << 128)  # beyond float32 already; larger ones have no float
     with np.errstate(over="ignore"):
         single = np.float32(radius)
     return float(np.nextafter(single, np.float32(0)) if float(single) > radius else single)
