@@ -189,7 +189,7 @@ class Tokens(nn.Module):
         return self.heads(x[:, 0])
 
 
-class inception_v3(LateActivation):  # noqa: N801  as torchvision calls it
+class inception_v3(LateActivation):
     """As Inception: weights that torchvision offers are of images of other means and deviations."""
 
     def __init__(self, transform_input=False):
@@ -376,7 +376,7 @@ def test_what_packages_print_is_a_note(torchvision, monkeypatch, capsys, there):
 
 
 def test_errors_of_packages_say_the_cause(torchvision):
-    with pytest.raises(ValueError, match="cannot be made: another size$"):
+    with pytest.raises(ValueError, match=r"cannot be made: another size$"):
         load_backbone("torchvision:ChannelsLast", pretrained=True, image_size=16)
     with pytest.raises(
         ValueError, match="no classification network 'LateActivatio'; similar: LateActivation"

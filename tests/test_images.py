@@ -190,5 +190,5 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 @pytest.mark.parametrize("size", [1.5, "8", True])
 def test_a_size_that_is_no_integer_is_not_the_files_fault(size):
-    with pytest.raises(TypeError, match="^size: expected an integer"):
+    with pytest.raises(TypeError, match=r"^size: expected an integer"):
         decode_image("absent.png", size)

@@ -288,7 +288,9 @@ def weights_of():
 @given(data=st.data())
 def test_weights(weights_of, ending, data, tmp_path_factory):
     state, files = weights_of
-    path = tmp_path_factory.getbasetemp() / ("mutated.safetensors" if ending == "safetensors" else "mutated.pt")
+    path = tmp_path_factory.getbasetemp() / (
+        "mutated.safetensors" if ending == "safetensors" else "mutated.pt"
+    )
     if ending == "values":
         name = data.draw(st.sampled_from(sorted(state)))
         tensors = st.sampled_from([torch.ones(2, 3), torch.ones(2, 2).to_sparse(), state[name].to("meta")])

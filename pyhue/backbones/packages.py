@@ -18,7 +18,7 @@ from pyhue.backbones.factories import import_module
 from pyhue.backbones.pooling import before_pooling
 from pyhue.backbones.weights import load_weights, read_weights
 
-#: Networks of torchvision that turn standardised images into what their weights were trained with, if told to.
+#: Networks of torchvision that turn standardised images into what their weights were trained with.
 _TRANSFORMS_INPUT = ("googlenet", "inception_v3")
 
 

@@ -54,7 +54,9 @@ def read_weights(file: str | os.PathLike[str]) -> dict[str, Tensor]:
                 content = content[key]
         if not isinstance(content, dict) or not content:
             raise ValueError(f"got {type(content).__name__}")
-        foreign = [name for name, value in content.items() if not (isinstance(name, str) and _is_plain(value))]
+        foreign = [
+            name for name, value in content.items() if not (isinstance(name, str) and _is_plain(value))
+        ]
         if foreign:
             raise ValueError(f"expected dense tensors of real numbers, not what is called {_some(foreign)}")
     return content
