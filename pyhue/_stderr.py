@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tqdm import tqdm
 
 
 class _Stderr:
-    """The stderr of the moment; what it cannot do is left undone."""
+    """The stderr of the moment it is made in; what that cannot do is left undone."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
 
     def write(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.write(text)
+            self._stream.write(text)
 
     def flush(self) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.flush()
+            self._stream.flush()
 
     def isatty(self) -> bool:
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            return sys.stderr.isatty()
+            return self._stream.isatty()
         return False
 
     def __getattr__(self, name: str) -> Any:  # encoding, fileno: tqdm asks for them, and can do without
-        return getattr(sys.stderr, name)
+        return getattr(self._stream, name)
 
 
 def progress_bar(
@@ -56,6 +59,14 @@ def _in_notebook() -> bool:
 def on_terminal() -> bool:
     """Whether people watch stderr."""
     return _Stderr().isatty()
+
+
+@contextlib.contextmanager
+def outputs_as_notes() -> Iterator[None]:
+    """What others print meanwhile, on stdout too, goes where notes go."""
+    stream: Any = _Stderr()
+    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        yield
 
 
 def say(text: str) -> None:

@@ -8,6 +8,7 @@ pytest.importorskip("torch")
 import torch
 from torch import nn
 
+from pyhue._runs.config import TrainConfig
 from pyhue.backbones import Backbone, load_backbone
 
 
@@ -188,20 +189,66 @@ class Tokens(nn.Module):
         return self.heads(x[:, 0])
 
 
+class inception_v3(LateActivation):
+    """As Inception: weights that torchvision offers are of images of other means and deviations."""
+
+    def __init__(self, transform_input=False):
+        super().__init__()
+        self.transform_input = transform_input
+
+    def maps(self, x):
+        return super().maps(x * 2 + 1 if self.transform_input else x)
+
+
+class DenseLayers(LateActivation):
+    """As DenseNet, by names."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential()
+        self.features.denselayer1 = nn.Sequential()
+        self.features.denselayer1.norm1 = nn.BatchNorm2d(3)
+        self.features.denselayer1.conv1 = nn.Conv2d(3, 6, 3)
+
+
+class Renamed(nn.Sequential):
+    """As the perceptrons of torchvision's transformers, which know their older names."""
+
+    def _load_from_state_dict(self, state_dict, prefix, *others):
+        for name in ("weight", "bias"):
+            if f"{prefix}linear_1.{name}" in state_dict:
+                state_dict[f"{prefix}0.{name}"] = state_dict.pop(f"{prefix}linear_1.{name}")
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+class OlderTokens(Tokens):
+    """As a vision transformer."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = Renamed(nn.Linear(6, 6))
+
+
 STAND_INS = (LateActivation, Auxiliary, EarlyClassifier, ChannelsLast, Tokens)
+NAMED = (inception_v3, DenseLayers, OlderTokens)
 
 
 @pytest.fixture
 def torchvision(monkeypatch):
     """A package with the stand-ins, all with the weights of one seed."""
 
-    def get_model(name, weights=None):
+    def get_model(name, weights=None, **options):
         if weights is not None:
-            raise OSError("no network")
+            sys.stdout.write("Downloading\n")
+            sys.stderr.write("0 %\n")
+            if name == "ChannelsLast":
+                raise ValueError("another size")
+            if name != "LateActivation":
+                raise OSError("no network")
         torch.manual_seed(0)
-        return made[name]()
+        return made[name](**options)
 
-    made = {network.__name__: network for network in STAND_INS}
+    made = {network.__name__: network for network in (*STAND_INS, *NAMED)}
     prepared = types.SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     weights = types.SimpleNamespace(url="https://here/some-123.pth", transforms=lambda: prepared)
     models = types.ModuleType("torchvision.models")
@@ -262,7 +309,75 @@ def test_weights_of_a_file(ending, torchvision, tmp_path):
         load_backbone("torchvision:LateActivation", image_size=16, weights=str(path))
 
 
+def test_inception_transforms_its_input_whatever_the_weights(torchvision, tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save(torchvision("inception_v3").state_dict(), path)
+    images = torch.rand(1, 3, 16, 16)
+    expected = torchvision("inception_v3", transform_input=True).eval().maps((images - 0.5) / 0.25)
+    for weights in (None, path):  # a trained folder gets its weights later
+        backbone = load_backbone("torchvision:inception_v3", image_size=16, weights=weights).eval()
+        torch.testing.assert_close(backbone(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "older"),
+    [
+        ("DenseLayers", {"layer1.norm1": "layer1.norm.1", "layer1.conv1": "layer1.conv.1"}),
+        ("OlderTokens", {"mix.0": "mix.linear_1"}),
+        ("LateActivation", {}),
+    ],
+)
+def test_older_names_and_weights_without_counts_of_batches(name, older, torchvision, tmp_path):
+    path, images = tmp_path / "weights.pt", torch.rand(1, 3, 16, 16)
+    network = torchvision(name).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter)
+    state = {}
+    for key, value in network.state_dict().items():
+        for new, old in older.items():
+            key = key.replace(new, old)
+        if "num_batches_tracked" not in key:
+            state[key] = value
+    torch.save(state, path)
+    backbone = load_backbone(f"torchvision:{name}", image_size=16, weights=path).eval()
+    torch.testing.assert_close(backbone(images), network.maps((images - 0.5) / 0.25))
+
+
+def test_weights_that_are_no_dense_tensors_are_named(tmp_path):
+    path, good = tmp_path / "weights.pt", load_backbone("resnet18-w2", image_size=32).body.state_dict()
+    name = "layers.0.weight"
+    for wrong in (good[name].to_sparse(), good[name].to("meta"), good[name] + 0j, 1.5):
+        torch.save(good | {name: wrong}, path)
+        with pytest.raises(ValueError, match=rf"weights\.pt: .*dense tensors .* not what is called {name}$"):
+            load_backbone("resnet18-w2", image_size=32, weights=path)
+    torch.save(good | {name: good[name][:1]}, path)
+    with pytest.raises(ValueError, match=rf"weights\.pt is of another network: size mismatch for {name}"):
+        load_backbone("resnet18-w2", image_size=32, weights=path)
+
+
+def test_a_pickled_network_is_refused_without_advice_to_run_its_code(tmp_path):
+    fold = tmp_path / "seed-0" / "fold-0"
+    fold.mkdir(parents=True)
+    torch.save(nn.Linear(2, 2), fold / "model.pt")
+    (tmp_path / "config.json").write_text(TrainConfig("images").to_json())
+    for name, weights in (("resnet18-w2", fold / "model.pt"), (str(fold), None)):
+        with pytest.raises(ValueError, match=r"it holds torch\.nn\S*Linear; expected tensors") as raised:
+            load_backbone(name, image_size=32, weights=weights)
+        assert "weights_only" not in str(raised.value)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_packages_print_is_a_note(torchvision, monkeypatch, capsys, there):
+    if not there:
+        monkeypatch.setattr(sys, "stderr", None)
+    load_backbone("torchvision:LateActivation", pretrained=True, image_size=16)
+    out, notes = capsys.readouterr()
+    assert (out, notes) == ("", "Downloading\n0 %\n" if there else "")
+
+
 def test_errors_of_packages_say_the_cause(torchvision):
+    with pytest.raises(ValueError, match=r"cannot be made: another size$"):
+        load_backbone("torchvision:ChannelsLast", pretrained=True, image_size=16)
     with pytest.raises(
         ValueError, match="no classification network 'LateActivatio'; similar: LateActivation"
     ):
@@ -309,7 +424,7 @@ class TimmTokens(nn.Module):
 
 @pytest.fixture
 def timm(monkeypatch):
-    """timm(network): a package timm that makes this network."""
+    """timm(network): a package timm that makes this network, and knows no weights of it by name."""
 
     def install(network):
         def create_model(name, pretrained, num_classes):
@@ -318,8 +433,14 @@ def timm(monkeypatch):
 
         timm = types.ModuleType("timm")
         timm.create_model, timm.list_models = create_model, lambda: ["some"]
-        found = types.SimpleNamespace(fixed_input_size=False)
-        timm.models = types.SimpleNamespace(get_pretrained_cfg=lambda name: found)
+        timm.list_pretrained = lambda: ["some.good"]
+
+        def get_pretrained_cfg(name, allow_unregistered=True):
+            if name != "some":
+                raise RuntimeError(f"Invalid pretrained tag of {name}.")
+            return types.SimpleNamespace(fixed_input_size=False)
+
+        timm.models = types.SimpleNamespace(get_pretrained_cfg=get_pretrained_cfg)
         config = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.5, 1.0)}
         timm.data = types.SimpleNamespace(resolve_model_data_config=lambda network: config)
         monkeypatch.setitem(sys.modules, "timm", timm)
@@ -334,6 +455,12 @@ def test_timm_networks_bring_their_own_mean_and_lose_their_first_tokens(timm, ne
     assert maps[0, :, 0, 0].tolist() == [2, 1, 0.5]
     assert maps.shape == (1, 3, 2, 2)
     assert (maps < 9).all()
+
+
+def test_weights_that_timm_has_not(timm):
+    timm(TimmTokens())
+    with pytest.raises(ValueError, match=r"timm has no weights 'some\.god'; similar: some\.good$"):
+        load_backbone("timm:some.god", image_size=8)
 
 
 class PreLogits(nn.Module):

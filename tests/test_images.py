@@ -186,3 +186,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         load_image(path, 8)
     with pytest.raises(ValueError, match="size: expected at least 1"):
         load_image(path, 0)
+
+
+@pytest.mark.parametrize("size", [1.5, "8", True])
+def test_a_size_that_is_no_integer_is_not_the_files_fault(size):
+    with pytest.raises(TypeError, match=r"^size: expected an integer"):
+        decode_image("absent.png", size)

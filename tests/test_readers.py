@@ -20,6 +20,7 @@ pytest.importorskip("tensorboard")
 
 import torch
 from pictures import write_pictures, write_split_pictures
+from safetensors.torch import save
 
 from pyhue import _cli
 from pyhue._runs.config import TrainConfig
@@ -272,6 +273,37 @@ def test_trained_networks(run, data):
         load_backbone(str(fold))
     except ValueError as error:
         names(fold, error)
+
+
+@pytest.fixture(scope="module")
+def weights_of():
+    """Files of weights of a network, by their ending."""
+    state, files = load_backbone("resnet18-w2", image_size=16).body.state_dict(), {}
+    files["pt"] = checkpoint.to_bytes(state)
+    files["safetensors"] = save(state)
+    return state, files
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors", "values"])
+@given(data=st.data())
+def test_weights(weights_of, ending, data, tmp_path_factory):
+    state, files = weights_of
+    path = tmp_path_factory.getbasetemp() / (
+        "mutated.safetensors" if ending == "safetensors" else "mutated.pt"
+    )
+    if ending == "values":
+        name = data.draw(st.sampled_from(sorted(state)))
+        tensors = st.sampled_from([torch.ones(2, 3), torch.ones(2, 2).to_sparse(), state[name].to("meta")])
+        content = state | {data.draw(st.sampled_from([name, "new", 1, None])): data.draw(UGLY | tensors)}
+        whole = data.draw(st.sampled_from([content, {"state_dict": content}, [content], {"model": {}}]))
+        path.write_bytes(checkpoint.to_bytes(whole))
+    else:
+        content = files[ending]
+        path.write_bytes(mutated_bytes(data, content, len(content) if data.draw(st.booleans()) else 2_000))
+    try:
+        load_backbone("resnet18-w2", image_size=16, weights=path)
+    except ValueError as error:
+        names(path, error)
 
 
 def test_a_trained_network_of_no_known_kind(run, tmp_path):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
-
-import torch
 
 from pyhue._files.reading import reading
 from pyhue._runs.config import TrainConfig
@@ -13,7 +12,7 @@ from pyhue.backbones.backbone import Backbone
 from pyhue.backbones.factories import from_factory
 from pyhue.backbones.packages import from_timm, from_torchvision
 from pyhue.backbones.resnet import ResNet18
-from pyhue.backbones.weights import load_weights
+from pyhue.backbones.weights import load_plain, load_weights
 
 _NAMES = (
     "resnet18[-3x3][-wWIDTH], a folder RUN/seed-S/fold-F of pyhue train, torchvision:NAME, timm:NAME, "
@@ -28,7 +27,7 @@ def load_backbone(
     pretrained: bool = False,
     image_size: int = 224,
     layer: str | None = None,
-    weights: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
 ) -> Backbone:
     """Makes a network from images to feature maps.
 
@@ -94,7 +93,7 @@ def _from_run(folder: Path, layer: str | None) -> Backbone:
     options = folder.resolve().parents[1] / "config.json"
     with reading(folder, "a trained network"):
         config = TrainConfig.from_json(options.read_text("utf-8"))
-        state = torch.load(folder / _TRAINED, map_location="cpu", weights_only=True)
+        state = load_plain(folder / _TRAINED)
         prefix = "backbone."
         state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,14 +12,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from pyhue._stderr import outputs_as_notes
 from pyhue.backbones.backbone import UNSUITABLE, Backbone, Standardize
 from pyhue.backbones.factories import import_module
 from pyhue.backbones.pooling import before_pooling
 from pyhue.backbones.weights import load_weights, read_weights
 
+#: Networks of torchvision that turn standardised images into what their weights were trained with.
+_TRANSFORMS_INPUT = ("googlenet", "inception_v3")
+
 
 def from_torchvision(
-    name: str, pretrained: bool, image_size: int, layer: str | None, weights: str | None
+    name: str, pretrained: bool, image_size: int, layer: str | None, weights: str | os.PathLike[str] | None
 ) -> Backbone:
     """The classification network `name` of torchvision; arguments as of `load_backbone`.
 
@@ -28,6 +33,8 @@ def from_torchvision(
     _require(name, "torchvision", models.list_models(module=models))
     own = models.get_model_weights(name).DEFAULT
     options: dict[str, Any] = {"weights": own} if pretrained else {}
+    if name in _TRANSFORMS_INPUT:  # whatever weights: those of a trained folder come later
+        options["transform_input"] = True
     if name.startswith("vit_"):
         options["image_size"] = image_size
     elif name.startswith("maxvit_"):
@@ -47,7 +54,7 @@ def from_torchvision(
 
 
 def from_timm(
-    name: str, pretrained: bool, image_size: int, layer: str | None, weights: str | None
+    name: str, pretrained: bool, image_size: int, layer: str | None, weights: str | os.PathLike[str] | None
 ) -> Backbone:
     """The network `name` of timm without its classifier; arguments as of `load_backbone`.
 
@@ -56,9 +63,11 @@ def from_timm(
     """
     timm = import_module("timm", "timm")
     _require(name.partition(".")[0], "timm", timm.list_models())
-    config = timm.models.get_pretrained_cfg(name)
-    if config is None:
-        raise ValueError(f"backbone: timm has no weights {name!r}; {_close(name, timm.list_pretrained())}")
+    try:
+        config = timm.models.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError:  # no such tag
+        close = _close(name, timm.list_pretrained())
+        raise ValueError(f"backbone: timm has no weights {name!r}; {close}") from None
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
     hint = ""
     if config.fixed_input_size:
@@ -68,12 +77,12 @@ def from_timm(
         state = {key: value for key, value in read_weights(weights).items() if not _classifies(key, config)}
         overlay = {"state_dict": state, "num_classes": 0, "label_offset": 0}
         options |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
-        hint = f"the weights are {weights}"
     elif pretrained:
         where = f"of huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
         file = config.hf_hub_filename or "model.safetensors"
         hint = f"it needs {file} {where}; once that file is here, --weights names it"
-    network = _made(f"timm:{name}", hint, lambda: timm.create_model(name, **options))
+    what = f"timm:{name}" + (f" with {os.fsdecode(weights)}" if weights is not None else "")
+    network = _made(what, hint, lambda: timm.create_model(name, **options))
     if not hasattr(network, "num_prefix_tokens"):
         token = getattr(network, "cls_token", None)
         network.num_prefix_tokens = 0 if token is None else token.shape[1]  # type: ignore[assignment]
@@ -100,8 +109,11 @@ def _close(name: str, names: Iterable[str]) -> str:
 
 
 def _made(name: str, hint: str, make: Callable[[], nn.Module]) -> nn.Module:
+    """The network that `make` makes; `hint` says how to do without what cannot be read or downloaded."""
     try:
-        return make()
+        with outputs_as_notes():  # torch.hub tells of downloads on stdout
+            return make()
     except (OSError, *UNSUITABLE) as error:
         why = str(error) or type(error).__name__
-        raise ValueError(f"backbone: {name} cannot be made: {why}{hint and f'; {hint}'}") from error
+        more = f"; {hint}" if hint and isinstance(error, OSError) else ""
+        raise ValueError(f"backbone: {name} cannot be made: {why}{more}") from error

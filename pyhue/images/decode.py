@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from pyhue._arrays import positive_integer
 from pyhue.images._rgb import to_rgb
 
 _UPRIGHT = {
@@ -37,12 +38,12 @@ def decode_image(path: str | os.PathLike[str], size: int) -> NDArray[np.uint8]:
         uint8 (3, size, size), C-contiguous.
 
     Raises:
+        TypeError: `size` is no integer.
         ValueError: `size` is below 1; or the file cannot be read as an image, has more pixels than Pillow
             takes (178,956,970 unless `PIL.Image.MAX_IMAGE_PIXELS` is changed) or does not say which of its
             values is white, as 32-bit integers do not. The message names the file.
     """
-    if size < 1:
-        raise ValueError(f"size: expected at least 1 pixel, got {size}")
+    size = positive_integer(size, "size")
     try:
         return _decode(path, size)
     except Exception as error:  # Pillow's decoders raise a dozen types

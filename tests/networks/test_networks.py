@@ -110,7 +110,8 @@ def _compared(network: nn.Module, size: int, backbone: Backbone, images: Tensor,
 
 def _torchvision(name: str) -> tuple[nn.Module, int, list[float], list[float]]:
     prepared = torchvision.models.get_model_weights(name).DEFAULT.transforms()
-    network = torchvision.models.get_model(name).eval()
+    options = {"transform_input": True} if name in ("googlenet", "inception_v3") else {}
+    network = torchvision.models.get_model(name, **options).eval()
     return network, SIZE, prepared.mean, prepared.std
 
 
