@@ -101,13 +101,12 @@ def _plan(arrays: Arrays, numbers: str, path: object, stored: Stored | None = No
             if not _fits(center, rotation, stored.dim):
                 raise _misfit(path)
             return _of_0_1_0(stored, center, rotation), {"gf_eq": measured["gf_eq"]}
-        ends = {name: tuple(map(int, read[name])) for name in ("block_ends", "row_ends")}
-        row_begin, steps = int(read["row_begin"]), arrays["steps"]
+        block_ends, row_ends = (tuple(map(int, read[name])) for name in ("block_ends", "row_ends"))
         stretch = float(read["stretch"])
         if not 0 < stretch < np.inf:
             raise ValueError(f"stretch {stretch}")
-        numbers = {"row_begin": row_begin, "steps": steps, "stretch": stretch}
-        return Plan(str(read["name"]), center, rotation, **ends, **numbers), measured
+        stages = block_ends, int(read["row_begin"]), row_ends, arrays["steps"]
+        return Plan(str(read["name"]), center, rotation, *stages, stretch), measured
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: the plan's numbers cannot be read: {error!r}") from error
 

@@ -156,7 +156,9 @@ class Index:
         pieces, layout, ask = self.searched(stored, len(queries), rows)
 
         @functools.lru_cache(maxsize=1)  # one batch is asked twice where others agree
-        def searched(begin: int) -> tuple[Any, ...]:
+        def searched(
+            begin: int,
+        ) -> tuple[list[_core.Piece], _core.Layout, _core.Queries, int, _core.Chosen | None]:
             batch = slice(begin, begin + _BATCH)
             return pieces, layout, ask(queries[batch]), k, selection.of_some(batch).chosen(stored, rows)
 
