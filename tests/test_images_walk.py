@@ -1,6 +1,7 @@
 """Which files of a folder are images: links, circles, what cannot be read, names, parts."""
 
 import os
+import shutil
 import sys
 
 import numpy as np
@@ -75,17 +76,17 @@ def test_text_that_begins_like_an_image_is_none(tmp_path, content):
 
 
 def test_links_to_files_and_folders_are_followed(tmp_path):
-    pool = folder(tmp_path / "pool", "a", "b/c")
+    pool = folder(tmp_path / "pool", "a", "b/c", "d/e", "f")
     root = folder(tmp_path / "images", "ant")
-    (root / "bee").symlink_to(pool)
-    (root / "ant" / "more").symlink_to(pool / "b")
-    (root / "ant" / "one.png").symlink_to(pool / "a" / "0.png")
+    (root / "bee").symlink_to(pool / "b")
+    (root / "ant" / "more").symlink_to(pool / "d")
+    (root / "ant" / "one.png").symlink_to(pool / "f" / "0.png")
     images = scan_images(root)
     relative = [path.relative_to(root).as_posix() for path in images.paths]
-    assert relative == ["ant/0.png", "ant/more/c/0.png", "ant/one.png", "bee/a/0.png", "bee/b/c/0.png"]
+    assert relative == ["ant/0.png", "ant/more/e/0.png", "ant/one.png", "bee/c/0.png"]
     assert not images.skipped
     (tmp_path / "link").symlink_to(root)
-    assert len(scan_images(tmp_path / "link").paths) == 5
+    assert len(scan_images(tmp_path / "link").paths) == 4
 
 
 @pytest.mark.parametrize("target", [".", "..", "../..", "../../..", "/", "../deep", "../../ant"])
@@ -103,6 +104,31 @@ def test_a_class_that_links_back_is_none(tmp_path):
     images = scan_images(root)
     assert images.classes == ["ant", "bee"]
     assert images.passed_over == [(root / "all", "link to a folder that is read already")]
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("train/bee/more", "../ant"),
+        ("train/cat", "ant"),
+        ("train/bee/1.png", "../ant/0.png"),
+        ("test", "train"),
+        ("test/bee", "../train/bee"),
+        ("test/ant/1.png", "../../train/ant/0.png"),
+        ("val", "test"),
+    ],
+)
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_one_image_in_two_classes_or_parts_is_refused(tmp_path, link, target, on_error):
+    for part in ("train", "test"):
+        folder(tmp_path / part, "ant", "bee")
+    if (tmp_path / link).exists():
+        shutil.rmtree(tmp_path / link)
+    (tmp_path / link).symlink_to(target)
+    kind = "class" if link.startswith("train") else "part"
+    with pytest.raises(ValueError, match=rf"the same file as .*, which is in another {kind}$") as raised:
+        splits(tmp_path, on_error)
+    assert link in str(raised.value)
 
 
 @pytest.mark.parametrize("place", ["", "ant", "ant/deep"])

@@ -49,8 +49,9 @@ def scan_images(
 
     Raises:
         OSError: `root` is not a folder that can be read.
-        ValueError: there is no folder of a class, a class has no image that can be read, something cannot be
-            read and `on_error` is `"raise"`, or an argument is wrong.
+        ValueError: there is no folder of a class, a class has no image that can be read, links lead to one
+            image from two classes, something cannot be read and `on_error` is `"raise"`, or an argument is
+            wrong.
     """
     check_on_error(on_error)
     root = Path(root)
@@ -61,6 +62,7 @@ def scan_images(
         raise ValueError(f"{root}: {listed(unknown)} not among the classes to train on")
     index = {name: label for label, name in enumerate(names)}
     files = sorted((index[name], path) for name, part in found.items() for path in part.images)
+    refuse_shared(files, "class")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checks = pool.map(problem, (path for _, path in files))
         problems = list(progress_bar(checks, "reading images", len(files), unit="image", leave=False))
@@ -106,6 +108,15 @@ def refuse(unreadable: Notes) -> None:
         path, text = min(unreadable)
         more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
         raise ValueError(f"{path}: not an image that can be read: {text}{more}")
+
+
+def refuse_shared(files: Iterable[tuple[int, Path]], kind: str) -> None:
+    """Raises ValueError if links lead to one file from two groups: files with their groups, of some kind."""
+    places: dict[str, tuple[int, Path]] = {}
+    for group, path in files:
+        first, other = places.setdefault(os.path.realpath(path), (group, path))
+        if first != group:
+            raise ValueError(f"{path}: by a link the same file as {other}, which is in another {kind}")
 
 
 def report(parts: Iterable[Images]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhue.images._walk import EMPTY, OUTSIDE, find, look
-from pyhue.images.scan import Images, check_on_error, listed, refuse, scan_images
+from pyhue.images.scan import Images, check_on_error, listed, refuse, refuse_shared, scan_images
 
 #: What folders of parts are called, in any case.
 _PARTS = {
@@ -47,8 +47,8 @@ def splits(root: str | os.PathLike[str], on_error: str = "raise") -> Splits:
 
     Raises:
         OSError, ValueError: as in :func:`scan_images`; or there are fewer than two classes, a class of
-            another part is not in `train`, or a data set is divided in a way that is not this one: parts
-            beside other folders, none for training, or one twice.
+            another part is not in `train`, links lead to one image from two parts, or a data set is divided
+            in a way that is not this one: parts beside other folders, none for training, or one twice.
     """
     check_on_error(on_error)
     root = Path(root)
@@ -74,7 +74,10 @@ def splits(root: str | os.PathLike[str], on_error: str = "raise") -> Splits:
         scan_images(root / parts[part], on_error, train.classes) if part in parts else None
         for part in ("val", "test")
     )
-    return Splits(train, val, test)
+    found = Splits(train, val, test)
+    files = ((number, path) for number, part in enumerate(found) if part for path in part.paths)
+    refuse_shared(files, "part")
+    return found
 
 
 def _parts(root: Path, named: Sequence[str], others: Sequence[str]) -> dict[str, str]:
