@@ -30,9 +30,8 @@ from pyhue._search.labelled import Labelled
 from pyhue._search.packed import PackedPiece
 from pyhue._search.stored import Stored
 
-SEGMENT_BYTES = (
-    1 << 30
-)  # of vectors: what is added is written when it is as much, and new segments have no more
+#: Of vectors: what is added is written when it is as much, and new segments have no more.
+SEGMENT_BYTES = 1 << 30
 
 _SETTINGS = ("kind", "dim", "normalize", "dtype")  # that a memory keeps while it is open
 
