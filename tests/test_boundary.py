@@ -192,8 +192,8 @@ def test_pieces_of_different_layouts():
 
 def test_packing_what_does_not_fit_or_into_what_is_read_only():
     vectors, piece = _piece()
-    identity = _core.Projection(np.zeros(DIM), None, 0.0)
-    fewer = _core.Projection(np.zeros(DIM), np.eye(DIM - 1, DIM, dtype=np.float32), 0.0)
+    identity = _core.Projection(np.zeros(DIM), None)
+    fewer = _core.Projection(np.zeros(DIM), np.eye(DIM - 1, DIM))
     with pytest.raises(ValueError, match=r"^vectors"):
         _core.pack(piece.core, identity, np.zeros((N, DIM + 1), np.float32))
     with pytest.raises(ValueError, match=r"^order"):
@@ -218,7 +218,7 @@ def test_packing_what_does_not_fit_or_into_what_is_read_only():
 )
 def test_coordinates_of_rows_that_are_not_there(vectors, rows, named):
     with pytest.raises((ValueError, TypeError), match=named):
-        _core.Projection(np.zeros(DIM), None, 0.0).of_rows(vectors, rows)
+        _core.Projection(np.zeros(DIM), None).of_rows(vectors, rows)
 
 
 def test_distances_of_an_audit():
