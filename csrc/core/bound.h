@@ -20,9 +20,8 @@ PYHUE_HOST_DEVICE inline float half_norm_term(double squared_norm) {
   return is_huge(squared_norm) ? 0 : -round_up(-squared_norm / 2 * (1 - 0x1p-20));
 }
 
-PYHUE_HOST_DEVICE inline float norm_term(double squared_norm, double orthogonality_error) {
-  return is_huge(squared_norm) ? std::numeric_limits<float>::infinity()
-                               : round_up(std::sqrt(squared_norm) * kUp * (1 + orthogonality_error));
+PYHUE_HOST_DEVICE inline float norm_term(double squared_norm) {
+  return is_huge(squared_norm) ? std::numeric_limits<float>::infinity() : round_up(std::sqrt(squared_norm) * kUp);
 }
 
 PYHUE_HOST_DEVICE inline float error_term(double squared_error) { return round_up(std::sqrt(squared_error) * kUp); }

@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int other = 1; other < kGroups; ++other) error += errors[other][lane];
   float* out = terms + block * kPackedTerms * kBlock + lane;
   out[kPackedHalfNorm * kBlock] = half_norm_term(sum);
-  out[kPackedNorm * kBlock] = norm_term(sum, 0);
+  out[kPackedNorm * kBlock] = norm_term(sum);
   out[kPackedError * kBlock] = error_term(error);
 }
 
