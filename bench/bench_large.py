@@ -237,7 +237,7 @@ def main():
     try:
         for phase in options.phases:
             command = [sys.executable, __file__, *sys.argv[1:], "--only", phase]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             print(
                 phase,
                 " ".join(
