@@ -99,7 +99,7 @@ def test_more_processes_than_segments(tmp_path):
 
 
 def test_with_a_recall(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyhue._search.clusters._SIZE", 64)
+    monkeypatch.setattr("pyhue._search.clustering._SIZE", 64)
     with monkeypatch.context() as patch:
         folder_states.planned(patch)
         pyhue.PixelMemory(96).save(tmp_path / "memory")

@@ -17,7 +17,7 @@ from reference import assert_same
 import pyhue
 from pyhue._saved import folder as folders
 from pyhue._saved import publish as publishing
-from pyhue._search import clusters, host
+from pyhue._search import clustering, host
 
 DIM = 24
 
@@ -296,7 +296,7 @@ def test_what_is_packed_is_mapped_when_a_reader_opens_or_follows(tmp_path, plann
 @pytest.mark.parametrize("later", [0, 10])
 @pytest.mark.parametrize("size", [100, 1000])
 def test_an_optimised_memory_is_cut_into_segments(tmp_path, monkeypatch, size, later):
-    monkeypatch.setattr(clusters, "_SIZE", 32)
+    monkeypatch.setattr(clustering, "_SIZE", 32)
     memory = pyhue.VectorMemory(96)
     memory.add(np.random.default_rng(0).standard_normal((900, 96)) * 0.9 ** np.arange(96))
     memory.optimize()

@@ -11,7 +11,8 @@ from reference import assert_exact, assert_same, memory_of, running_at
 import pyhue
 import pyhue.memory
 from pyhue import _core
-from pyhue._search.clusters import Clusters, assigned, cluster_centroids
+from pyhue._search.clustering import assigned, cluster_centroids
+from pyhue._search.clusters import Clusters
 from pyhue._search.index import Index
 from pyhue._search.plan import mean, plain, principal, principal_directions
 from pyhue._search.stored import Stored

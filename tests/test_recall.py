@@ -31,7 +31,7 @@ QUERIES = vectors(150, 2)
 def memory(request):
     memory = pyhue.VectorMemory(DIM, normalize=request.param)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pyhue._search.clusters._SIZE", 64)  # small clusters, so that few of them are little
+        patch.setattr("pyhue._search.clustering._SIZE", 64)  # small clusters, so that few of them are little
         memory.add(vectors(COUNT, 1))
         memory.optimize()
     assert memory._on_cpu.index.clusters is not None
@@ -73,7 +73,7 @@ def test_the_recall_is_reached_by_looking_at_less(memory, recall, k):
 def test_of_ties_the_lower_rows_are_found():
     memory = pyhue.VectorMemory(DIM, normalize=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pyhue._search.clusters._SIZE", 64)
+        patch.setattr("pyhue._search.clustering._SIZE", 64)
         memory.add(np.repeat(vectors(COUNT // 4, 1), 4, axis=0))
         memory.optimize()
     found = memory.search(QUERIES, 6, recall=0.9)
@@ -162,7 +162,7 @@ def test_images_and_their_votes():
     maps = vectors(COUNT, 1).reshape(-1, 5, DIM)
     memory = pyhue.PixelMemory(DIM)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pyhue._search.clusters._SIZE", 64)
+        patch.setattr("pyhue._search.clustering._SIZE", 64)
         memory.add(maps, np.arange(len(maps)) % 3)
         memory.optimize()
     asked = QUERIES.reshape(-1, 5, DIM)

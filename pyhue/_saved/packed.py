@@ -10,7 +10,7 @@ from pyhue._files.reading import reading
 from pyhue._files.tensors import TensorFile
 from pyhue._saved.manifest import Entry, Manifest, packed_name, plan_name
 from pyhue._saved.plan import REACH, plan_arrays, to_plan
-from pyhue._search.clusters import assigned
+from pyhue._search.clustering import assigned
 from pyhue._search.index import Index
 from pyhue._search.packed import ARRAYS, PackedPiece, packed
 from pyhue._search.stored import Stored

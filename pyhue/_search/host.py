@@ -13,8 +13,8 @@ from pyhue._arrays import floating, like, neighbor_count
 from pyhue._locks import Lock
 from pyhue._rows import query_rows
 from pyhue._search.certificate import Certificate, certificate
-from pyhue._search.index import Agreed, Index
-from pyhue._search.optimize import extended, optimized, unoptimized
+from pyhue._search.index import Agreed, Index, unmeasured
+from pyhue._search.optimize import extended, optimized
 from pyhue._search.selection import EVERYTHING, Selection
 from pyhue._search.stored import Stored, require_queries, require_vectors
 from pyhue._search.visit import first_distances, recalled, require_reach
@@ -197,7 +197,7 @@ class HostSearch:
 def first_index(stored: Stored) -> Index:
     """The index of a memory that has none."""
     large = len(stored) >= OPTIMIZE_FROM
-    return optimized(stored, stored.groups) if large else unoptimized(stored)
+    return optimized(stored, stored.groups) if large else unmeasured(stored)
 
 
 def _padded(

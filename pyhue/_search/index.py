@@ -13,7 +13,7 @@ from pyhue import _core
 from pyhue._search.chunked import chunk_with, chunks_of
 from pyhue._search.clusters import Clusters
 from pyhue._search.packed import PackedPiece, packed
-from pyhue._search.plan import Plan, plain, sample_of
+from pyhue._search.plan import Plan, mean, plain, sample_of
 from pyhue._search.reach import Reach
 from pyhue._search.selection import EVERYTHING, Selection, pays_to_pack
 from pyhue._search.stored import Stored
@@ -263,6 +263,11 @@ class Index:
         coordinates = self.plan.projection.coordinates(queries)
         nearest = self.clusters.nearest(coordinates.values, _CLUSTERS_VISITED)
         return _core.Queries(queries, coordinates, nearest)
+
+
+def unmeasured(stored: Stored) -> Index:
+    """An index by a plan that needs no measurement."""
+    return Index(stored, plain(mean(stored), sample_of(stored)))
 
 
 def _with_coordinates(plan: Plan, queries: NDArray[np.float32]) -> _core.Queries:

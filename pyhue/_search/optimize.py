@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhue import _core
-from pyhue._search.clusters import Clusters, assigned, cluster_centroids
-from pyhue._search.index import Index
+from pyhue._search.clustering import assigned, cluster_centroids
+from pyhue._search.clusters import Clusters
+from pyhue._search.index import Index, unmeasured
 from pyhue._search.plan import (
     SAMPLE,
     FloatArray,
@@ -73,18 +74,13 @@ class Estimate:
         return cost + one_by_one * _REFINE_COST * len(plan.center)
 
 
-def unoptimized(stored: Stored) -> Index:
-    """The index of a memory that nothing was measured of."""
-    return Index(stored, plain(mean(stored), sample_of(stored)))
-
-
 def extended(index: Index, stored: Stored) -> Index:
     """The index with the rows that came later; where nothing was measured and there are twice as many, anew.
 
     The steps of its blocks are those of the vectors that it was made for.
     """
     if not index.measured and len(stored) >= 2 * index.planned:
-        return unoptimized(stored)
+        return unmeasured(stored)
     return index.extended(stored)
 
 
