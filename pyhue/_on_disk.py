@@ -157,13 +157,13 @@ class OnDisk:
             self._follow(folder, stored, repack=False)
         return numbers
 
-    def _flush_when_much(self) -> None:
-        """After adding: what fills a segment is written."""
+    def _flush_when_much(self, more: int) -> None:
+        """Writes what was added, where so many rows more would be too many for a segment."""
         inner = self._inner()
         if inner._folder is not None:
             stored = inner._newest()
             rows = len(stored) - inner._folder.manifest.rows
-            if rows * stored.dim * stored.array.itemsize >= folders.SEGMENT_BYTES:
+            if rows and (rows + more) * stored.dim * stored.array.itemsize > folders.SEGMENT_BYTES:
                 self._flush()
 
     def _follow(self, folder: Folder, stored: Any, repack: bool) -> None:

@@ -156,6 +156,7 @@ class PixelMemory(OnDisk):
         classes = integers(labels.cpu() if on_gpu and is_tensor(labels) else labels, "labels")
         if classes.shape != (images,):
             raise ValueError(f"labels: expected shape ({images},), one for each image, got {classes.shape}")
+        self._flush_when_much(images * pixels)
         with self._memory._adding.held():
             before = self._newest()
             added = (
@@ -168,7 +169,7 @@ class PixelMemory(OnDisk):
                 column.appended(len(before), rows) for column, rows in zip(self._columns, added, strict=True)
             ]
             self._memory._stored = labelled(stored, columns, before.num_images + images, before)
-        self._flush_when_much()
+        self._flush_when_much(1)
 
     def remove(self, rows: Any = None, *, images: Any = None, labels: Any = None) -> int:
         """Leaves vectors out of every search and vote that begins from now on, and out of `class_counts`.

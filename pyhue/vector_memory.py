@@ -143,10 +143,11 @@ class VectorMemory(OnDisk):
         given = sliceable(vectors, "vectors", resident=self._on_gpu is not None)
         if given.ndim != 2 or given.shape[1] != self.dim:
             raise ValueError(f"vectors: expected shape (n, {self.dim}), got {tuple(given.shape)}")
+        self._flush_when_much(len(given))
         with self._adding.held():
             begin = len(self)
             self._stored = self._extended(given, "vectors")
-        self._flush_when_much()
+        self._flush_when_much(1)
         rows = like(np.arange(begin, begin + len(given)), vectors)
         return rows.to(vectors.device) if is_tensor(vectors) else rows
 
@@ -418,8 +419,8 @@ class VectorMemory(OnDisk):
         Args:
             path: the folder.
             mode: "r" to search what is there at this moment, until `refresh`; "a" also to change it: what is
-                added is searched at once and written at `flush`, at `close`, and when the added
-                vectors are 1 GiB. One process may write at a time, any number read.
+                added is searched at once and written at `flush`, at `close`, and before
+                it becomes more than 1 GiB. One process may write at a time, any number read.
             on_error: what a segment that cannot be read does: "raise", or "skip" with a warning: its vectors
                 then keep their rows and are nobody's neighbours. Only with mode "r".
 

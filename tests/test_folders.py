@@ -133,11 +133,17 @@ def test_segments_have_a_size(tmp_path, planned, monkeypatch):
             memory.add(*images(10))
         assert len(pyhue.PixelMemory.open(tmp_path / "memory")) == 0
         for memory in (expected, writer):
-            memory.add(*images(30, 1))
-        assert len(pyhue.PixelMemory.open(tmp_path / "memory")) == 240  # written without being asked
+            memory.add(*images(6, 1))
+        assert len(pyhue.PixelMemory.open(tmp_path / "memory")) == 0
+        for memory in (expected, writer):
+            memory.add(*images(2, 2))  # which do not fit
+        assert len(pyhue.PixelMemory.open(tmp_path / "memory")) == 96  # written without being asked
+        for memory in (expected, writer):
+            memory.add(*images(30, 3))  # more than a segment
+        assert len(pyhue.PixelMemory.open(tmp_path / "memory")) == 288
         assert_equal(expected, writer)
     content = json.loads((tmp_path / "memory" / "manifest.json").read_text())
-    assert [segment["rows"] for segment in content["segments"]] == [100, 100, 40]
+    assert [segment["rows"] for segment in content["segments"]] == [96, 12, 100, 80]
     assert_equal(expected, pyhue.PixelMemory.open(tmp_path / "memory"))
 
 

@@ -16,7 +16,7 @@ from pyhue._files.sealed import checksum, digits, seal, sealed
 from pyhue._files.tensors import Layout, TensorFile, header_bytes, open_tensors, word
 
 PAGE = 4096  # bytes: of pages, and of what disks write
-_WRITTEN = 16 << 20  # bytes written at once
+_WRITTEN = 1 << 20  # bytes written at once, and then still in the caches from their checksum
 _FILLING = "filling-"  # what the names of bytes between arrays begin with
 
 

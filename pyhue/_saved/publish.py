@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +51,8 @@ def publish(folder: Folder, stored: Any, index: Index | None = None, replan: boo
         return folder.stored()
     with folder.busy.held(), _undone(folder):
         parts = _cut(stored, range(manifest.rows, len(stored)), measured)
-        new = replace(_with_segments(folder, manifest, stored, parts), images=images)
+        plan = folder.plan(manifest) if measured is None and not replan else None
+        new = replace(_with_segments(folder, manifest, stored, parts, plan), images=images)
         if forgets:
             new = replace(new, deleted=write_deleted(folder.path, new.next, stored), next=new.next + 1)
         mapped = folder.stored(new)
@@ -58,8 +60,6 @@ def publish(folder: Folder, stored: Any, index: Index | None = None, replan: boo
             new = _pack_as(folder, new, mapped, measured)
         elif replan or (new.plan is None and len(mapped) >= OPTIMIZE_FROM):
             new = _pack_anew(folder, new, mapped)
-        elif new.plan is not None:
-            _pack_added(folder, new, stored, {entry.number for entry in manifest.segments})  # in memory still
         folder.publish(new)
     return mapped
 
@@ -125,10 +125,22 @@ def _cut(stored: Stored, rows: range, index: Index | None) -> list[range]:
     return [each for each in found if each]
 
 
-def _with_segments(folder: Folder, manifest: Manifest, stored: Stored, parts: list[range]) -> Manifest:
-    entries = []
-    for number, rows in enumerate(parts, manifest.next):
-        entries.append(write_segment(folder.path, number, stored, rows))
+def _with_segments(
+    folder: Folder, manifest: Manifest, stored: Stored, parts: list[range], plan: Index | None
+) -> Manifest:
+    """With segments of these rows and, where there is a plan, their packed form: packing beside writing."""
+    entries, written = [], []
+    with ThreadPoolExecutor(1) as disk:
+        for number, rows in enumerate(parts, manifest.next):
+            writing = disk.submit(write_segment, folder.path, number, stored, rows)
+            piece = None if plan is None else pack(plan, stored, rows)
+            entries.append(writing.result())  # which comes after what was packed before it
+            if piece is not None:
+                assert manifest.plan is not None
+                of_plan = manifest.plan.number
+                written.append(disk.submit(write_packed, folder.path, entries[-1], of_plan, piece))
+        for each in written:
+            each.result()
     return replace(
         manifest,
         segments=(*manifest.segments, *entries),

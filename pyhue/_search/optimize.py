@@ -29,7 +29,6 @@ from pyhue._search.plan import (
     plain,
     principal,
     principal_directions,
-    sample_of,
 )
 from pyhue._search.stored import Stored
 from pyhue._search.visit import measure
