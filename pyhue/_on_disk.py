@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -82,7 +83,7 @@ class OnDisk:
             folder.close()
             inner._closed = True
 
-    def check(self, progress: Any = None) -> list[str]:
+    def check(self, progress: Callable[[int], object] | None = None) -> list[str]:
         """Reads the whole folder, as it is now, and compares every array with its checksum.
 
         Where the memory was opened with mode "a", damaged files of the packed form are made anew, unless
@@ -147,13 +148,13 @@ class OnDisk:
         with inner._adding.held():
             self._follow(folder, publish(folder, inner._newest(), replan=replan), repack=replan)
 
-    def _compact_folder(self) -> NDArray[np.int64]:
+    def _compact_folder(self, progress: Callable[[int], object] | None) -> NDArray[np.int64]:
         """`compact`, of a memory that belongs to a folder."""
         folder, inner = self._opened(), self._inner()
         folder.require_writable()
         with inner._adding.held():
             self._follow(folder, publish(folder, inner._newest()), repack=False)
-            stored, numbers = compact(folder, inner._newest())
+            stored, numbers = compact(folder, inner._newest(), progress or (lambda count: None))
             self._follow(folder, stored, repack=False)
         return numbers
 

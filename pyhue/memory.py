@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -213,12 +214,16 @@ class PixelMemory(OnDisk):
         """Which rows were removed, (len,); a copy."""
         return self._memory.removed
 
-    def compact(self) -> NDArray[np.int64]:
+    def compact(self, progress: Callable[[int], object] | None = None) -> NDArray[np.int64]:
         """Drops what was removed and numbers the other rows anew, in their order; images keep their numbers.
 
         Searches under way end with the old numbers. The next one packs the memory again. Of an opened folder
         this is a `flush`, which also merges small segments; only what changes is packed again. A class of
         which nothing is left goes from `classes`.
+
+        Args:
+            progress: of an opened folder, called with how many vectors were gone through, a segment at a
+                time. Default: nothing is.
 
         Returns:
             int64 (len,), the new row of each old one; -1 for those that were removed.
@@ -227,7 +232,7 @@ class PixelMemory(OnDisk):
             io.UnsupportedOperation, OSError: as `flush`, of a memory that was opened from a folder.
         """
         if self._memory._folder is not None:
-            return self._compact_folder()
+            return self._compact_folder(progress)
         with self._memory._adding.held():
             numbers = self._memory._compacted()
             self._columns = tuple(GrowingArray.of(getattr(self._newest(), name)) for name in _COLUMNS)

@@ -178,11 +178,15 @@ class VectorMemory(OnDisk):
         """Which rows were removed, (len,); a copy."""
         return self._stored.is_removed()
 
-    def compact(self) -> NDArray[np.int64]:
+    def compact(self, progress: Callable[[int], object] | None = None) -> NDArray[np.int64]:
         """Drops what was removed and numbers the other rows anew, in their order.
 
         Searches under way end with the old numbers. The next one packs the memory again. Of an opened folder
         this is a `flush`, which also merges small segments; only what changes is packed again.
+
+        Args:
+            progress: of an opened folder, called with how many vectors were gone through, a segment at a
+                time. Default: nothing is.
 
         Returns:
             int64 (len,), the new row of each old one; -1 for those that were removed.
@@ -191,7 +195,7 @@ class VectorMemory(OnDisk):
             io.UnsupportedOperation, OSError: as `flush`, of a memory that was opened from a folder.
         """
         if self._folder is not None:
-            return self._compact_folder()
+            return self._compact_folder(progress)
         with self._adding.held():
             return self._compacted()
 

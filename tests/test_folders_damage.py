@@ -362,6 +362,23 @@ def test_no_more_is_left_out_than_there_can_have_been(folder, expected, share, r
 
 
 @pytest.mark.filterwarnings("ignore:packed anew", "ignore:left out")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("rows", [None, 5000])
+def test_what_is_left_out_takes_no_memory(folder, expected, dtype, rows):
+    """However long its vectors are said to be: nothing is computed of them."""
+
+    def change(content):
+        content |= {"dim": 4096, "dtype": dtype}
+        for segment in content["segments"]:
+            segment["rows"] = rows or segment["rows"]
+
+    whole = _allocated(lambda: _opened_and_searched(folder, expected.queries, "raise"))
+    _manifest(change)(folder)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert _allocated(lambda: _opened_and_searched(folder, expected.queries, "skip")) < whole + size
+
+
+@pytest.mark.filterwarnings("ignore:packed anew", "ignore:left out")
 def test_mutated_manifests_and_headers(folder, expected):
     """The whole folder's bytes are allocated at most, beyond what it takes when it is whole."""
     rng = random.Random(0)
@@ -378,8 +395,8 @@ def test_mutated_manifests_and_headers(folder, expected):
         def call(on_error=on_error):
             _opened_and_searched(folder, expected.queries, on_error)
 
-        if rng.random() < 0.1:  # slow
-            assert _allocated(call) < largest
+        if rng.random() < 0.1:  # slow. Twice: now and then a table of the interpreter's own grows
+            assert _allocated(call) < largest or _allocated(call) < largest, f"{number}: {name}, {on_error}"
         message = str(folder)
         try:
             call()

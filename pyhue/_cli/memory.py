@@ -148,8 +148,9 @@ def _remove(options: argparse.Namespace) -> int:
 def _compact(options: argparse.Namespace) -> int:
     memory = _opened(options.folder, "a")
     before = len(_folder(memory).manifest.segments)
-    with memory:
-        numbers = memory.compact()
+    total = len(memory) - int(memory.removed.sum())
+    with memory, progress_bar(desc="compact", total=total, unit="vector", unit_scale=True) as bar:
+        numbers = memory.compact(bar.update)
         after = len(_folder(memory).manifest.segments)
     dropped = int((numbers < 0).sum())
     values = {"segments_before": before, "segments": after, "dropped": dropped}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ from pyhue._saved.deleted import write_deleted
 from pyhue._saved.folder import Folder
 from pyhue._saved.manifest import Entry, Manifest
 from pyhue._saved.packed import pack, write_packed, write_plan
-from pyhue._saved.segments import write_segment
+from pyhue._saved.segments import open_segment, write_segment
 from pyhue._search.clusters import Clusters
 from pyhue._search.host import OPTIMIZE_FROM
 from pyhue._search.index import Index
@@ -58,40 +58,44 @@ def publish(folder: Folder, stored: Any, index: Index | None = None, replan: boo
         mapped = folder.stored(new)
         if measured is not None:
             new = _pack_as(folder, new, mapped, measured)
-        elif replan or (new.plan is None and len(mapped) >= OPTIMIZE_FROM):
+        elif replan or (new.plan is None and mapped.num_findable >= OPTIMIZE_FROM):
             new = _pack_anew(folder, new, mapped)
         folder.publish(new)
     return mapped
 
 
-def compact(folder: Folder, stored: Any) -> tuple[Any, NDArray[np.int64]]:
+def compact(folder: Folder, stored: Any, progress: Callable[[int], object]) -> tuple[Any, NDArray[np.int64]]:
     """Merges segments and leaves out what was removed.
 
     `stored` is all that the folder has. Returns what is stored then, and the new row of each, or -1.
+    `progress` is called with how many vectors were gone through.
     """
     folder.require_writable()
     manifest = folder.manifest
     kept = ~stored.is_removed()
     numbers = np.where(kept, np.cumsum(kept) - 1, -1)
     with folder.busy.held(), _undone(folder):
+        plan = folder.plan(manifest)
         entries: list[Entry] = []
         new = manifest
         for group in _groups(manifest, kept, _rows_of_segment(stored)):
             if isinstance(group, Entry):
                 entries.append(group)
+                progress(group.rows)
                 continue
             rows = group.start + np.flatnonzero(kept[group.start : group.stop])
             size = _rows_of_segment(stored)
             for begin in range(0, len(rows), size):
                 entries.append(write_segment(folder.path, new.next, stored, rows[begin : begin + size]))
                 new = replace(new, next=new.next + 1)
+                if plan is not None:
+                    _pack_written(folder, manifest, entries[-1], plan)
+                progress(entries[-1].rows)
         if tuple(entries) == manifest.segments:
             return stored, numbers
         renumbered = int(not kept.all())
         new = replace(new, segments=tuple(entries), deleted=None, epoch=new.epoch + renumbered)
         mapped = folder.stored(new)
-        if new.plan is not None:
-            _pack_added(folder, new, mapped, {entry.number for entry in manifest.segments})
         folder.publish(new)
     return mapped, numbers
 
@@ -167,14 +171,12 @@ def _pack_as(folder: Folder, manifest: Manifest, mapped: Any, index: Index) -> M
     return _with_plan(folder, planned, index)
 
 
-def _pack_added(folder: Folder, manifest: Manifest, stored: Any, before: set[int]) -> None:
-    """Segments that were not there before, by the folder's plan."""
-    plan = folder.plan(manifest)
-    assert plan is not None
+def _pack_written(folder: Folder, manifest: Manifest, entry: Entry, plan: Index) -> None:
+    """A segment that was just written, by the folder's plan."""
     assert manifest.plan is not None
-    for entry, rows in manifest.ranges():
-        if entry.number not in before:
-            write_packed(folder.path, entry, manifest.plan.number, pack(plan, stored, rows))
+    segment = open_segment(folder.path, manifest, entry)
+    piece = pack(plan, Stored(segment.vectors, segment.zero), range(entry.rows))
+    write_packed(folder.path, entry, manifest.plan.number, piece)
 
 
 def _has_its_plan(folder: Folder) -> bool:

@@ -196,7 +196,7 @@ class HostSearch:
 
 def first_index(stored: Stored) -> Index:
     """The index of a memory that has none."""
-    large = len(stored) >= OPTIMIZE_FROM
+    large = stored.num_findable >= OPTIMIZE_FROM
     return optimized(stored, stored.groups) if large else unmeasured(stored)
 
 

@@ -15,6 +15,7 @@ from pyhue._search.stored import Stored
 FloatArray = NDArray[np.float64]
 
 SAMPLE = 4096  #: vectors that stand for a memory
+_PART = 8192  # vectors taken at once
 _STAGES = 10  # of all coordinates, about; later stages are longer
 _SMALLEST_SPREAD = 1e-3  # of the largest, that steps follow
 
@@ -71,16 +72,23 @@ class Plan:
 
 
 def mean(stored: Stored) -> FloatArray:
-    """The mean vector in float64."""
-    total = np.zeros(stored.dim)
-    for part in stored.parts():
-        total += part.sum(axis=0, dtype=np.float64)
-    return total / max(1, len(stored))
+    """The mean in float64 of the vectors that can be found."""
+    total, count = np.zeros(stored.dim), 0
+    for begin in range(0, len(stored), _PART):
+        end = min(len(stored), begin + _PART)
+        rows = stored.findable(begin, end)
+        count += len(rows)
+        some = stored.rows(rows if len(rows) < end - begin else slice(begin, end))
+        total += some.sum(axis=0, dtype=np.float64)
+    return total / max(1, count)
 
 
 def sample_of(stored: Stored) -> NDArray[np.float32]:
-    """Some thousand of the vectors, evenly."""
-    return stored.rows(slice(None, None, max(1, -(-len(stored) // SAMPLE))))
+    """Some thousand of the vectors that can be found, evenly."""
+    step = max(1, -(-len(stored) // SAMPLE))
+    if len(stored.hidden):
+        return stored.rows(stored.findable(0, len(stored))[::step])
+    return stored.rows(slice(None, None, step))
 
 
 def plain(center: FloatArray, sample: NDArray[np.float32]) -> Plan:
@@ -135,6 +143,8 @@ def steps(coordinates: FloatArray) -> FloatArray:
     large, but less so than they are, since the query's coordinates, times the steps, share one scale. The
     largest coordinate is 127 steps; what is beyond is cut, and counts as error.
     """
+    if not len(coordinates):
+        return np.ones(coordinates.shape[1])
     spread = coordinates.std(axis=0)
     raised = np.maximum(spread, _SMALLEST_SPREAD * spread.max(initial=0.0)) ** 0.4
     if not (np.isfinite(raised).all() and (raised > 0).all()):

@@ -30,6 +30,11 @@ class Stored:
         return len(self.array)
 
     @property
+    def num_findable(self) -> int:
+        """How many are not hidden."""
+        return len(self) - len(self.hidden)
+
+    @property
     def dim(self) -> int:
         """Channels of a vector."""
         return int(self.array.shape[1])
