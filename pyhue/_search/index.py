@@ -298,5 +298,7 @@ def _by_chunk(
 
 def _cut(stored: Stored, begin: int, end: int) -> list[range]:
     """Rows `begin` to `end` - 1, cut where chunks end."""
+    if begin == end:
+        return []
     cut = [range(max(begin, start), min(end, start + len(chunk))) for start, chunk in chunks_of(stored.array)]
     return [rows for rows in cut if rows]
