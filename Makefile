@@ -181,7 +181,7 @@ docs: $(VENV)/.docs
 
 # An environment of its own, without torch: it also shows that retrieval needs NumPy only. Left out are
 # the tests that need torch or no kernel at all, or reach it by another door only. Fewer random examples: they are others
-# in every run; and half of the cases of the emulated GPU (tests/conftest.py).
+# in every run; and a third of the cases of the emulated GPU (tests/conftest.py).
 SANITIZE_TESTS ?= $(filter-out tests/test_nn% tests/test_hue% tests/test_cuda_hue% tests/test_demo% tests/test_cli% \
     tests/test_build% tests/test_images% tests/test_backbones% tests/test_training% tests/test_compare% \
     tests/test_features% tests/test_descriptors% tests/test_observe_command% tests/test_bench% tests/test_config% \
