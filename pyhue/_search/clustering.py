@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ _SIZE = 256  # vectors in a cluster, about
 _MOST = 2048  # clusters
 _SAMPLE = 24  # vectors for each cluster that k-means runs on
 _ROUNDS = 6
+_PART = 16384  # vectors whose coordinates are held at once
 _LARGEST = 1e17  # of a coordinate: squared distances stay finite. Beyond, no more than the order suffers
 
 
@@ -28,7 +30,7 @@ def cluster_centroids(stored: Stored, plan: Plan, rng: np.random.Generator) -> N
     sample = _points(stored, plan, rows[np.sort(chosen)])
     centroids = sample[rng.choice(len(sample), count, replace=False)].copy()
     for _ in range(_ROUNDS):
-        nearest = _nearest(sample, centroids)
+        nearest = _nearest(centroids)(sample)
         sizes = np.bincount(nearest, minlength=count)
         filled = np.flatnonzero(sizes)
         begins = (np.cumsum(sizes) - sizes)[filled]
@@ -56,7 +58,10 @@ def assigned(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Those of some rows that can be found, cluster by cluster, and where each cluster begins in them."""
     found = stored.findable(rows.start, rows.stop)
-    nearest = _nearest(_points(stored, plan, found), centroids)
+    nearest_to, nearest = _nearest(centroids), np.empty(len(found), np.int64)
+    for begin in range(0, len(found), _PART):
+        part = slice(begin, begin + _PART)
+        nearest[part] = nearest_to(_points(stored, plan, found[part]))
     starts = np.concatenate(([0], np.cumsum(np.bincount(nearest, minlength=len(centroids)))))
     return found[np.argsort(nearest, kind="stable")], starts
 
@@ -73,7 +78,8 @@ def _points(stored: Stored, plan: Plan, rows: NDArray[np.int64]) -> NDArray[np.f
     return points
 
 
-def _nearest(points: NDArray[np.float32], centroids: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """The nearest centroid of each point: a search like any other."""
+def _nearest(centroids: NDArray[np.floating[Any]]) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
+    """Finds the nearest centroid of each point: a search like any other."""
     stored = Stored(centroids.clip(-_LARGEST, _LARGEST).astype(np.float32))
-    return unmeasured(stored).search(stored, points, 1)[1][:, 0]
+    index = unmeasured(stored)
+    return lambda points: index.search(stored, points, 1)[1][:, 0]
