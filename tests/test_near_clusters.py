@@ -10,8 +10,7 @@ from pyhue import _core
 from pyhue._search.clustering import assigned, cluster_centroids
 from pyhue._search.clusters import Clusters
 from pyhue._search.index import Index
-from pyhue._search.optimize import sample_of
-from pyhue._search.plan import mean, principal, principal_directions
+from pyhue._search.plan import mean, principal, principal_directions, sample_of
 from pyhue._search.stored import Stored
 
 K = 10
