@@ -8,6 +8,8 @@ GF-eq is 2 x vectors x dim x queries / time, whatever was skipped.
 """
 
 import re
+import statistics
+import time
 from pathlib import Path
 
 import faiss
@@ -140,6 +142,25 @@ def test_real(real_memory, turns, report, fma_peak, net, begin, end, count):
     compare(memory, queries, turns, report, fma_peak, name, rounds=rounds, warm=warm)
     if count == 490:
         report(f"    {memory.explain()}")
+
+
+@pytest.mark.parametrize("net", ["int8", "float"])
+def test_other_images(real_memory, benchmark, report, net):
+    """How much it matters which ten images ask: ten times ten, none of them stored."""
+    memory, images = real_memory(net, 100)
+    for count in (490, 49, 1):
+        times = []
+        for begin in range(0, 100, 10):
+            queries = images[begin : begin + 10].reshape(-1, 1280)[:count]
+            each = []
+            for _ in range(9):
+                start = time.perf_counter()
+                memory.search(queries)
+                each.append(1e3 * (time.perf_counter() - start))
+            times.append(statistics.median(each[2:]))
+        found = f"{min(times):.2f} to {max(times):.2f}, median {statistics.median(times):.2f} ms"
+        report(f"real activations, {net}, {count} queries of ten times ten images: {found}")
+    benchmark.pedantic(lambda: memory.search(queries), rounds=7)
 
 
 def test_optimize(real_activations, benchmark, report):
