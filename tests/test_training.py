@@ -25,6 +25,7 @@ from pyhue._files.tables import read_csv
 from pyhue._runs.config import TrainConfig
 from pyhue.backbones import load_backbone
 from pyhue.training import fold as fold_module
+from pyhue.training import model as model_module
 from pyhue.training.run import train
 
 TINY = {"backbone": "resnet18-w2", "image_size": 16, "batch_size": 8}
@@ -229,16 +230,44 @@ def test_killed_in_the_middle_and_started_again_it_ends_the_same(divided, tmp_pa
 
 PLAIN = """
 from torch import nn
-def make():  # no batch statistics, which each process takes for itself
-    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2), nn.ReLU())
+class make(nn.Module):  # no batch statistics, which each process takes for itself
+    def __init__(self):
+        super().__init__()
+        self.maps = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU())
+        self.behind = nn.Conv2d(8, 4, 1)  # as networks of timm have it behind their maps
+    def forward(self, images):
+        return self.maps(images)
 """
 
 
+def test_a_run_from_before_layers_behind_the_maps_were_frozen_goes_on(divided, tmp_path, monkeypatch):
+    (tmp_path / "plain.py").write_text(PLAIN)
+    options = TINY | {"epochs": 2, "backbone": f"{tmp_path / 'plain.py'}:make"}
+    train(TrainConfig(str(divided), **options), tmp_path / "whole")
+    steps = iter(range(100))
+    real = fold_module._step
+
+    def stopping(*arguments):
+        if next(steps) == 4:  # in the second epoch
+            raise Stopped
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fold_module, "_step", stopping)
+        patch.setattr(model_module, "_freeze_unused", lambda *arguments: None)
+        with pytest.raises(Stopped):
+            train(TrainConfig(str(divided), **options), tmp_path / "run")
+    train(TrainConfig(str(divided), **options), tmp_path / "run")
+    assert numbers(tmp_path / "run") == numbers(tmp_path / "whole")
+
+
 @pytest.mark.usefixtures("gloo")
-def test_two_processes_take_the_steps_of_one(divided, tmp_path):
+@pytest.mark.parametrize("layer", [None, "maps.1"])
+def test_two_processes_take_the_steps_of_one(divided, tmp_path, layer):
     (tmp_path / "plain.py").write_text(PLAIN)
     options = {"epochs": 5, "lr": 0.01, "image_size": 16, "batch_size": 7, "clip_grad_norm": 0.5}
     options["backbone"] = f"{tmp_path / 'plain.py'}:make"
+    options |= {"layer": layer} if layer else {}
     script = tmp_path / "main.py"
     script.write_text("import sys\nfrom pyhue._cli import main\nsys.exit(main())\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -260,6 +289,8 @@ def test_two_processes_take_the_steps_of_one(divided, tmp_path):
     assert [result["processes"] for result in results] == [1, 2]
     assert results[0]["loss"] == pytest.approx(results[1]["loss"], rel=1e-4)
     assert results[0]["steps"] == results[1]["steps"] == 5 * 4
+    trained = (3 * 9 + 1) * 8 + (0 if layer else (8 * 9 + 1) * 8)  # without those behind the maps
+    assert [result["parameters"] for result in results] == [trained + (8 + 1) * (3 + 2)] * 2
 
 
 def test_bfloat16_clipping_and_no_augmentation_train(data, tmp_path):

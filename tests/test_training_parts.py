@@ -140,6 +140,38 @@ def test_runs_that_differ_in_their_loss_start_equal():
     assert torch.equal(plain, logits)
 
 
+BEHIND = """
+from torch import nn
+class make(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.maps = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout())
+        self.fixed = nn.Conv2d(4, 4, 1).requires_grad_(False)
+        self.behind = nn.Conv2d(4, 5, 1)
+    def forward(self, images):
+        return self.fixed(self.maps(images))
+"""
+
+
+def test_what_the_maps_do_not_depend_on_is_not_trained(tmp_path):
+    (tmp_path / "network.py").write_text(BEHIND)
+    config = TrainConfig("data", f"{tmp_path / 'network.py'}:make", image_size=16, loss="onehot")
+    torch.manual_seed(0)
+    backbone = load_backbone(config.backbone, image_size=16)
+    head = torch.nn.Linear(4, 3)
+    drawn = torch.rand(3)
+    torch.manual_seed(0)
+    found = Classifier(config, 3)
+    assert torch.equal(torch.rand(3), drawn)
+    pairs = zip(found.backbone.state_dict().items(), backbone.state_dict().items(), strict=True)
+    assert all(name == other and torch.equal(a, b) for (name, a), (other, b) in pairs)
+    assert torch.equal(found.head.weight, head.weight)
+    trained = {name.rpartition(".")[0] for name, value in found.named_parameters() if value.requires_grad}
+    assert trained == {"backbone.body.maps.0", "backbone.body.maps.1", "head"}
+    assert all(value.grad is None for value in found.parameters())
+    assert all(module.training for module in found.modules())
+
+
 def test_interval_and_test_against_scipy():
     from scipy import stats
 

@@ -33,7 +33,7 @@ class Result(NamedTuple):
     train_images: int
     epochs: int
     steps: int  #: of the optimiser
-    parameters: int
+    parameters: int  #: that were trained
     processes: int
     seconds: float  #: of training; the only number that another run of the same options does not repeat
     fingerprint: str  #: of the images, see `data.Fold`

@@ -101,6 +101,7 @@ def _begin(config: TrainConfig, data: DataSet, fold: Fold, workers: Workers) -> 
     to_format: Any = model.to  # torch declares .to without memory_format
     to_format(memory_format=images_format)
     loss = Loss(config, len(data.classes), _derived(fold, 0, 1), workers.device)
+    # Of frozen parameters, too, which it leaves alone: earlier checkpoints have them.
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     return _Training(
         config,
@@ -108,10 +109,7 @@ def _begin(config: TrainConfig, data: DataSet, fold: Fold, workers: Workers) -> 
         fold,
         workers,
         model,
-        # A network may have layers behind the one that is taken.
-        DistributedDataParallel(model, find_unused_parameters=config.layer is not None)
-        if workers.size > 1
-        else model,
+        DistributedDataParallel(model) if workers.size > 1 else model,
         loss,
         optimizer,
         torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs),
@@ -249,7 +247,7 @@ def _finish(training: _Training, history: list[Epoch], seconds: float, folder: P
         train_images=len(fold.train),
         epochs=len(history),
         steps=len(history) * len(_batches(config, fold, 1)),
-        parameters=sum(parameter.numel() for parameter in training.model.parameters()),
+        parameters=sum(part.numel() for part in training.model.parameters() if part.requires_grad),
         processes=workers.size,
         seconds=round(seconds, 1),
         fingerprint=fold.fingerprint,

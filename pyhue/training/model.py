@@ -37,7 +37,8 @@ class Classifier(nn.Module):
     """A backbone, the average of its feature maps, and linear layers.
 
     Backbone and classifier start from the same weights whether there is a hue layer or not, because that
-    layer draws its weights last: runs that differ in their loss start equal.
+    layer draws its weights last: runs that differ in their loss start equal. What the feature maps do not
+    depend on, the layers behind them that a backbone may have, is not trained.
 
     Args:
         config: options of the run.
@@ -50,6 +51,7 @@ class Classifier(nn.Module):
         channels = self.backbone.channels
         hue = config.loss == "onehot+hue"
         self.head = HueHead(channels, num_classes) if hue else nn.Linear(channels, num_classes)
+        _freeze_unused(self.backbone, config.image_size)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits (n, C) and hue (n, 2), or None without a hue layer, of images (n, 3, H, W), 0 to 1."""
@@ -58,6 +60,18 @@ class Classifier(nn.Module):
             logits, hue = self.head(features)
             return logits, hue
         return self.head(features), None
+
+
+def _freeze_unused(backbone: Backbone, image_size: int) -> None:
+    """Freezes what gets no gradient, for which processes that train together would wait."""
+    backbone.eval()  # batch statistics stay as they are
+    maps = backbone(torch.zeros(1, 3, image_size, image_size))
+    if maps.requires_grad:
+        maps.sum().backward()
+    for parameter in backbone.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+    backbone.train()
 
 
 class Loss(nn.Module):
