@@ -1,8 +1,10 @@
+import io
+
 import numpy as np
 import pytest
 
 from pyhue import activation_hue, observe
-from pyhue.observe import _page, circular
+from pyhue.observe import _page, circular, plots
 from pyhue.observe.conditional import Spread
 from pyhue.observe.plots import _ratio_by_radius
 
@@ -213,3 +215,30 @@ def test_hue_of_planted_channels_and_of_nothing():
 def test_wrong_arguments_are_named(maps, call, message):
     with pytest.raises(ValueError, match=f"^{message}: "):
         call(maps)
+
+
+@pytest.mark.parametrize("filled", ["none", "two classes", "one class", "one image", "one place"])
+def test_activations_that_are_all_zero_are_drawn_without_a_warning(maps, filled):
+    chosen = {
+        "none": np.zeros(12, bool),
+        "two classes": LABELS != 1,
+        "one class": LABELS == 1,
+        "one image": np.arange(12) == 5,
+    }.get(filled, np.ones(12, bool))
+    maps = np.where(chosen[:, None, None, None], maps, 0)
+    if filled == "one place":
+        maps = maps * (np.arange(12).reshape(3, 4) == 6)
+    matches, names = observe.find_matches(maps, 3), ["a", "b", "c"]
+    energy = observe.energy_maps(maps, LABELS)
+    figures = [
+        plots.plot_energy_maps(energy, names),
+        plots.plot_match_locations(observe.match_locations(matches, LABELS, (3, 4)), names),
+        plots.plot_conditional_locations(observe.conditional_locations(matches, LABELS, (3, 4))),
+        plots.plot_hue_histograms(observe.hue_histograms(maps, LABELS), names),
+        plots.plot_votes(maps.mean(axis=1)[:2], np.full((2, 3, 4), np.nan), names[:2]),
+    ]
+    for figure in figures:
+        figure.savefig(io.BytesIO(), format="png", dpi=40)
+    shown = [axes.get_title() for axes in figures[0].axes]
+    with_energy = [name for name, part in zip(names, energy.classes, strict=True) if part.any()]
+    assert sorted(set(shown) - {"", "all images"}) == with_energy

@@ -35,7 +35,8 @@ _SAME, _OTHER = BLUE, RED
 def plot_energy_maps(maps: EnergyMaps, classes: Sequence[str]) -> Figure:
     """The map of all images, its profile over the radius, and the classes that differ most from it.
 
-    Maps are divided by their mean, so that they show where the energy is, not how much.
+    Maps are divided by their mean, so that they show where the energy is, not how much. A class without any
+    is not shown.
 
     Args:
         maps: from `energy_maps`.
@@ -43,10 +44,9 @@ def plot_energy_maps(maps: EnergyMaps, classes: Sequence[str]) -> Figure:
     """
     figure, left, right = _figure("Energy of the activations, E(x, y) = ‖I(x, y)‖²")
     whole, profile = left.subplots(2, 1, height_ratios=(1.5, 1))
-    overall = maps.overall / maps.overall.mean()
-    relative = maps.classes / maps.classes.mean(axis=(1, 2), keepdims=True)
+    overall, relative = np.nan_to_num(_relative(maps.overall)), _relative(maps.classes)
     shown = _largest(np.abs(relative - overall).mean(axis=(1, 2)))
-    top = float(np.max([overall, *relative[shown]]))
+    top = float(np.max([overall, *relative[shown]], initial=1))
     left.colorbar(_draw_map(whole, overall, top), ax=whole, label="energy / mean energy")
     whole.set_title("all images", fontsize=10)
     profile.plot(maps.radius, maps.profile, "o-", color=_SAME, markersize=4)
@@ -150,17 +150,18 @@ def plot_hue_histograms(histograms: HueHistograms, classes: Sequence[str]) -> Fi
     whole, means = left.subplots(2, 1, subplot_kw={"projection": "polar"})
     difference = np.abs(histograms.density - histograms.overall).sum(axis=1)
     shown = _largest(np.where(histograms.counts > 0, difference, np.nan))
-    bins = len(histograms.overall)
-    _draw_rose(whole, histograms.edges, histograms.overall, 1.1 * bins * histograms.overall.max(), MUTED)
+    overall = np.nan_to_num(histograms.overall)  # NaN where no vector has a hue
+    bins = len(overall)
+    _draw_rose(whole, histograms.edges, overall, 1.1 * bins * np.max(overall, initial=1 / bins), MUTED)
     whole.set_title("all vectors, share / uniform", fontsize=9.5)
     means.plot(histograms.directions.angle, histograms.directions.length, ".", color=_SAME, alpha=0.7)
     _tidy_polar(means, _reach(histograms.directions))
     means.set_title("each class's mean hue and resultant length R", fontsize=9.5)
-    top = bins * float(np.max([histograms.overall, *histograms.density[shown]]))
+    top = bins * float(np.max([overall, *histograms.density[shown]]))
     right.suptitle("Classes whose hues differ most from those of all vectors (grey outline)", fontsize=10)
     for axes, cls in zip(_grid(right, len(shown), projection="polar"), shown, strict=True):
         _draw_rose(axes, histograms.edges, histograms.density[cls], top, _SAME)
-        outline = np.repeat(histograms.overall, 2) * bins
+        outline = np.repeat(overall, 2) * bins
         axes.plot(np.repeat(histograms.edges, 2)[1:-1], outline, color=MUTED, linewidth=0.9)
         axes.set_title(f"{_short(classes[cls])}, R = {histograms.directions.length[cls]:.2f}", fontsize=8.5)
         axes.set_xticklabels([])
@@ -204,6 +205,13 @@ def _figure(title: str) -> tuple[Figure, SubFigure, SubFigure]:
     figure.suptitle(title, fontsize=13, fontweight="bold", color=INK)
     halves = np.ravel(figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.75), wspace=0.04))
     return figure, halves[0], halves[1]
+
+
+def _relative(maps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Maps (..., H, W) over the mean of each; NaN where that is 0."""
+    means = maps.mean(axis=(-2, -1), keepdims=True)
+    result: NDArray[np.float64] = np.divide(maps, means, out=np.full_like(maps, np.nan), where=means > 0)
+    return result
 
 
 def _largest(values: NDArray[np.float64]) -> NDArray[np.int64]:
