@@ -1,10 +1,13 @@
 """Whatever is done to a file that a command reads, the command reads it or names it: no other error."""
 
+import contextlib
 import io
 import json
+import os
 import re
 import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,6 +123,14 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def memory(features_file, tmp_path_factory):
+    """A memory on disk of the same features."""
+    out = tmp_path_factory.mktemp("memory") / "memory"
+    assert _cli.main(["memory", "build", str(features_file), "--out", str(out)]) == 0
+    return out
+
+
 def header_of(content):
     (size,) = struct.unpack("<Q", content[:8])
     return json.loads(content[8 : 8 + size]), content[8 + size :]
@@ -159,6 +170,110 @@ def test_features_files(features_file, tmp_path_factory, data):
     assert 0 <= features.labels.min() <= features.labels.max() < len(features.classes)
     assert isinstance(features.source, dict)
     np.asarray(features.activations).sum(dtype=float)
+
+
+def commands(features, memory, out):
+    """Every command that reads a features file."""
+    return {
+        "observe": ["observe", features, "--out", out / "observed", "-k", "2"],
+        "another network": ["observe", features, "--out", out / "observed", "--backbone", "x"],
+        "another layer": ["observe", features, "--out", out / "observed", "--layer", "x"],
+        "descriptors": ["descriptors", features, "--out", out / "tables", "--exact-only", "--folds", "2"],
+        "build": ["memory", "build", features, "--out", out / "memory"],
+        "add": ["memory", "add", memory, features],
+        "search": ["memory", "search", memory, features],
+        "bench": ["bench", features, "--images", "1", "-k", "1"],
+    }
+
+
+KINDS = list(commands(None, None, Path()))
+
+
+def changed(content, **parts):
+    """A features file with other activations, labels, or texts in its metadata."""
+    header, rest = header_of(content)
+    for name, value in parts.items():
+        if name in ("activations", "labels"):
+            begin, end = (len(content) - len(rest) + offset for offset in header[name]["data_offsets"])
+            content = content[:begin] + value.tobytes() + content[end:]
+        else:
+            header["__metadata__"][name] = json.dumps(value)
+            content = with_header(header, rest)
+    return content
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_activations_that_are_not_finite_are_named(
+    features_file, memory, tmp_path, monkeypatch, kind, value, capsys
+):
+    monkeypatch.setattr("pyhue._cli.data._CHECKED", 4)  # the image is in the second batch
+    activations = np.array(load_features(features_file).activations)
+    activations[5, 1, 0, 1] = value
+    path = tmp_path / "f.safetensors"
+    path.write_bytes(changed(features_file.read_bytes(), activations=activations))
+    before = sorted(memory.rglob("*"))
+    name = os.path.join("red", "001.png")
+    line = command(capsys, *commands(path, memory, tmp_path)[kind])
+    assert line.endswith(f"{path}: activations of row 5, {name}: NaN or infinite")
+    assert sorted(memory.rglob("*")) == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_activations_that_observe_kept_are_checked_too(features_file, tmp_path, capsys):
+    arguments = ["observe", features_file.parent / "images", "--out", tmp_path, *OPTIONS]
+    path = tmp_path / "features.safetensors"
+    assert command(capsys, *arguments) == ""
+    activations = np.array(load_features(path).activations)
+    activations[2] = np.nan
+    path.write_bytes(changed(path.read_bytes(), activations=activations))
+    assert f"{path}: activations of row 2" in command(capsys, *arguments)
+
+
+def test_features_of_an_unknown_network(features_file, tmp_path, capsys):
+    path = tmp_path / "f.safetensors"
+    path.write_bytes(changed(features_file.read_bytes(), source={}))
+    line = command(capsys, "observe", path, "--out", tmp_path / "out", "--backbone", "resnet18")
+    assert line == f"pyhue observe: --backbone: {path} was made with an unknown network"
+    line = command(capsys, "descriptors", path, "--out", tmp_path / "out", "--layer", "layers.2")
+    assert line == f"pyhue descriptors: --layer: {path} has what is pooled"
+    assert command(capsys, "observe", path, "--out", tmp_path / "out", "-k", "2") == ""
+    page = (tmp_path / "out" / "observe.html").read_text()
+    assert "<code>unknown</code> at unknown pixels" in page
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_commands_on_features_files(features_file, memory, tmp_path_factory, data):
+    """What is whole and says odd things: read or named, and the command says so in one line."""
+    content, whole = features_file.read_bytes(), load_features(features_file)
+    part = data.draw(st.sampled_from(["activations", "labels", "source", "source", "classes", "names"]))
+    value, kinds = getattr(whole, part), KINDS
+    if part == "activations":
+        value = np.array(value)
+        chosen = data.draw(st.lists(st.integers(0, len(value) - 1)))
+        value[chosen] = data.draw(st.sampled_from([0, 1, -1, 6e-8, 65504, np.nan, np.inf]))
+    elif part == "labels":
+        value = np.array(data.draw(st.lists(st.integers(0, 2), min_size=6, max_size=6)))
+    elif part == "source":
+        key = data.draw(st.sampled_from(["backbone", "layer", "image_size"]))
+        value = {name: text for name, text in value.items() if name != key}
+        value |= {key: data.draw(UGLY)} if data.draw(st.booleans()) else {}
+        kinds = ["observe", "another network", "another layer"]
+    else:
+        value = mutated_json(data, value)
+    out = tmp_path_factory.mktemp("commands")
+    path = out / "f.safetensors"
+    path.write_bytes(changed(content, **{part: value}))
+    shutil.copytree(memory, out / "there")
+    arguments = commands(path, out / "there", out)[data.draw(st.sampled_from(kinds))]
+    notes = io.StringIO()
+    with contextlib.redirect_stderr(notes), contextlib.redirect_stdout(io.StringIO()):
+        status = _cli.main([str(argument) for argument in arguments])
+    assert status in (0, 1)
+    if status:
+        line = notes.getvalue().splitlines()[-1]
+        assert str(path) in line or "folds need at least 2 images of each class" in line, line
 
 
 @pytest.mark.parametrize("name", ["config.json", "result.json", "metrics.csv"])

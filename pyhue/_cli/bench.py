@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pyhue._arrays import positive_integer
 from pyhue._cli.common import Commands, add_command, show
+from pyhue._cli.data import read_features
 
 
 def add_parser(commands: Commands) -> None:
@@ -21,8 +22,7 @@ def run(options: argparse.Namespace) -> int:
     """Prints a table in Markdown."""
     k, images = positive_integer(options.k, "k"), positive_integer(options.images, "images")
     from pyhue._bench import bench
-    from pyhue.features import load_features
 
-    found = bench(load_features(options.features), images, k)
+    found = bench(read_features(options.features), images, k)
     show(options, str(found), found)
     return 0

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pyhue.features import Features
     from pyhue.images import Images
 
+_CHECKED = 64  # images at once
+_EXPONENT = 0x7C00  # of float16: all ones in NaN and infinity
 
 #: What a command asks of labels (images,) and of the classes' names.
 Check: TypeAlias = "Callable[[NDArray[np.int64], Sequence[str]], object]"
@@ -84,6 +86,26 @@ def extract(options: argparse.Namespace, out: Path, check: Check = _accept) -> F
     )
 
 
+def read_features(path: Path) -> Features:
+    """Maps a file of `pyhue features`, of which one pass makes sure that all activations are finite.
+
+    Raises:
+        OSError, ValueError: as `load_features`; or an activation is NaN or infinite.
+    """
+    import numpy as np
+
+    from pyhue.features import load_features
+
+    features = load_features(path)
+    for start in range(0, len(features.labels), _CHECKED):
+        exponents = features.activations[start : start + _CHECKED].view(np.uint16) & _EXPONENT
+        wrong = (exponents == _EXPONENT).any(axis=(1, 2, 3))
+        if wrong.any():
+            row = start + int(wrong.argmax())
+            raise ValueError(f"{path}: activations of row {row}, {features.names[row]}: NaN or infinite")
+    return features
+
+
 def features_of(options: argparse.Namespace, folder: Path, check: Check = _accept) -> Features:
     """Activations for `options.data`, a file of `pyhue features` or a folder of images.
 
@@ -93,12 +115,13 @@ def features_of(options: argparse.Namespace, folder: Path, check: Check = _accep
     if options.data.is_dir():
         if not options.backbone:
             raise ValueError(f"{options.data}: a folder of images needs --backbone")
-        return extract(options, folder / "features.safetensors", check)
-    from pyhue.features import load_features
-
-    features = load_features(options.data)
-    if options.backbone and options.backbone != features.source["backbone"]:
-        raise ValueError(f"--backbone: {options.data} was made with {features.source['backbone']}")
+        kept = folder / "features.safetensors"
+        extract(options, kept, check)
+        return read_features(kept)
+    features = read_features(options.data)
+    if options.backbone and options.backbone != features.source.get("backbone"):
+        made_with = features.source.get("backbone", "an unknown network")
+        raise ValueError(f"--backbone: {options.data} was made with {made_with}")
     if options.layer and options.layer != features.source.get("layer"):
         raise ValueError(f"--layer: {options.data} has {features.source.get('layer', 'what is pooled')}")
     check(features.labels, features.classes)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyhue._arrays import asked_recall, positive_integer
 from pyhue._cli.common import Commands, add_command, show
+from pyhue._cli.data import read_features
 from pyhue._stderr import progress_bar
 
 if TYPE_CHECKING:
@@ -71,12 +72,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     from pyhue._on_disk import is_file_name
-    from pyhue.features import load_features
     from pyhue.memory import PixelMemory
 
     if is_file_name(options.out):
         raise ValueError(f"--out: expected a folder, got the name of a file, {options.out}")
-    features = load_features(options.features)
+    features = read_features(options.features)
     if options.out.exists():
         raise FileExistsError(17, "exists already; `pyhue memory add` adds to a memory", str(options.out))
     dim = features.activations.shape[1]
@@ -91,10 +91,9 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _add(options: argparse.Namespace) -> int:
-    from pyhue.features import load_features
     from pyhue.memory import PixelMemory
 
-    features = load_features(options.features)
+    features = read_features(options.features)
     with PixelMemory.open(options.folder, "a") as memory:
         _add_to(memory, features, options.features)
     return _tell(options, options.folder)
@@ -178,12 +177,11 @@ def _check(options: argparse.Namespace) -> int:
 def _search(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from pyhue.features import load_features
     from pyhue.memory import PixelMemory
 
     k = positive_integer(options.k, "k")
     asked_recall(options.recall)
-    features = load_features(options.features)
+    features = read_features(options.features)
     memory = PixelMemory.open(options.folder)
     _require_names(_folder(memory), features, options.features)
     begin, found = time.perf_counter(), []

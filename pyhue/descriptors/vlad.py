@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances_argmin
 
 from pyhue._arrays import feature_map_array, positive_integer
@@ -26,7 +28,7 @@ def vocabulary(feature_maps: Any, words: int = 16, seed: int = 0) -> NDArray[np.
         seed: of the sample and of scikit-learn's KMeans. Default 0.
 
     Returns:
-        float32 (words, channels).
+        float32 (words, channels); some are equal where there are fewer different vectors.
     """
     maps = feature_map_array(feature_maps)
     pixels = maps.shape[2] * maps.shape[3]
@@ -40,7 +42,9 @@ def vocabulary(feature_maps: Any, words: int = 16, seed: int = 0) -> NDArray[np.
     )
     vectors = vector_rows(flat, "feature_maps", normalize=True)
     means = KMeans(positive_integer(words, "words", len(vectors)), n_init=1, random_state=seed)
-    centres: NDArray[np.float32] = means.fit(vectors).cluster_centers_.astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of equal words
+        centres: NDArray[np.float32] = means.fit(vectors).cluster_centers_.astype(np.float32)
     return centres
 
 
