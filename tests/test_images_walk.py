@@ -12,7 +12,7 @@ pytest.importorskip("PIL")
 from PIL import Image
 
 from pyhue.images import scan_images, splits
-from pyhue.images.scan import report
+from pyhue.images.splits import report
 
 
 def write(path, kind="PNG"):
@@ -190,6 +190,34 @@ def test_a_class_that_cannot_be_read_is_an_error(tmp_path, closed):
         scan_images(tmp_path, "skip")
 
 
+@pytest.mark.parametrize("parts", [("",), ("train", "test")])
+@pytest.mark.parametrize("name", ["notes", "docs/notes", "docs/deep/notes", "docs/manual.pdf"])
+def test_a_folder_without_an_image_is_no_class_whatever_else_cannot_be_read(tmp_path, parts, name):
+    for part in parts:
+        folder(tmp_path / part, "ant", "bee")
+    link = tmp_path / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to("nowhere")
+    with pytest.raises(ValueError, match=f"{name}: not an image that can be read: link to nowhere"):
+        splits(tmp_path)
+    images = splits(tmp_path, "skip").train
+    assert images.classes == ["ant", "bee"]
+    assert images.skipped == [(link, "link to nowhere, which is not there")]
+    above = {path for path in link.parents if tmp_path in path.parents}
+    assert (tmp_path / "docs", "folder without images") in images.passed_over or not above
+    assert {path for path, _ in images.passed_over} <= above
+
+
+@pytest.mark.parametrize("name", ["gone.jpg", "photo.nef", "deep/gone.PNG"])
+def test_a_class_of_which_no_image_can_be_read_is_an_error(tmp_path, name):
+    folder(tmp_path, "ant", "bee")
+    link = tmp_path / "cat" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to("nowhere")
+    with pytest.raises(ValueError, match="no image that can be read in 'cat'"):
+        scan_images(tmp_path, "skip")
+
+
 def test_empty_folders_are_no_classes_and_are_told(tmp_path):
     folder(tmp_path, "ant", "bee", "__MACOSX/ant", ".git/objects")
     (tmp_path / "cat" / "kitten").mkdir(parents=True)
@@ -269,8 +297,15 @@ def test_one_part_beside_folders_of_another_kind_is_refused(tmp_path, name):
         splits(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["train", "validation", "testing"])
-def test_one_folder_of_such_a_name_among_others_is_a_class(tmp_path, name):
+@pytest.mark.parametrize("name", [*TRAIN, *VAL, *TEST])
+def test_one_folder_of_such_a_name_among_others_is_a_class_and_told(tmp_path, name):
     images = splits(folder(tmp_path, "car", "plane", name)).train
     assert images.classes == sorted(["car", "plane", name])
     np.testing.assert_array_equal(images.labels, [0, 1, 2])
+    assert report([images]) == [f"'{name}' is taken for a class, not for a part of the data set"]
+
+
+def test_parts_are_not_taken_for_classes(tmp_path):
+    for part in ("train", "val", "test"):
+        folder(tmp_path / part, "ant", "tests")
+    assert report([part for part in splits(tmp_path) if part]) == []

@@ -133,7 +133,8 @@ def _all_images(root: Path, on_error: str) -> Images:
     import numpy as np
 
     from pyhue.images import splits
-    from pyhue.images.scan import Images, report
+    from pyhue.images.scan import Images
+    from pyhue.images.splits import report
 
     parts = [part for part in splits(root, on_error) if part is not None]
     for line in report(parts):

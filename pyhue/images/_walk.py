@@ -113,6 +113,16 @@ def find(folder: Path, root: Path) -> Found:
     return found
 
 
+def may_be_class(found: Found, on_error: str) -> bool:
+    """Whether a folder has images, or what cannot be read may be some.
+
+    With "skip", other than with "raise", a link or file that cannot be read has to be called as images are.
+    """
+    return bool(found.images) or any(
+        on_error == "raise" or os.path.isdir(path) or _called_image(path) for path, _ in found.unreadable
+    )
+
+
 def reason(error: OSError, path: Path) -> str:
     """Why something cannot be read."""
     if isinstance(error, FileNotFoundError) and path.is_symlink():
@@ -126,7 +136,7 @@ def _sort(files: Iterable[Path], found: Found) -> None:
             found.unreadable.append((path, "raw photograph; convert it to JPEG, PNG or TIFF"))
             continue
         try:
-            image = bool(_IMAGE.fullmatch(path.suffix)) or _begins_as_image(path)
+            image = _called_image(path) or _begins_as_image(path)
         except OSError as error:
             found.unreadable.append((path, reason(error, path)))
             continue
@@ -134,6 +144,10 @@ def _sort(files: Iterable[Path], found: Found) -> None:
             found.images.append(path)
         else:
             found.passed_over.append((path, NO_IMAGE))
+
+
+def _called_image(path: Path) -> bool:
+    return bool(_IMAGE.fullmatch(path.suffix) or _RAW.fullmatch(path.suffix))
 
 
 def _begins_as_image(path: Path) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pyhue._stderr import progress_bar
 from pyhue._text import printable
-from pyhue.images._walk import EMPTY, OUTSIDE, SEEN, Found, Notes, find, look
+from pyhue.images._walk import EMPTY, OUTSIDE, SEEN, Found, Notes, find, look, may_be_class
 from pyhue.images.decode import problem
 
 
@@ -40,7 +40,8 @@ def scan_images(
     Args:
         root: the folder.
         on_error: what an image, folder or link that cannot be read does: `"raise"` is an error that names the
-            first of them and says how many there are, `"skip"` leaves them out and lists them in `skipped`.
+            first of them and says how many there are, `"skip"` leaves them out and lists them in `skipped`;
+            a folder that has nothing else, and nothing that is called as images are, is no class then.
         classes: names that labels index; None takes the names of the folders. A folder that is not among
             them is an error, a name without a folder is not.
 
@@ -55,7 +56,7 @@ def scan_images(
     """
     check_on_error(on_error)
     root = Path(root)
-    found, skipped, passed_over = _classes(root)
+    found, skipped, passed_over = _classes(root, on_error)
     names = sorted(found) if classes is None else list(classes)
     unknown = sorted(set(found) - set(names))
     if unknown:
@@ -78,22 +79,23 @@ def scan_images(
     return Images([path for _, path in kept], labels, names, sorted(skipped), sorted(passed_over))
 
 
-def _classes(root: Path) -> tuple[dict[str, Found], Notes, Notes]:
-    """By name the folders that have images or something unreadable; what else is there, as two lists."""
+def _classes(root: Path, on_error: str) -> tuple[dict[str, Found], Notes, Notes]:
+    """By name the folders of classes; what elsewhere cannot be read or is passed over, as two lists."""
     top = look(root)
-    passed_over = top.passed_over + [(path, OUTSIDE) for path in top.files]
+    unreadable, passed_over = top.unreadable, top.passed_over + [(path, OUTSIDE) for path in top.files]
     found: dict[str, Found] = {}
     for folder in top.folders:
         part = find(folder, root)
         passed_over += part.passed_over
-        if not (part.images or part.unreadable):
+        if not may_be_class(part, on_error):
+            unreadable += part.unreadable
             if (folder, SEEN) not in part.passed_over:
                 passed_over.append((folder, EMPTY))
         elif found.setdefault(printable(folder.name), part) is not part:
             raise ValueError(f"{root}: two folders of classes are called {printable(folder.name)!r}")
     if not found:
         raise ValueError(f"{root}: expected one folder of images for each class, found no folder with images")
-    return found, top.unreadable, passed_over
+    return found, unreadable, passed_over
 
 
 def check_on_error(on_error: str) -> None:
@@ -117,20 +119,6 @@ def refuse_shared(files: Iterable[tuple[int, Path]], kind: str) -> None:
         first, other = places.setdefault(os.path.realpath(path), (group, path))
         if first != group:
             raise ValueError(f"{path}: by a link the same file as {other}, which is in another {kind}")
-
-
-def report(parts: Iterable[Images]) -> list[str]:
-    """What was left out, in lines for people: every file that was skipped, and a sum of the rest."""
-    lines = [f"skipped {path}: {text}" for part in parts for path, text in part.skipped]
-    if lines:
-        lines.append(f"skipped {len(lines)} of the files")
-    by_reason: dict[str, list[str]] = {}
-    for path, text in (note for part in parts for note in part.passed_over):
-        by_reason.setdefault(text, []).append(path.name)
-    if by_reason:
-        sums = [f"{len(names)} x {text} ({listed(names, 3)})" for text, names in sorted(by_reason.items())]
-        lines.append(f"passed over: {'; '.join(sums)}")
-    return lines
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

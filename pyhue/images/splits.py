@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhue.images._walk import EMPTY, OUTSIDE, find, look
+from pyhue.images._walk import EMPTY, OUTSIDE, find, look, may_be_class
 from pyhue.images.scan import Images, check_on_error, listed, refuse, refuse_shared, scan_images
 
 #: What folders of parts are called, in any case.
@@ -54,16 +54,17 @@ def splits(root: str | os.PathLike[str], on_error: str = "raise") -> Splits:
     root = Path(root)
     top = look(root)
     named = [path.name for path in top.folders if path.name.lower() in _PARTS]
-    others = [path for path in top.folders if path.name not in named]
-    full = [path.name for path in others if any(find(path, root)[:2])] if named else []
-    parts = _parts(root, named, full)
+    others = [(path, find(path, root)) for path in top.folders if path.name not in named] if named else []
+    unreadable = top.unreadable + [note for _, found in others for note in found.unreadable]
+    if named and on_error == "raise":
+        refuse(unreadable)
+    parts = _parts(root, named, [path.name for path, found in others if may_be_class(found, on_error)])
     if parts:
-        if on_error == "raise":
-            refuse(top.unreadable)
         train = scan_images(root / parts["train"], on_error)
-        outside = [(path, OUTSIDE) for path in top.files] + [(path, EMPTY) for path in others]
+        outside = [(path, OUTSIDE) for path in top.files] + [(path, EMPTY) for path, _ in others]
+        outside += [note for _, found in others for note in found.passed_over]
         train = train._replace(
-            skipped=top.unreadable + train.skipped,
+            skipped=unreadable + train.skipped,
             passed_over=[*top.passed_over, *outside, *train.passed_over],
         )
     else:
@@ -74,10 +75,10 @@ def splits(root: str | os.PathLike[str], on_error: str = "raise") -> Splits:
         scan_images(root / parts[part], on_error, train.classes) if part in parts else None
         for part in ("val", "test")
     )
-    found = Splits(train, val, test)
-    files = ((number, path) for number, part in enumerate(found) if part for path in part.paths)
+    whole = Splits(train, val, test)
+    files = ((number, path) for number, part in enumerate(whole) if part for path in part.paths)
     refuse_shared(files, "part")
-    return found
+    return whole
 
 
 def _parts(root: Path, named: Sequence[str], others: Sequence[str]) -> dict[str, str]:
@@ -109,6 +110,24 @@ def _is_class(folder: Path, root: Path) -> bool:
     """Whether a folder has images itself, as no part has, or none at all."""
     images = find(folder, root).images
     return not images or any(path.parent == folder for path in images)
+
+
+def report(parts: Sequence[Images]) -> list[str]:
+    """What was left out, in lines for people: every file that was skipped, and a sum of the rest.
+
+    And what was taken for a class though it is called as parts of a data set are.
+    """
+    lines = [f"skipped {path}: {text}" for part in parts for path, text in part.skipped]
+    if lines:
+        lines.append(f"skipped {len(lines)} of the files")
+    by_reason: dict[str, list[str]] = {}
+    for path, text in (note for part in parts for note in part.passed_over):
+        by_reason.setdefault(text, []).append(path.name)
+    if by_reason:
+        sums = [f"{len(names)} x {text} ({listed(names, 3)})" for text, names in sorted(by_reason.items())]
+        lines.append(f"passed over: {'; '.join(sums)}")
+    doubtful = [name for name in parts[0].classes if name.lower() in _PARTS]
+    return lines + [f"{name!r} is taken for a class, not for a part of the data set" for name in doubtful]
 
 
 def stratified_folds(

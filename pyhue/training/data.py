@@ -17,7 +17,7 @@ from torch import Tensor
 from pyhue._runs.config import TrainConfig
 from pyhue._stderr import progress_bar
 from pyhue.images import Images, decode_image, splits, stratified_folds
-from pyhue.images.scan import report
+from pyhue.images.splits import report
 
 _CACHE_BYTES = 4 << 30  # data sets up to this size are decoded once and kept; larger ones for each batch
 _WORKERS = os.cpu_count() or 1
