@@ -155,6 +155,38 @@ def test_principal_components_keep_distances_and_zeros():
         descriptors.Principal(np.zeros((3, 1, 4)), 2)
 
 
+def test_principal_components_of_vectors_of_any_shape():
+    vectors = np.random.default_rng(5).random((6, 4, 12))
+    components = descriptors.Principal(vectors, 3)
+    expected = components(vectors)
+    flat = vectors.reshape(24, 12)
+    for given in (flat, flat.tolist(), vectors[None], flat.reshape(2, 3, 4, 12)):
+        for learned in (components, descriptors.Principal(given, 3)):
+            found = learned(given)
+            assert found.shape == (*np.shape(given)[:-1], 3)
+            np.testing.assert_array_equal(found.reshape(6, 4, 3), expected)
+    assert components(flat[0]).shape == (3,)
+    assert components(flat[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda found: descriptors.Principal(np.float32(3), 1), ValueError, r"\(..., dim\).*, got \(\)"),
+        (lambda found: descriptors.Principal(np.ones((0, 4)), 1), ValueError, r", got \(0, 4\)"),
+        (lambda found: descriptors.Principal(np.ones((4, 0)), 1), ValueError, r", got \(4, 0\)"),
+        (lambda found: descriptors.Principal([[1, 0], [0, 1]], 1), TypeError, "expected one of float16"),
+        (lambda found: found(np.ones((2, 5))), ValueError, r"expected \(..., 6\), got \(2, 5\)"),
+        (lambda found: found(1.5), ValueError, r"expected \(..., 6\), got \(\)"),
+        (lambda found: found(np.eye(6, dtype=int)), TypeError, "expected one of float16"),
+        (lambda found: found(np.full((2, 6), np.nan)), ValueError, "expected finite values"),
+    ],
+)
+def test_vectors_without_components_are_named(call, error, message):
+    with pytest.raises(error, match=f"^vectors: .*{message}"):
+        call(descriptors.Principal(np.eye(6), 2))
+
+
 def test_components_are_learned_from_the_memory_alone(features, monkeypatch):
     module = importlib.import_module("pyhue.descriptors.evaluate")
     learned = []
