@@ -122,6 +122,19 @@ def test_without_a_test_folder_the_validation_images_are_the_result(divided, tmp
     assert result["accuracy"] == row["val_accuracy"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names that are not UTF-8")
+def test_a_name_that_is_not_utf_8_has_no_events(divided, tmp_path, capsys):
+    out = tmp_path / os.fsdecode(b"r\xe9")
+    command = ["train", str(divided), "--epochs", "2", *flags(TINY), "--out"]
+    assert _cli.main([*command, str(out)]) == 0
+    notes = capsys.readouterr().err
+    assert notes.count("no events for TensorBoard") == 1
+    assert not list(out.rglob("events*"))
+    assert _cli.main([*command, str(tmp_path / "plain")]) == 0
+    assert "TensorBoard" not in capsys.readouterr().err
+    assert numbers(out) == numbers(tmp_path / "plain")
+
+
 def test_seeds_and_folds_can_be_added_later(data, tmp_path):
     config = {"data": str(data), "epochs": 1, "folds": 3, **TINY}
     train(TrainConfig(**config, folds_run=1), tmp_path)

@@ -7,10 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyhue._text import printable
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
     from pyhue.training.checkpoint import Epoch
+
+
+def can_have_events(folder: Path) -> bool:
+    """Whether TensorBoard's writer opens files there: the name has to be UTF-8."""
+    return printable(str(folder)) == str(folder)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from pyhue.training import checkpoint
 from pyhue.training.augment import augmentation
 from pyhue.training.checkpoint import Checkpoint, Epoch
 from pyhue.training.data import DataSet, Fold
-from pyhue.training.events import log_epoch, tensorboard
+from pyhue.training.events import can_have_events, log_epoch, tensorboard
 from pyhue.training.model import Classifier, Loss, memory_format
 from pyhue.training.workers import Workers
 
@@ -53,7 +53,7 @@ class _Training(NamedTuple):
 def train_fold(config: TrainConfig, data: DataSet, fold: Fold, run: Path, workers: Workers) -> None:
     """Trains one network from where its checkpoint left off, measures it and writes the result.
 
-    The folder of the fold gets `metrics.csv`, TensorBoard events, after every epoch the checkpoint, and at
+    The folder of the fold gets `metrics.csv`, TensorBoard events if its name is UTF-8, after every epoch the checkpoint, and at
     the end `model.pt` (the state_dict) and `result.json`; then the checkpoint is removed.
 
     Args:
@@ -79,16 +79,17 @@ def train_fold(config: TrainConfig, data: DataSet, fold: Fold, run: Path, worker
         history, seconds = _restore(training, saved, folder / CHECKPOINT)
         with ExitStack() as stack:
             events = tensorboard(folder, len(history) + 1)
-            writer = stack.enter_context(events) if workers.first else None
+            writer = stack.enter_context(events) if workers.first and can_have_events(folder) else None
             bar = stack.enter_context(_progress(training, len(history)))
             for number in range(len(history) + 1, config.epochs + 1):
                 start = time.perf_counter()
                 history.append(_epoch(training, number, bar))
                 seconds += time.perf_counter() - start
-                if writer is not None:
+                if workers.first:
                     # The checkpoint comes last: killed before it, the epoch is trained and written again.
                     write_csv(folder / METRICS, Epoch._fields, history)
-                    log_epoch(writer, history[-1])
+                    if writer is not None:
+                        log_epoch(writer, history[-1])
                     checkpoint.save(folder / CHECKPOINT, _state(training, history, seconds))
         _finish(training, history, seconds, folder)
 

@@ -12,6 +12,7 @@ from pyhue._runs.config import TrainConfig
 from pyhue._runs.results import CHECKPOINT, CONFIG, RESULT, load_run
 from pyhue._stderr import say
 from pyhue.training.data import DataSet, Fold
+from pyhue.training.events import can_have_events
 from pyhue.training.fold import train_fold
 from pyhue.training.model import backbone_of
 from pyhue.training.report import summary, write_report
@@ -98,6 +99,8 @@ def _begin(config: TrainConfig, data: DataSet, out: Path) -> None:
     for line in data.left_out:
         say(line)
     say(f"{len(data.labels):,} images of {len(data.classes)} classes at {config.image_size} pixels")
+    if not can_have_events(out):
+        say(f"no events for TensorBoard, which opens names in UTF-8 only: {out}")
     write_atomically(out / CONFIG, config.to_json())
     if data.skipped:
         write_csv(out / SKIPPED, ("file", "reason"), data.skipped)
