@@ -14,6 +14,7 @@ from pictures import write_pictures, write_split_pictures
 
 from pyhue import _cli
 from pyhue._runs.config import TrainConfig
+from pyhue.training import checkpoint
 from pyhue.training import fold as fold_module
 from pyhue.training.run import train
 
@@ -100,8 +101,21 @@ def test_other_images_are_refused_in_the_folder_of_a_run(tmp_path, capsys):
     assert "other images" in failure(capsys, data, "--out", tmp_path / "run", *TINY)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
-def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path, monkeypatch, content):
+OF_OTHER_IMAGES = "trained on other images"
+NOT_WRITTEN = "it was not written by torch.save, or is damaged; expected tensors and plain Python alone"
+A_MODULE = r"it holds torch\S*Linear; expected tensors and plain Python alone"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "EOFError"),
+        (b"not a checkpoint", NOT_WRITTEN),
+        (torch.nn.Linear(2, 2), A_MODULE),
+        (None, OF_OTHER_IMAGES),
+    ],
+)
+def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path, monkeypatch, content, why):
     data = write_split_pictures(tmp_path / "data")
     config = TrainConfig(str(data), backbone="resnet18-w2", image_size=16, epochs=2)
     path = tmp_path / "run" / "seed-0" / "fold-0" / "checkpoint.pt"
@@ -116,9 +130,10 @@ def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path, monkeypatch, content
     if content is None:
         write_pictures(data / "train", 9)
     else:
-        path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: (not a checkpoint|was trained on other images)"):
+        path.write_bytes(content if isinstance(content, bytes) else checkpoint.to_bytes(content))
+    with pytest.raises(ValueError, match=rf"checkpoint\.pt: (not a checkpoint .*|was ){why}") as raised:
         train(config, tmp_path / "run")
+    assert "weights_only" not in str(raised.value)
 
 
 def test_a_damaged_configuration_is_named(tmp_path, capsys):

@@ -19,8 +19,8 @@ _WRAPPERS = ("state_dict", "model")  # what checkpoints of training scripts call
 _DOTTED = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
-def load_plain(path: str | os.PathLike[str]) -> Any:
-    """What `torch.save` wrote, on the CPU; nothing but tensors and plain Python is loaded.
+def load_plain(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Any:
+    """What `torch.save` wrote, on a device; nothing but tensors and plain Python is loaded.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
@@ -28,7 +28,7 @@ def load_plain(path: str | os.PathLike[str]) -> Any:
         Exception: what torch raises for a file that is damaged.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
     except UnpicklingError as error:
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         what = f"it holds {foreign[1]}" if foreign else "it was not written by torch.save, or is damaged"

@@ -11,6 +11,7 @@ import torch
 
 from pyhue._files.atomic import write_atomically
 from pyhue._files.reading import reading, require_fit
+from pyhue.backbones.weights import load_plain
 
 _VERSION = 1
 _PLAIN = {"fingerprint": str, "seconds": float}
@@ -61,7 +62,7 @@ def load(path: Path, device: torch.device) -> Checkpoint | None:
     if not path.exists():
         return None
     with readable(path):
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = load_plain(path, device)
         if content.pop("version") != _VERSION:
             raise ValueError("another version")
         content["history"] = [Epoch(*row) for row in content["history"]]

@@ -53,8 +53,8 @@ class _Training(NamedTuple):
 def train_fold(config: TrainConfig, data: DataSet, fold: Fold, run: Path, workers: Workers) -> None:
     """Trains one network from where its checkpoint left off, measures it and writes the result.
 
-    The folder of the fold gets `metrics.csv`, TensorBoard events if its name is UTF-8, after every epoch the checkpoint, and at
-    the end `model.pt` (the state_dict) and `result.json`; then the checkpoint is removed.
+    The folder of the fold gets `metrics.csv`, TensorBoard events if its name is UTF-8, after every epoch the
+    checkpoint, and at the end `model.pt` (the state_dict) and `result.json`; then the checkpoint is removed.
 
     Args:
         config: options of the run.
