@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -174,10 +175,18 @@ class OnDisk:
         if repack or search.index is not None:
             search.replace(folder.index(stored))
 
+    def _name_classes(self, names: Sequence[str]) -> None:
+        """Has the next `flush` note what the classes 0 and on are called."""
+        folder, inner = self._opened(), self._inner()
+        folder.require_writable()
+        with inner._adding.held():
+            folder.manifest = replace(folder.manifest, names=tuple(names))
+
     def _save_folder(self, path: str | os.PathLike[str]) -> None:
         inner = self._inner()
         index, stored = inner._on_cpu.index, inner._newest()  # in this order: the index holds nothing later
-        empty = Manifest(self._FORMAT.name, inner.dim, inner.normalize, inner.dtype)
+        names = inner._folder.manifest.names if inner._folder is not None else ()
+        empty = Manifest(self._FORMAT.name, inner.dim, inner.normalize, inner.dtype, names=names)
         with contextlib.closing(Folder.made(path, empty)) as folder:
             publish(folder, stored, index)
 

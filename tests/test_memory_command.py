@@ -68,6 +68,18 @@ def test_classes_of_other_names_are_refused(tmp_path, capsys):
     assert len(pyhue.PixelMemory.open(tmp_path / "memory")) == 52
 
 
+def test_a_memory_saved_elsewhere_keeps_the_names_of_its_classes(tmp_path, capsys):
+    _features(tmp_path / "first", 9, 0)
+    _features(tmp_path / "turned", 9, 1, "bca")
+    assert _run("build", tmp_path / "first", "--out", tmp_path / "memory") == 0
+    with pyhue.PixelMemory.open(tmp_path / "memory") as memory:
+        memory.save(tmp_path / "saved")
+    assert _run("add", tmp_path / "saved", tmp_path / "turned") == 1
+    assert "expected the classes of" in capsys.readouterr().err
+    assert _run("add", tmp_path / "saved", tmp_path / "first") == 0
+    assert len(pyhue.PixelMemory.open(tmp_path / "saved")) == 108
+
+
 def test_a_memory_is_not_built_as_a_file(tmp_path, capsys):
     _features(tmp_path / "first", 9, 0)
     assert _run("build", tmp_path / "first", "--out", tmp_path / "memory.safetensors") == 1

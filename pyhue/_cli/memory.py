@@ -6,7 +6,6 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,10 +198,9 @@ def _search(options: argparse.Namespace) -> int:
 
 
 def _add_to(memory: PixelMemory, features: Features, path: Path) -> None:
-    folder = _folder(memory)
-    _require_names(folder, features, path)
+    _require_names(_folder(memory), features, path)
     if not len(memory):
-        folder.manifest = replace(folder.manifest, names=tuple(features.classes))
+        memory._name_classes(features.classes)
     for batch in _batches(features, "add"):
         memory.add(features.activations[batch], features.labels[batch])
 
