@@ -80,6 +80,15 @@ def test_a_memory_saved_elsewhere_keeps_the_names_of_its_classes(tmp_path, capsy
     assert len(pyhue.PixelMemory.open(tmp_path / "saved")) == 108
 
 
+@pytest.mark.parametrize(("terminal", "least"), [(True, 54), (True, 55), (False, 54)])
+def test_building_tells_people_what_takes_long(tmp_path, capsys, monkeypatch, terminal, least):
+    monkeypatch.setattr("pyhue._cli.memory.on_terminal", lambda: terminal)
+    monkeypatch.setattr("pyhue._search.host.OPTIMIZE_FROM", least)
+    _features(tmp_path / "first", 9, 0)  # of six vectors each
+    assert _run("build", tmp_path / "first", "--out", tmp_path / "memory") == 0
+    assert ("choosing how vectors are packed" in capsys.readouterr().err) == (terminal and least == 54)
+
+
 def test_a_memory_is_not_built_as_a_file(tmp_path, capsys):
     _features(tmp_path / "first", 9, 0)
     assert _run("build", tmp_path / "first", "--out", tmp_path / "memory.safetensors") == 1

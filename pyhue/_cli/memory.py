@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pyhue._arrays import asked_recall, positive_integer
 from pyhue._cli.common import Commands, add_command, show
 from pyhue._cli.data import read_features
-from pyhue._stderr import progress_bar
+from pyhue._stderr import on_terminal, progress_bar, say
 
 if TYPE_CHECKING:
     from pyhue._saved.folder import Folder
@@ -71,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     from pyhue._on_disk import is_file_name
+    from pyhue._search.host import OPTIMIZE_FROM
     from pyhue.memory import PixelMemory
 
     if is_file_name(options.out):
@@ -82,6 +83,8 @@ def _build(options: argparse.Namespace) -> int:
     PixelMemory(dim, normalize=not options.no_normalize, dtype=options.dtype).save(options.out)
     with PixelMemory.open(options.out, "a") as memory:
         _add_to(memory, features, options.features)
+        if len(memory) >= OPTIMIZE_FROM and on_terminal():
+            say("choosing how vectors are packed, and packing them")
         memory.flush()
         manifest = _folder(memory).manifest
         if manifest.plan and len(manifest.segments) > 1:
