@@ -191,7 +191,7 @@ def test_a_class_that_cannot_be_read_is_an_error(tmp_path, closed):
 
 
 @pytest.mark.parametrize("parts", [("",), ("train", "test")])
-@pytest.mark.parametrize("name", ["notes", "docs/notes", "docs/deep/notes", "docs/manual.pdf"])
+@pytest.mark.parametrize("name", ["notes", "papers/notes", "papers/deep/notes", "papers/manual.pdf"])
 def test_a_folder_without_an_image_is_no_class_whatever_else_cannot_be_read(tmp_path, parts, name):
     for part in parts:
         folder(tmp_path / part, "ant", "bee")
@@ -204,7 +204,7 @@ def test_a_folder_without_an_image_is_no_class_whatever_else_cannot_be_read(tmp_
     assert images.classes == ["ant", "bee"]
     assert images.skipped == [(link, "link to nowhere, which is not there")]
     above = {path for path in link.parents if tmp_path in path.parents}
-    assert (tmp_path / "docs", "folder without images") in images.passed_over or not above
+    assert (tmp_path / "papers", "folder without images") in images.passed_over or not above
     assert {path for path, _ in images.passed_over} <= above
 
 
