@@ -28,7 +28,7 @@ def open_folder(path: str | os.PathLike[str], kind: Format, mode: str, on_error:
         raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
     if mode == "a" and on_error == "skip":
         raise ValueError("on_error: expected 'raise' with mode 'a': the skipped would be lost, got 'skip'")
-    return Folder(path, kind, mode, on_error)
+    return Folder.opened(path, kind, mode, on_error)
 
 
 class OnDisk:

@@ -22,12 +22,12 @@ class Shard:
     """The share of one of `count` processes in a folder: it answers for its vectors, by the memory's rows.
 
     Raises:
-        OSError, ValueError: as `Folder`.
+        OSError, ValueError: as `Folder.opened`.
     """
 
     def __init__(self, path: Path, number: int, count: int):
         kind = PIXELS if manifests.read(path).kind == PIXELS.name else VECTORS
-        folder = Folder(path, kind, "r")
+        folder = Folder.opened(path, kind, "r")
         self.manifest = folder.manifest  #: of the whole memory
         own = shares(self.manifest, count)[number]
         self._rows = [rows for entry, rows in self.manifest.ranges() if entry in own]
