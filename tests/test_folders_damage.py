@@ -17,6 +17,7 @@ import folder_states
 import numpy as np
 import pytest
 from folder_states import Expected, batch
+from reference import assert_same
 
 import pyhue
 from pyhue._files.sealed import sealed
@@ -242,6 +243,17 @@ def test_a_refresh_that_fails_leaves_the_reader_as_it_was(folder, expected):
     with pytest.raises(FileNotFoundError, match="segment"):
         reader.refresh()
     assert expected.turns(reader) == TURNS
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+def test_a_refresh_that_fails_keeps_what_was_left_out(folder, expected):
+    (folder / _names(folder, "segment")[0]).unlink()
+    one, other = (pyhue.PixelMemory.open(folder, on_error="skip") for _ in range(2))
+    found = one.search(expected.queries)
+    pyhue.PixelMemory(folder_states.DIM + 1).save(folder)
+    with pytest.raises(ValueError, match="expected a memory of dim"):
+        other.refresh()
+    assert_same(other.search(expected.queries), found)  # which looks at segments for the first time
 
 
 def _manifest(change):

@@ -196,6 +196,32 @@ def test_compacting_keeps_segments_that_lost_nothing(tmp_path, planned, monkeypa
         assert_equal(memory, writer)
 
 
+@pytest.mark.parametrize("vectors_alone", [False, True])
+def test_compacting_tells_how_far_it_is(tmp_path, planned, monkeypatch, vectors_alone):
+    memory = pyhue.VectorMemory(DIM) if vectors_alone else pyhue.PixelMemory(DIM)
+    memory.save(tmp_path / "memory")
+    monkeypatch.setattr(folders, "SEGMENT_BYTES", 60 * DIM * 4)
+    told = []
+    with memory.open(tmp_path / "memory", "a") as writer:
+        for turn, count in enumerate((10, 20, 2, 3, 10)):
+            maps, labels = images(count, turn)
+            for each in (memory, writer):
+                each.add(maps.reshape(-1, DIM)) if vectors_alone else each.add(maps, labels)
+            writer.flush()
+        for each in (memory, writer):
+            each.remove(np.arange(60, 140))
+        numbers = memory.compact(told.append)
+        assert told == []  # it belongs to no folder
+        np.testing.assert_array_equal(writer.compact(told.append), numbers)
+        assert told == [60, 60, 10, 60]  # as they were, the rest in two, as they were
+        assert sum(told) == len(memory)
+        writer.compact(told.append)  # nothing is left to do
+        assert told == [60, 60, 10, 60] * 2
+        writer.remove(np.arange(len(writer)))
+        writer.compact(told.append)
+        assert len(told) == 8  # nothing was kept
+
+
 def test_a_search_between_compacting_and_its_packed_form(tmp_path, planned, monkeypatch):
     memory, writer = pair(tmp_path / "memory", images(20), images(20, 1))
     writer.search(QUERIES)

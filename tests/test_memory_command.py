@@ -1,6 +1,8 @@
 """`pyhue memory`: the same as the memory that it writes."""
 
+import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -143,6 +145,22 @@ def test_json(tmp_path, capsys):
     found = printed("search", folder, tmp_path / "features", "--json")
     assert len(found["images"]) == 30
     assert found["images"][3]["name"] == "3.png"
+
+
+def test_the_bar_of_compacting_ends_with_what_was_kept(tmp_path, monkeypatch):
+    _features(tmp_path / "features", 30, 0)
+    folder = tmp_path / "memory"
+    assert _run("build", tmp_path / "features", "--out", folder) == 0
+    assert _run("add", folder, tmp_path / "features") == 0
+    assert _run("remove", folder, "--rows", 0, 7) == 0
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        assert _run("compact", folder) == 0
+    last = stream.getvalue().split("\r")[-1]
+    assert last.startswith("compact: 100%")
+    assert "358/358" in last
 
 
 def test_check_tells_what_is_damaged(tmp_path, capsys):
