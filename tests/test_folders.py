@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import pickle
 import re
+import sys
 import warnings
 from io import UnsupportedOperation
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -469,3 +471,31 @@ def test_nobody_publishes_while_files_are_mapped(tmp_path, planned, monkeypatch)
     opened.index(opened.stored())
     assert others
     assert not any(others)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/smaps to see how files are mapped")
+@pytest.mark.parametrize("larger", [False, True])
+def test_of_a_folder_larger_than_memory_what_is_asked_for_is_read(tmp_path, monkeypatch, larger):
+    expected = pyhue.VectorMemory(512)
+    expected.add(np.random.default_rng(0).standard_normal((900, 512)) * 0.97 ** np.arange(512))
+    expected.optimize()
+    assert expected.explain()["row_ends"]
+    expected.save(tmp_path / "memory")
+    whole = os.sysconf
+    pages = {"SC_PHYS_PAGES": 1} if larger else {}
+    monkeypatch.setattr(os, "sysconf", lambda name: pages.get(name) or whole(name))
+    opened = pyhue.VectorMemory.open(tmp_path / "memory")
+    queries = np.random.default_rng(1).standard_normal((9, 512))
+    assert_same(expected.search(queries), opened.search(queries))
+    assert _read_at_random(tmp_path / "memory") == ({"segment", "packed"} if larger else set())
+
+
+def _read_at_random(folder):
+    """Kinds of files of which this process maps a part with that advice."""
+    found, kind = set(), None
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if not line.split()[0].endswith(":"):
+            kind = Path(line.split()[-1]).name.split("-")[0] if str(folder) in line else None
+        elif kind and line.startswith("VmFlags:") and "rr" in line.split():
+            found.add(kind)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -67,6 +68,7 @@ class TensorFile(NamedTuple):
     layout: Layout
     starts: dict[str, int]  #: first byte of each array
     content: NDArray[np.uint8]  #: the whole file, read-only
+    mapping: mmap.mmap  #: what `content` shows
 
     def array(self, name: str) -> _Array:
         """One of the arrays, a read-only view of the file.
@@ -79,6 +81,15 @@ class TensorFile(NamedTuple):
             raise ValueError(f"{self.path}: expected {name} of one of {', '.join(_DTYPES)}, got {dtype}")
         begin, size = self.starts[name], math.prod(shape) * _DTYPES[dtype].itemsize
         return self.content[begin : begin + size].view(_DTYPES[dtype]).reshape(shape)
+
+    def scattered(self, name: str) -> None:
+        """Has the system read of an array what is asked for, not what is around it too."""
+        if hasattr(mmap, "MADV_RANDOM"):
+            dtype, shape = self.layout[name]
+            begin = -(-self.starts[name] // mmap.PAGESIZE) * mmap.PAGESIZE
+            end = self.starts[name] + math.prod(shape) * int(dtype[1:]) // 8
+            if end > begin:
+                self.mapping.madvise(mmap.MADV_RANDOM, begin, end - begin)
 
     def checksums(self) -> dict[str, int]:
         """Of each array, as `pyhue._files.mapped` wrote them.
@@ -122,10 +133,11 @@ def open_tensors(path: str | os.PathLike[str], what: str = "safetensors file") -
             raise ValueError(f"{path}: not a whole {what}: {error}") from error
         size = int.from_bytes(file.read(8), "little")
         entries: dict[str, Any] = json.loads(file.read(size))
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     entries.pop("__metadata__", None)
     layout = {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
     starts = {name: 8 + size + entry["data_offsets"][0] for name, entry in entries.items()}
-    return TensorFile(path, metadata, layout, starts, np.asarray(np.memmap(path, np.uint8, "r")))
+    return TensorFile(path, metadata, layout, starts, np.frombuffer(mapping, np.uint8), mapping)
 
 
 def word(dtype: np.dtype[Any]) -> str:

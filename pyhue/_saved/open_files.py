@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,7 +113,7 @@ class OpenFiles:
         """
         key = entry, plan
         if key not in self._pieces:
-            file = self._packed.get(key) or open_packed(self.folder, *key)
+            file = self._packed.get(key) or open_packed(self.folder, *key, self._large())
             self._pieces[key] = read_packed(file, entry, index, 0)
         return self._pieces[key]
 
@@ -147,11 +148,16 @@ class OpenFiles:
 
     def _segment(self, manifest: Manifest, entry: Entry) -> Segment:
         try:
-            return open_segment(self.folder, manifest, entry)
+            return open_segment(self.folder, manifest, entry, self._large())
         except (OSError, ValueError) as error:
             self._leave_out(manifest, error)
         others = sum(len(each.vectors) for each in self._segments.values() if each.left_out)
         return missing_segment(self.folder, manifest, entry, others)
+
+    def _large(self) -> bool:
+        """Whether the machine's memory does not hold the folder: then what nobody asks for is in the way."""
+        size = sum(file.stat().st_size for file in os.scandir(self.folder))
+        return size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
     def _removed_rows(self, manifest: Manifest, entry: Entry) -> NDArray[np.int64]:
         try:
@@ -171,7 +177,7 @@ class OpenFiles:
         for entry in manifest.segments:
             if (entry, plan) not in self._packed:
                 with self._told_later(manifest):
-                    self._packed[entry, plan] = open_packed(self.folder, entry, plan)
+                    self._packed[entry, plan] = open_packed(self.folder, entry, plan, self._large())
 
     @contextlib.contextmanager
     def _told_later(self, manifest: Manifest) -> Iterator[None]:

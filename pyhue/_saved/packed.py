@@ -64,13 +64,18 @@ def write_packed(folder: Path, segment: Entry, plan: int, piece: PackedPiece) ->
     save_mapped(folder / packed_name(segment.number, plan), _format(segment), arrays)
 
 
-def open_packed(folder: Path, segment: Entry, plan: Entry) -> TensorFile:
+def open_packed(folder: Path, segment: Entry, plan: Entry, scattered: bool = False) -> TensorFile:
     """Maps the packed form of a segment; only its header is read.
+
+    `scattered`: of what the second filter reads, what it asks for is read, and not what is around it.
 
     Raises:
         OSError, ValueError: it is not there, or damaged.
     """
-    return open_mapped(folder / packed_name(segment.number, plan.number), PACKED)
+    file = open_mapped(folder / packed_name(segment.number, plan.number), PACKED)
+    for name in {"rows", "row_bounds"} & set(file.layout) if scattered else ():
+        file.scattered(name)
+    return file
 
 
 def read_packed(file: TensorFile, entry: Entry, index: Index, begin: int) -> PackedPiece:

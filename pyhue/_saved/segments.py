@@ -60,8 +60,10 @@ def write_segment(folder: Path, number: int, stored: Stored, rows: range | NDArr
     return Entry(number, len(rows), save_mapped(path, _FORMAT, arrays))
 
 
-def open_segment(folder: Path, manifest: Manifest, entry: Entry) -> Segment:
+def open_segment(folder: Path, manifest: Manifest, entry: Entry, scattered: bool = False) -> Segment:
     """Maps a segment; of its content, only the short arrays are read.
+
+    `scattered`: of the vectors, what a search asks for is read, and not what is around it.
 
     Raises:
         OSError: it cannot be read.
@@ -70,7 +72,10 @@ def open_segment(folder: Path, manifest: Manifest, entry: Entry) -> Segment:
     path = folder / segment_name(entry)
     file = open_mapped(path, WHAT, entry.checksum)
     with reading(path, f"a whole {WHAT}"):
-        return _checked(file, manifest, entry)
+        segment = _checked(file, manifest, entry)
+    if scattered:
+        file.scattered("vectors")
+    return segment
 
 
 def missing_segment(folder: Path, manifest: Manifest, entry: Entry, others: int) -> Segment:
