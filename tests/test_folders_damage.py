@@ -67,6 +67,14 @@ def _flip(path, place, bit=1):
     path.write_bytes(content)
 
 
+def test_check_tells_of_every_byte(folder):
+    counts = []
+    opened = pyhue.PixelMemory.open(folder)
+    assert opened.check(counts.append) == []
+    files = [path for path in folder.iterdir() if path.name not in ("manifest.json", "lock")]
+    assert sum(counts) == sum(path.stat().st_size for path in files)
+
+
 @pytest.mark.parametrize("kind", ["segment", "packed", "plan", "deleted"])
 def test_check_finds_a_flipped_bit_wherever_it_is(folder, kind):
     path = folder / _names(folder, kind)[-1]

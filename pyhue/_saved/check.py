@@ -44,7 +44,7 @@ def check(folder: Folder, progress: Callable[[int], object]) -> list[str]:
 
 
 def total_bytes(folder: Folder) -> int:
-    """Bytes that `check` reads, about."""
+    """Bytes that `check` reads."""
     there = folder.manifest.files() & set(os.listdir(folder.path))
     return sum(os.path.getsize(folder.path / name) for name in there)
 
@@ -84,7 +84,9 @@ def _damage(
 ) -> list[str]:
     path = folder.path / name
     try:
-        damaged = open_mapped(path, what, expected).damaged(progress)
+        file = open_mapped(path, what, expected)
+        progress(min(file.starts.values()))  # of the header
+        damaged = file.damaged(progress)
     except (OSError, ValueError) as error:
         return [str(error)]
     return [f"{path}: damaged: {', '.join(damaged)}"] if damaged else []
