@@ -21,6 +21,7 @@ from reference import assert_same
 
 import pyhue
 from pyhue._files.sealed import sealed
+from pyhue._saved.manifest import bytes_in
 
 MUTATIONS = int(os.environ.get("PYHUE_MUTATIONS", "2000"))
 TURNS = 4
@@ -432,3 +433,16 @@ def test_mutated_manifests_and_headers(folder, expected):
     assert refused[segment, "raise"] > opened[segment, "raise"]
     assert not any(refused[name, on_error] for name in (packed, plan) for on_error in ("raise", "skip"))
     assert expected.turns(pyhue.PixelMemory.open(folder)) == TURNS
+
+
+def test_files_that_vanish_meanwhile_are_not_counted(folder, monkeypatch):
+    """As a writer's do, which are renamed or removed."""
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+
+    def gone(path, known=os.path.getsize):
+        if str(path).endswith("segment-1.safetensors"):
+            raise FileNotFoundError(path)
+        return known(path)
+
+    monkeypatch.setattr(os.path, "getsize", gone)
+    assert bytes_in(folder) == sum(sizes.values()) - sizes["segment-1.safetensors"]

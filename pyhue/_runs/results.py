@@ -87,7 +87,8 @@ def _load_result(path: Path) -> Result:
 
 
 def _load_curve(path: Path, epochs: int) -> list[dict[str, float]]:
-    with reading(path, f"the curves of a training of {epochs} epochs"):
+    result = path.with_name(RESULT)
+    with reading(path, f"the curves of a training of {epochs} epochs, as {result} says"):
         curve = read_csv(path)
         if [row.get("epoch") for row in curve] != list(range(1, epochs + 1)):
             raise ValueError("expected a row for each epoch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -121,6 +122,15 @@ def remove_others(folder: Path, manifest: Manifest | None) -> None:
         left = name.startswith(".") and name.endswith(".tmp")
         if left or (_FILES.fullmatch(name) and name not in named):
             (folder / name).unlink(missing_ok=True)
+
+
+def bytes_in(folder: Path) -> int:
+    """Of all files there; those that others write or remove meanwhile may be left out."""
+    size = 0
+    for name in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):
+            size += os.path.getsize(folder / name)
+    return size
 
 
 def unused(folder: Path) -> int:

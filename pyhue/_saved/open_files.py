@@ -156,8 +156,8 @@ class OpenFiles:
 
     def _large(self) -> bool:
         """Whether the machine's memory does not hold the folder: then what nobody asks for is in the way."""
-        size = sum(file.stat().st_size for file in os.scandir(self.folder))
-        return size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return manifests.bytes_in(self.folder) > memory
 
     def _removed_rows(self, manifest: Manifest, entry: Entry) -> NDArray[np.int64]:
         try:

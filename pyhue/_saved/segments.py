@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from pyhue._files.mapped import Streamed, open_mapped, save_mapped
 from pyhue._files.reading import reading
 from pyhue._files.tensors import Layout, TensorFile
-from pyhue._saved.manifest import Entry, Manifest, segment_name
+from pyhue._saved.manifest import Entry, Manifest, bytes_in, segment_name
 from pyhue._saved.memory import PIXELS
 from pyhue._search.labelled import Labelled
 from pyhue._search.stored import Stored
@@ -83,7 +82,7 @@ def missing_segment(folder: Path, manifest: Manifest, entry: Entry, others: int)
 
     `others`: rows that are left out already. ValueError where the folder is too small to have had so many.
     """
-    there = sum(file.stat().st_size for file in os.scandir(folder))
+    there = bytes_in(folder)
     if others + entry.rows > max(_LEFT_OUT, there // _ROW):
         path = folder / segment_name(entry)
         raise ValueError(f"{path}: its {entry.rows} rows are too many to be left out of {there} bytes")
