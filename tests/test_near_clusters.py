@@ -83,3 +83,21 @@ def test_limits_are_one_for_each_query(searched):
     arguments, distances = searched
     with pytest.raises(ValueError, match=r"^limits"):
         _core.search(*arguments, K, None, np.zeros(len(distances) + 1, np.float32))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e15, 1e25, 1e37, None])
+def test_vectors_of_any_size_have_clusters(scale):
+    """Also where squared distances, or coordinates, are beyond float32."""
+    rng = np.random.default_rng(0)
+    if scale:
+        vectors = (rng.standard_normal((600, DIM)) * scale).astype(np.float32)
+    else:
+        vectors = np.outer(rng.choice([-3e38, 3e38, 2e38], 600), np.ones(DIM)).astype(np.float32)
+    stored = Stored(vectors)
+    center = mean(stored)
+    plan = principal(center, principal_directions(vectors, center), sample_of(stored))
+    centroids = cluster_centroids(stored, plan, np.random.default_rng(1))
+    assert np.isfinite(centroids).all()
+    order, starts = assigned(stored, plan, centroids, range(len(stored)))
+    np.testing.assert_array_equal(np.sort(order), np.arange(len(stored)))
+    assert (len(starts), starts[0], starts[-1]) == (len(centroids) + 1, 0, len(stored))

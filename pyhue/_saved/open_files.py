@@ -23,6 +23,8 @@ from pyhue._saved.segments import Segment, missing_segment, open_segment
 from pyhue._search.index import Index
 from pyhue._search.packed import PackedPiece
 
+_PACKED_BYTES = 1.3  # of a channel, at most
+
 
 class OpenFiles:
     """What manifests of a folder name: segments, removed rows, the plan and the packed form.
@@ -113,7 +115,7 @@ class OpenFiles:
         """
         key = entry, plan
         if key not in self._pieces:
-            file = self._packed.get(key) or open_packed(self.folder, *key, self._large())
+            file = self._packed.get(key) or open_packed(self.folder, *key)
             self._pieces[key] = read_packed(file, entry, index, 0)
         return self._pieces[key]
 
@@ -140,24 +142,20 @@ class OpenFiles:
 
     def _open_vectors(self, manifest: Manifest) -> None:
         """Segments, and which rows were removed."""
+        scattered = _exceeds_memory(manifest)
         for entry in manifest.segments:
             if entry not in self._segments:
-                self._segments[entry] = self._segment(manifest, entry)
+                self._segments[entry] = self._segment(manifest, entry, scattered)
         if manifest.deleted and manifest.deleted not in self._removed:
             self._removed[manifest.deleted] = self._removed_rows(manifest, manifest.deleted)
 
-    def _segment(self, manifest: Manifest, entry: Entry) -> Segment:
+    def _segment(self, manifest: Manifest, entry: Entry, scattered: bool) -> Segment:
         try:
-            return open_segment(self.folder, manifest, entry, self._large())
+            return open_segment(self.folder, manifest, entry, scattered)
         except (OSError, ValueError) as error:
             self._leave_out(manifest, error)
         others = sum(len(each.vectors) for each in self._segments.values() if each.left_out)
         return missing_segment(self.folder, manifest, entry, others)
-
-    def _large(self) -> bool:
-        """Whether the machine's memory does not hold the folder: then what nobody asks for is in the way."""
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return manifests.bytes_in(self.folder) > memory
 
     def _removed_rows(self, manifest: Manifest, entry: Entry) -> NDArray[np.int64]:
         try:
@@ -174,10 +172,11 @@ class OpenFiles:
         if plan not in self._plans:
             with self._told_later(manifest):
                 self._plans[plan] = open_plan(self.folder, plan)
+        scattered = _exceeds_memory(manifest)
         for entry in manifest.segments:
             if (entry, plan) not in self._packed:
                 with self._told_later(manifest):
-                    self._packed[entry, plan] = open_packed(self.folder, entry, plan, self._large())
+                    self._packed[entry, plan] = open_packed(self.folder, entry, plan, scattered)
 
     @contextlib.contextmanager
     def _told_later(self, manifest: Manifest) -> Iterator[None]:
@@ -198,3 +197,10 @@ class OpenFiles:
     def _replaced(self, manifest: Manifest) -> bool:
         """Whether there is another one meanwhile."""
         return manifests.read(self.folder).generation != manifest.generation
+
+
+def _exceeds_memory(manifest: Manifest) -> bool:
+    """Whether the machine's memory does not hold the folder: then what nobody asks for is in the way."""
+    stored = 4 if manifest.dtype == "float32" else 2
+    size = manifest.rows * manifest.dim * (stored + _PACKED_BYTES)
+    return size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

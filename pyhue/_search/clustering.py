@@ -80,6 +80,6 @@ def _points(stored: Stored, plan: Plan, rows: NDArray[np.int64]) -> NDArray[np.f
 
 def _nearest(centroids: NDArray[np.floating[Any]]) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
     """Finds the nearest centroid of each point: a search like any other."""
-    stored = Stored(centroids.clip(-_LARGEST, _LARGEST).astype(np.float32))
+    stored = Stored(centroids.astype(np.float32))
     index = unmeasured(stored)
     return lambda points: index.search(stored, points, 1)[1][:, 0]
