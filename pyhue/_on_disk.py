@@ -73,9 +73,13 @@ class OnDisk:
     def close(self) -> None:
         """Flushes, where the memory was opened with mode "a", and lets others write. It is of no use then.
 
+        Closing it once more does nothing.
+
         Raises:
             OSError: as `flush`; the memory is closed nevertheless.
         """
+        if self._inner()._closed:
+            return
         folder, inner = self._opened(), self._inner()
         try:
             if folder.writable:
@@ -108,6 +112,7 @@ class OnDisk:
         return wrong
 
     def __enter__(self) -> Self:
+        self._inner()._newest()  # it is open
         return self
 
     def __exit__(
@@ -116,7 +121,7 @@ class OnDisk:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._inner()._folder is not None and not self._inner()._closed:
+        if self._inner()._folder is not None:
             self.close()
 
     # ---- for both memories ----
@@ -175,6 +180,12 @@ class OnDisk:
         if repack or search.index is not None:
             search.replace(folder.index(stored))
 
+    def _discard(self) -> None:
+        """Goes back to what is in the folder: without what was added and removed since the last `flush`."""
+        folder = self._opened()
+        with self._inner()._adding.held():
+            self._follow(folder, folder.stored(), repack=False)
+
     def _name_classes(self, names: Sequence[str]) -> None:
         """Has the next `flush` note what the classes 0 and on are called."""
         folder, inner = self._opened(), self._inner()
@@ -182,7 +193,13 @@ class OnDisk:
         with inner._adding.held():
             folder.manifest = replace(folder.manifest, names=tuple(names))
 
+    def _require_whole(self) -> None:
+        """Raises what `save` does where the memory is closed, or files of its folder were left out."""
+        if self._inner()._folder is not None:
+            self._opened().require_whole()
+
     def _save_folder(self, path: str | os.PathLike[str]) -> None:
+        self._require_whole()
         inner = self._inner()
         index, stored = inner._on_cpu.index, inner._newest()  # in this order: the index holds nothing later
         names = inner._folder.manifest.names if inner._folder is not None else ()

@@ -77,25 +77,24 @@ class Ranks:
         return len(self.ranks)
 
     def close(self) -> None:
-        """Closes all connections.
+        """Closes all connections; once more does nothing."""
+        if not self.left:
+            self.left = True
+            del self._talk, self._alarm
 
-        Raises:
-            ValueError: they were closed before.
-        """
-        self._require_open()
-        self.left = True
-        del self._talk, self._alarm
-
-    def share(self, given: Any, merge: Callable[[list[Any]], Any]) -> Any:
+    def share(self, given: Any, merge: Callable[[list[Any]], Any], call: str = "") -> Any:
         """What `merge` makes of what all give, in the order of their ranks; all call this.
+
+        `call`: what was called that begins with this, to be the same on all.
 
         Raises:
             ConnectionError: a process was lost, or did not come in time; it is named.
-            ValueError: the connections were closed.
+            ValueError: the connections were closed; or calls differ, on all.
             Exception: what somebody gave as `Failed`, or `merge` raised, on all.
         """
         self._require_open()
-        error, answer = self._first(given, merge) if self.number == 0 else self._other(given)
+        told = call, given
+        error, answer = self._first(told, merge) if self.number == 0 else self._other(told)
         if error is not None:
             raise error
         return answer
@@ -104,8 +103,8 @@ class Ranks:
         if self.left:
             raise ValueError("memory: closed")
 
-    def _first(self, given: Any, merge: Callable[[list[Any]], Any]) -> _Answer:
-        found = [given]
+    def _first(self, told: tuple[str, Any], merge: Callable[[list[Any]], Any]) -> _Answer:
+        found = [told]
         for number in range(1, len(self.ranks)):
             if self._closed:  # nobody is heard any more
                 break
@@ -137,11 +136,11 @@ class Ranks:
             self._lost.append(number)
             self._closed = self._closed or _TIMED_OUT in str(error)
 
-    def _other(self, given: Any) -> _Answer:
+    def _other(self, told: tuple[str, Any]) -> _Answer:
         longest = 2 * self._timeout + _AFTER  # the first waits for others, too
         answer: _Answer
         try:
-            _send(given, self._talk, 0, longest)
+            _send(told, self._talk, 0, longest)
             answer = _receive(self._talk, 0, longest)
             return answer
         except RuntimeError as error:
@@ -180,13 +179,19 @@ def _receive(group: Any, number: int, seconds: float) -> Any:
     return pickle.loads(whole[_LENGTH:end].data)
 
 
-def _merged(found: list[Any], merge: Callable[[list[Any]], Any], ranks: list[int]) -> _Answer:
+def _merged(told: list[tuple[str, Any]], merge: Callable[[list[Any]], Any], ranks: list[int]) -> _Answer:
+    calls, found = zip(*told, strict=True)
+    if len(set(calls)) > 1:
+        each = ", ".join(
+            f"{call or 'another'} on rank {rank}" for rank, call in zip(ranks, calls, strict=True)
+        )
+        return ValueError(f"memory: expected the same call on all ranks, got {each}"), None
     failed = [(rank, each.error) for rank, each in zip(ranks, found, strict=True) if isinstance(each, Failed)]
     if failed:
         rank, error = failed[0]
         return _of_rank(rank, error), None
     try:
-        return None, merge(found)
+        return None, merge(list(found))
     except Exception as error:
         return error, None
 
@@ -196,4 +201,6 @@ def _of_rank(rank: int, error: Exception) -> Exception:
     text = f"rank {rank}: {error}"
     kinds = (ValueError, TypeError, FileNotFoundError, OSError, NotImplementedError)
     kind = next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
+    if isinstance(error, OSError) and error.errno is not None:
+        return kind(error.errno, f"rank {rank}: {error.strerror}", error.filename)
     return kind(text)

@@ -42,10 +42,13 @@ class _Request:
     chosen: Selection
     numbers: dict[str, Any]
 
-    def digest(self) -> tuple[Any, ...]:
-        """Equal for equal requests, and as good as never for others."""
-        arrays = (self.vectors, self.chosen.where, self.chosen.labels, self.chosen.exclude)
-        return self.shape, self.numbers, *(None if array is None else _checksum(array) for array in arrays)
+    def digest(self) -> dict[str, Any]:
+        """Of each argument: equal for equal ones, and as good as never for others."""
+        found = {"queries": (self.shape, _checksum(self.vectors))} | self.numbers
+        for name in ("where", "labels", "exclude"):
+            array = getattr(self.chosen, name)
+            found[name] = None if array is None else _checksum(array)
+        return found
 
 
 class ShardedMemory:
@@ -139,7 +142,9 @@ class ShardedMemory:
             TypeError, ValueError: as there, on all ranks; or ranks gave different queries.
             ConnectionError: a rank was lost; it is named.
         """
-        asked = self._asked(queries, lambda: self._of_queries(queries, k, where, labels, exclude, recall))
+        asked = self._asked(
+            "search", queries, lambda: self._of_queries(queries, k, where, labels, exclude, recall)
+        )
         count = asked.numbers["k"]
         found = self._nearest(asked, "queries", asked.chosen, lambda nearest: nearest[:2])
         distances, indices = self._ranks.share(found, lambda parts: merged_nearest(parts, count)[:2])
@@ -166,7 +171,7 @@ class ShardedMemory:
                 raise ValueError(f"queries: expected shape (n, {self.dim}), got {np.shape(queries)}")
             return replace(asked, numbers={"radius": largest_radius(radius)})
 
-        asked = self._asked(queries, request)
+        asked = self._asked("within", queries, request)
         shard = self._shard
         found = attempt(lambda: shard.within(asked.vectors, asked.numbers["radius"], asked.chosen))
         limits, distances, indices = self._ranks.share(found, merged_within)
@@ -209,8 +214,11 @@ class ShardedMemory:
 
     def explain(self) -> dict[str, Any]:
         """Of this rank: its number, how many there are, vectors here, and `PixelMemory.explain` of these."""
-        here = {"rank": self._ranks.number, "ranks": len(self._ranks), "vectors": len(self._shard.stored)}
-        return {"device": "cpu"} | self._shard.search.explain(self._shard.stored) | here
+        stored, search = self._shard.stored, self._shard.search
+        here = {"rank": self._ranks.number, "ranks": len(self._ranks), "vectors": len(stored)}
+        if self._manifest.plan is not None:
+            search.ready(lambda: stored)
+        return {"device": "cpu"} | search.explain(stored) | here
 
     def close(self) -> None:
         """Leaves the process groups that the memory made; whatever is asked then raises ValueError."""
@@ -222,8 +230,7 @@ class ShardedMemory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._ranks.left:
-            self.close()
+        self.close()
 
     def _nearest(
         self, asked: _Request, name: str, chosen: Selection, own: Callable[[tuple[Any, ...]], tuple[Any, ...]]
@@ -273,17 +280,20 @@ class ShardedMemory:
         for _ in range(_TRIES):
             shard = attempt(lambda: Shard(self._path, self._ranks.number, len(self._ranks)))
             state = shard if isinstance(shard, Failed) else (shard.manifest, *shard.classes())
-            manifest, classes, counts = self._ranks.share(state, _agreed)
+            manifest, classes, counts = self._ranks.share(state, _agreed, "refresh")
             if manifest is not None:
                 self._shard, self._manifest, self._classes, self._counts = shard, manifest, classes, counts
                 return
+        paths = self._ranks.share(str(self._path), lambda paths: list(dict.fromkeys(paths)))
+        if len(paths) > 1:
+            raise ValueError(f"folder: expected the same memory on all ranks, got {', '.join(paths)}")
         raise OSError(f"{self._path}: it is written to all the time; no two ranks found the same state")
 
-    def _asked(self, queries: Any, request: Callable[[], _Request]) -> _Request:
+    def _asked(self, call: str, queries: Any, request: Callable[[], _Request]) -> _Request:
         """What is asked, on all ranks: what this one was given, or what the one that was given it asks."""
         given = None if queries is None else attempt(request)
         digest = given.digest() if isinstance(given, _Request) else given
-        source = self._ranks.share(digest, _source)
+        source = self._ranks.share(digest, _source, call)
         if source is not None:
             given = self._ranks.share(given, lambda found: found[source])
         assert isinstance(given, _Request)
@@ -344,7 +354,9 @@ class ShardedMemory:
         self, activations: Any, k: Any, eps: Any, where: Any, labels: Any, exclude: Any, recall: Any
     ) -> Any:
         asked = self._asked(
-            activations, lambda: self._of_activations(activations, k, eps, where, labels, exclude, recall)
+            "log_likelihood",  # or `predict`, which begins with it
+            activations,
+            lambda: self._of_activations(activations, k, eps, where, labels, exclude, recall),
         )
         images, pixels = asked.shape
         shard, classes, count = self._shard, self._classes, asked.numbers["k"]
@@ -387,12 +399,17 @@ def _checksum(array: NDArray[Any]) -> tuple[str, tuple[int, ...], int]:
     return array.dtype.str, array.shape, zlib.crc32(content.data)
 
 
-def _source(digests: list[tuple[Any, ...] | None]) -> int | None:
+def _source(digests: list[dict[str, Any] | None]) -> int | None:
     """Which one was given queries; None: all were, the same."""
     given = [number for number, digest in enumerate(digests) if digest is not None]
     if len(given) == len(digests):
-        if any(digest != digests[0] for digest in digests):
-            raise ValueError("queries: expected the same on all ranks, or None on all but one")
+        first = digests[0]
+        assert first is not None
+        others = [name for name in first if any(digest[name] != first[name] for digest in digests if digest)]
+        if others:
+            raise ValueError(
+                f"{', '.join(others)}: expected the same on all ranks, or None for queries on all but one"
+            )
         return None
     if len(given) != 1:
         raise ValueError(

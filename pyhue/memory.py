@@ -70,7 +70,7 @@ class PixelMemory(OnDisk):
         return len(self._memory)
 
     def __repr__(self) -> str:
-        stored = self._newest()
+        stored: Any = self._memory._stored
         return (
             f"PixelMemory(dim={self.dim}, normalize={self.normalize}, dtype={self.dtype!r}): "
             f"{len(stored)} vectors of {stored.num_images} images, {len(stored.classes)} classes"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -118,10 +119,20 @@ class VectorMemory(OnDisk):
         self._begin_with(state["stored"], state["index"])
         self._on_gpu = copy.copy(state["on_gpu"])  # which follows this memory
 
+    def __del__(self) -> None:
+        folder = getattr(self, "_folder", None)
+        if folder is not None and folder.writable and folder.lacks(self._stored):
+            warnings.warn(
+                f"{folder.path}: neither flushed nor closed, and what was added or removed since is lost",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
     @property
     def vectors(self) -> NDArray[np.float32]:
         """The stored vectors, float32 (len, dim), read-only; a copy when they are stored as bfloat16."""
-        vectors = self._stored.rows(slice(None))
+        vectors: NDArray[np.float32] = self._newest().rows(slice(None))
         vectors.flags.writeable = False
         return vectors
 
@@ -176,7 +187,8 @@ class VectorMemory(OnDisk):
     @property
     def removed(self) -> NDArray[np.bool_]:
         """Which rows were removed, (len,); a copy."""
-        return self._stored.is_removed()
+        is_removed: NDArray[np.bool_] = self._newest().is_removed()
+        return is_removed
 
     def compact(self, progress: Callable[[int], object] | None = None) -> NDArray[np.int64]:
         """Drops what was removed and numbers the other rows anew, in their order.
@@ -355,7 +367,7 @@ class VectorMemory(OnDisk):
             self._on_cpu.optimize(self._newest)
 
     def explain(self) -> dict[str, Any]:
-        """How what searches the memory has packed it. Empty before the first search.
+        """How what searches the memory has packed it. Empty before the first search, but of an opened folder.
 
         Returns:
             device, vectors (packed; those added since are searched too) and bytes_per_vector (stored and
@@ -380,6 +392,8 @@ class VectorMemory(OnDisk):
             On a GPU also on_gpu, packed_on_gpu and on_host (how many vectors lie there whole, lie there
             packed, are copied for each search) and gpu_bytes.
         """
+        if self._folder is not None and self._folder.manifest.plan is not None and not self._on_gpu:
+            self._on_cpu.ready(self._newest)
         found = self._on_gpu.explain() if self._on_gpu else self._on_cpu.explain(self._stored)
         return {"device": self.device} | found if found else {}
 
@@ -393,6 +407,7 @@ class VectorMemory(OnDisk):
         Raises:
             BlockingIOError: somebody writes to the folder.
             OSError: the file or folder cannot be written, or the folder has something else in it.
+            ValueError: the memory was opened with `on_error="skip"`, and something of it was left out.
         """
         if is_file_name(path):
             self._save(path, memory_file.VECTORS, lambda _: ({}, {}))
@@ -539,8 +554,9 @@ class VectorMemory(OnDisk):
         described: Callable[[Any], tuple[dict[str, NDArray[np.int64]], dict[str, int]]],
     ) -> None:
         """Writes what `described` tells of the vectors, columns and numbers, with them."""
+        self._require_whole()
         index = self._on_cpu.index
-        stored = self._stored  # after the index, which so holds nothing that came later
+        stored = self._newest()  # after the index, which so holds nothing that came later
         columns, numbers = described(stored)
         numbers |= {
             "dim": self.dim,

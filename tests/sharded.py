@@ -138,6 +138,10 @@ def errors(folder, rank, count):
         lambda: memory.log_likelihood(queries),
         lambda: ShardedMemory(folder / f"nowhere{rank}" if rank == 1 else folder),
         lambda: breaking(memory, rank).search(queries),
+        lambda: memory.search(queries, exclude=[rank] * 4, where=np.arange(len(memory)) > rank),
+        lambda: memory.search(queries) if rank else memory.refresh(),
+        lambda: memory.within(queries, 1.0) if rank == 1 else memory.search(queries),
+        lambda: ShardedMemory(folder.parent / "other" if rank == 1 else folder),
     ]
     found = []
     for call in wrong:
@@ -173,10 +177,10 @@ def edges(folder, rank, count):
                 assert not each.flags.writeable
             told(lambda: memory.within(queries))
             memory.close()
+            memory.close()
         for call in (
             lambda: memory.search(queries),
             memory.refresh,
-            memory.close,
             lambda: memory.predict(None),
         ):
             told(call)

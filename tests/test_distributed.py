@@ -119,12 +119,13 @@ def test_with_a_recall(tmp_path, monkeypatch):
 
 
 def test_what_one_does_wrong_all_are_told(folder):
+    pyhue.PixelMemory(DIM).save(folder.parent / "other")
     found = results(started("errors", 3, folder), folder)
     assert found[0] == found[1] == found[2]
     expected = [
         "ValueError: queries: expected on one rank or on all 3, got on 2",
         "ValueError: queries: expected on one rank or on all 3, got on 0",
-        "ValueError: queries: expected the same on all ranks",
+        "ValueError: k: expected the same on all ranks",
         "ValueError: rank 1: queries: expected shape (..., 24), got (4, 3)",
         "ValueError: rank 0: k: expected at least 1, got 0",
         "ValueError: queries: expected the same on all ranks",
@@ -133,8 +134,12 @@ def test_what_one_does_wrong_all_are_told(folder):
         "ValueError: rank 0: exclude: expected -1 to 17",
         "ValueError: rank 0: queries: expected shape (n, 24), got (1, 4, 24)",
         "ValueError: rank 0: activations: ",
-        "FileNotFoundError: rank 1: ",
+        "FileNotFoundError: [Errno 2] rank 1: No such file",
         "ValueError: rank 1: broken",
+        "ValueError: where, exclude: expected the same on all ranks",
+        "ValueError: memory: expected the same call on all ranks, got refresh on rank 0, search on rank 1, s",
+        "ValueError: memory: expected the same call on all ranks, got search on rank 0, within on rank 1, s",
+        f"ValueError: folder: expected the same memory on all ranks, got {folder}, {folder.parent / 'other'}",
     ]
     for got, begin in zip(found[0], expected, strict=True):
         assert got.startswith(begin)
@@ -144,7 +149,7 @@ def test_closed_memories_and_groups_of_others(folder):
     outside, (radius, *closed, explained) = results(started("edges", 2, folder), folder)
     assert outside == ["ValueError: group: expected one of rank 0, got one of ranks [1]"] * 2
     assert radius == "TypeError: rank 1: radius: expected a number, got NoneType"
-    assert closed == ["ValueError: memory: closed"] * 4
+    assert closed == ["ValueError: memory: closed"] * 3
     memory = pyhue.PixelMemory.open(folder)
     memory.search(sharded.draw("relu60", 4, DIM, 5))
     expected = memory.explain() | {"rank": 0, "ranks": 1}

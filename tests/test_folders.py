@@ -427,7 +427,7 @@ def test_what_a_reader_and_a_closed_memory_refuse(tmp_path):
     with reader:
         reader.search(QUERIES)
     searched, added = lambda: reader.search(QUERIES), lambda: reader.add(*images(1))
-    for call in (searched, added, reader.refresh, reader.close):
+    for call in (searched, added, reader.refresh, reader.check):
         with pytest.raises(ValueError, match="memory: closed"):
             call()
 

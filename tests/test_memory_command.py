@@ -10,7 +10,9 @@ from families import draw
 
 import pyhue
 from pyhue import _cli
+from pyhue._cli import memory as memory_command
 from pyhue._files.tensors import save_tensors
+from pyhue._saved import folder as folders
 
 
 def _features(path, count, seed, classes="abc"):
@@ -204,3 +206,49 @@ def test_what_is_not_there_is_named(tmp_path, capsys, action):
     _features(tmp_path / "features", 3, 0)
     assert _run(action, tmp_path / "none", tmp_path / "features") == 1
     assert "none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, ValueError])
+@pytest.mark.parametrize("written", [True, False], ids=["some written already", "nothing written"])
+def test_building_and_adding_are_done_whole_or_not_at_all(tmp_path, capsys, monkeypatch, error, written):
+    features, more, folder = tmp_path / "features", tmp_path / "more", tmp_path / "memory"
+    _features(features, 9, 0)
+    _features(more, 150, 1)
+    batches = memory_command._batches
+
+    def broken(given, what):
+        for number, batch in enumerate(batches(given, what)):
+            if number == 2:
+                raise error("broken")
+            yield batch
+
+    if written:
+        monkeypatch.setattr(folders, "SEGMENT_BYTES", 100 * 6 * 12 * 4)
+    monkeypatch.setattr(memory_command, "_batches", broken)
+    assert _run("build", more, "--out", folder) in (1, 130)
+    assert not folder.exists()
+    assert _run("build", features, "--out", folder) == 0
+    assert _run("add", folder, more) in (1, 130)
+    capsys.readouterr()
+    with pyhue.PixelMemory.open(folder) as found:
+        assert found.removed.sum() == (64 * 6 if written else 0)
+        assert not found.removed[:54].any()
+        assert len(found) - found.removed.sum() == 54
+    assert _run("compact", folder) == 0
+    assert len(pyhue.PixelMemory.open(folder)) == 54
+
+
+def test_a_file_of_other_channels_is_named(tmp_path, capsys):
+    _features(tmp_path / "features", 3, 0)
+    pyhue.PixelMemory(13).save(tmp_path / "memory")
+    assert _run("add", tmp_path / "memory", tmp_path / "features") == 1
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'features'}: expected 13 channels, as {tmp_path / 'memory'} has, got 12" in told
+
+
+@pytest.mark.parametrize("name", ["rows", "images", "labels"])
+def test_numbers_beyond_64_bits_are_refused_in_a_line(tmp_path, capsys, name):
+    _features(tmp_path / "features", 3, 0)
+    assert _run("build", tmp_path / "features", "--out", tmp_path / "memory") == 0
+    assert _run("remove", tmp_path / "memory", f"--{name}", 10**20) == 1
+    assert f"{name}: expected integers from" in capsys.readouterr().err

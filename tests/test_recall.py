@@ -140,6 +140,7 @@ def test_where_and_exclude(memory):
         assert_exact_distances(found, memory.search(QUERIES, COUNT))
     few = rng.random(COUNT) < 0.02
     assert_same(memory.search(QUERIES, where=few, recall=0.5), memory.search(QUERIES, where=few))
+    assert_same(memory.search(QUERIES, 101, where=few, recall=0.5), memory.search(QUERIES, 101, where=few))
     itself = memory.search(memory.vectors[:50], exclude=np.arange(50), recall=0.9)
     assert (itself.indices != np.arange(50)[:, None]).all()
 

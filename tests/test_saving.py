@@ -52,6 +52,7 @@ WRITERS = REPLACING | {"ResumableFile": save_resumable}
 every_writer = pytest.mark.parametrize("writer", WRITERS)
 #: Where files are written; pictures and checkpoints to a buffer, TensorBoard's events to a file that grows.
 WRITES = {
+    "_cli/memory.py": {"shutil.rmtree"},  # of a folder that the same command made, and did not finish
     "_figures.py": {"savefig"},
     "_files/atomic.py": {"open", "os.replace"},
     "_files/lock.py": {"os.open"},  # of an empty file

@@ -116,6 +116,9 @@ def test_leaving_one_out_is_a_memory_without_it():
     likelihood = memory.log_likelihood(activations, 4, exclude=exclude)
     predicted = memory.predict(activations, 4, exclude=exclude)
     nearest = memory.search(activations, 4, exclude=exclude)
+    one = memory.search(activations[0, 0], 4, exclude=0)
+    for alone, every in zip(one, nearest, strict=True):
+        np.testing.assert_array_equal(alone, every[0, 0])
     for image in exclude:
         others = exclude != image
         without = _memory(activations[others], labels[others])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -81,7 +83,11 @@ def _build(options: argparse.Namespace) -> int:
         raise FileExistsError(17, "exists already; `pyhue memory add` adds to a memory", str(options.out))
     dim = features.activations.shape[1]
     PixelMemory(dim, normalize=not options.no_normalize, dtype=options.dtype).save(options.out)
-    with PixelMemory.open(options.out, "a") as memory:
+    with (
+        _removed_on_error(options.out),
+        PixelMemory.open(options.out, "a") as memory,
+        _all_or_none(memory),
+    ):
         _add_to(memory, features, options.features)
         if len(memory) >= OPTIMIZE_FROM and on_terminal():
             say("choosing how vectors are packed, and packing them")
@@ -96,8 +102,9 @@ def _add(options: argparse.Namespace) -> int:
     from pyhue.memory import PixelMemory
 
     features = read_features(options.features)
-    with PixelMemory.open(options.folder, "a") as memory:
+    with PixelMemory.open(options.folder, "a") as memory, _all_or_none(memory):
         _add_to(memory, features, options.features)
+        memory.flush()
     return _tell(options, options.folder)
 
 
@@ -201,11 +208,37 @@ def _search(options: argparse.Namespace) -> int:
 
 
 def _add_to(memory: PixelMemory, features: Features, path: Path) -> None:
-    _require_names(_folder(memory), features, path)
+    folder = _folder(memory)
+    _require_names(folder, features, path)
+    channels = features.activations.shape[1]
+    if channels != memory.dim:
+        raise ValueError(f"{path}: expected {memory.dim} channels, as {folder.path} has, got {channels}")
     if not len(memory):
         memory._name_classes(features.classes)
     for batch in _batches(features, "add"):
         memory.add(features.activations[batch], features.labels[batch])
+
+
+@contextlib.contextmanager
+def _all_or_none(memory: PixelMemory) -> Iterator[None]:
+    """What is added meanwhile is not found where that fails; nobody waits for it to be packed and written."""
+    before = _folder(memory).manifest.images
+    try:
+        yield
+    except BaseException:
+        memory._discard()
+        memory.remove(images=range(before, _folder(memory).manifest.images))  # of what was written already
+        raise
+
+
+@contextlib.contextmanager
+def _removed_on_error(folder: Path) -> Iterator[None]:
+    """Removes a folder that was made here, with what is in it, where it was not finished."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _require_names(folder: Folder, features: Features, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import weakref
 from pathlib import Path
@@ -19,7 +20,8 @@ class FileLock:
     def __init__(self, path: Path):
         import fcntl
 
-        self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._path, self._handle = path, None  # type: Path, int | None
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -34,6 +36,13 @@ class FileLock:
     def held(self) -> bool:
         """Whether this process holds it."""
         return self._handle is not None
+
+    def require_place(self) -> None:
+        """Raises OSError unless `path` still is the file that is locked: its folder may have been moved."""
+        if self._handle is not None and not os.path.samestat(os.fstat(self._handle), os.stat(self._path)):
+            raise FileNotFoundError(
+                errno.ENOENT, "the folder was moved, and another is in its place", str(self._path.parent)
+            )
 
     def release(self) -> None:
         """Gives it up."""

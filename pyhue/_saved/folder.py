@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 import warnings
@@ -22,6 +23,7 @@ from pyhue._saved.open_files import OpenFiles
 from pyhue._saved.packed import pack, write_packed
 from pyhue._search.host import first_index
 from pyhue._search.index import Index
+from pyhue._search.labelled import Labelled
 from pyhue._search.packed import PackedPiece
 from pyhue._search.stored import Stored
 
@@ -61,9 +63,12 @@ class Folder:
             OSError: it is not there, or cannot be read or written.
             ValueError: the manifest or a segment is damaged, or of another kind of memory; it names the file.
         """
-        files, lock = OpenFiles(Path(os.fsdecode(path)), skip=on_error == "skip"), None
+        place, lock = _place(path), None
         if mode == "a":
-            manifests.read(files.folder)  # so that nothing is made where there is no memory
+            place = place.resolve()  # what is locked is what is written, wherever links lead later
+            manifests.read(place)  # so that nothing is made where there is no memory
+        files = OpenFiles(place, skip=on_error == "skip")
+        if mode == "a":
             lock = FileLock(files.folder / manifests.LOCK)
         try:
             manifest, files = files.latest(kind=kind.name)
@@ -85,13 +90,14 @@ class Folder:
             FileExistsError: it is there, and no memory.
             OSError: it cannot be made.
         """
-        path = Path(os.fsdecode(path))
-        if not path.is_dir():
-            path.mkdir()
-        elif not manifests.is_memory(path):
-            raise FileExistsError(17, "a folder with something else in it", str(path))
-        lock = FileLock(path / manifests.LOCK)
-        return cls(_following(path, empty), OpenFiles(path, skip=False), lock, fresh=True)
+        place = _place(path)
+        if not place.is_dir():
+            place.mkdir()
+        elif not manifests.is_memory(place):
+            raise FileExistsError(errno.EEXIST, "a folder with something else in it", str(place))
+        place = place.resolve()
+        lock = FileLock(place / manifests.LOCK)
+        return cls(_following(place, empty), OpenFiles(place, skip=False), lock, fresh=True)
 
     @property
     def writable(self) -> bool:
@@ -102,6 +108,30 @@ class Folder:
         """Raises io.UnsupportedOperation unless it is."""
         if not self.writable:
             raise UnsupportedOperation(f"{self.path}: opened for reading; open it with mode='a' to change it")
+
+    def lacks(self, stored: Any) -> bool:
+        """Whether something was added or removed that was not published."""
+        images = stored.num_images if isinstance(stored, Labelled) else 0  # one may have no pixels
+        added = len(stored) != self.manifest.rows or images != self.manifest.images
+        return added or self.forgets(stored)
+
+    def forgets(self, stored: Any) -> bool:
+        """Whether rows were removed, and that was not published."""
+        deleted = self.manifest.deleted
+        removed: int = stored.num_removed
+        return removed != (deleted.rows if deleted else 0)
+
+    def require_whole(self) -> None:
+        """Raises ValueError where something of it could not be read, and was left out."""
+        if left_out := self._files.left_out():
+            raise ValueError(
+                f"memory: {len(left_out)} files of {self.path} were left out; what they hold would be lost"
+            )
+
+    def require_place(self) -> None:
+        """Raises OSError where the folder was moved: of one that is in its place now this has no lock."""
+        if self._lock:
+            self._lock.require_place()
 
     def close(self) -> None:
         """Lets others write."""
@@ -179,6 +209,7 @@ class Folder:
             self._files.replace_piece(entry, manifest.plan, piece)
             if self.writable:
                 with contextlib.suppress(OSError):  # a full disk, perhaps: then it stays in memory
+                    self.require_place()
                     write_packed(self.path, entry, manifest.plan.number, piece)
                     self._files.replace_piece(entry, manifest.plan, None)
                     piece = self._files.piece(entry, manifest.plan, plan)
@@ -186,6 +217,7 @@ class Folder:
 
     def repack(self, entry: Entry, rows: range) -> None:
         """Makes the packed form of a segment anew."""
+        self.require_place()
         plan = self.plan(self.manifest)
         if plan is not None and self.manifest.plan is not None:
             self._files.replace_piece(entry, self.manifest.plan, None)
@@ -194,6 +226,7 @@ class Folder:
 
     def clean(self) -> None:
         """Removes what the manifest on disk does not name; no number of a file is used again."""
+        self.require_place()
         try:
             there = manifests.read(self.path)
         except FileNotFoundError:
@@ -204,11 +237,26 @@ class Folder:
 
     def publish(self, manifest: Manifest) -> None:
         """Replaces the manifest; from then on the memory on disk is what it says."""
+        self.require_place()
         self.manifest = manifests.write(self.path, manifest)
         self.fresh = False
         self._files = self._files.of(self.manifest)
         with contextlib.suppress(OSError):  # what is left over does no harm, and goes the next time
             manifests.remove_others(self.path, self.manifest)
+
+
+def _place(path: str | os.PathLike[str]) -> Path:
+    """Of a folder, wherever the process goes; links are followed when files are opened.
+
+    Raises:
+        NotADirectoryError: it is a file.
+    """
+    place = Path(os.fsdecode(path)).absolute()
+    if place.is_file():
+        raise NotADirectoryError(
+            errno.ENOTDIR, "a file, not a folder; `load` reads a memory's file", str(place)
+        )
+    return place
 
 
 def _following(path: Path, empty: Manifest) -> Manifest:

@@ -40,20 +40,18 @@ def publish(folder: Folder, stored: Any, index: Index | None = None, replan: boo
         OSError: the disk is full, say: then nothing has changed.
     """
     folder.require_writable()
+    folder.require_place()
     manifest = folder.manifest
     measured = index if index is not None and index.measured else None
-    removed = stored.num_removed
-    forgets = removed != (manifest.deleted.rows if manifest.deleted else 0)
-    images = stored.num_images if isinstance(stored, Labelled) else 0
-    added = len(stored) != manifest.rows or images != manifest.images  # an image may have no pixels
     replan = replan or not _has_its_plan(folder)
-    if not (added or folder.fresh or forgets or replan):
+    if not (folder.lacks(stored) or folder.fresh or replan):
         return folder.stored()
     with folder.busy.held(), _undone(folder):
         parts = _cut(stored, range(manifest.rows, len(stored)), measured)
         plan = folder.plan(manifest) if measured is None and not replan else None
+        images = stored.num_images if isinstance(stored, Labelled) else 0
         new = replace(_with_segments(folder, manifest, stored, parts, plan), images=images)
-        if forgets:
+        if folder.forgets(stored):
             new = replace(new, deleted=write_deleted(folder.path, new.next, stored), next=new.next + 1)
         mapped = folder.stored(new)
         if measured is not None:
@@ -71,6 +69,7 @@ def compact(folder: Folder, stored: Any, progress: Callable[[int], object]) -> t
     `progress` is called with how many vectors were gone through.
     """
     folder.require_writable()
+    folder.require_place()
     manifest = folder.manifest
     kept = ~stored.is_removed()
     numbers = np.where(kept, np.cumsum(kept) - 1, -1)

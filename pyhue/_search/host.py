@@ -163,6 +163,11 @@ class HostSearch:
             found["last_search"] = self.last.shares(stored.dim)
         return found
 
+    def ready(self, latest: Callable[[], Stored]) -> None:
+        """Makes the first index, as the first search does."""
+        if len(latest()):
+            self._ready(latest, 0)
+
     def replace(self, index: Index | None) -> None:
         """Takes an index that was made elsewhere; None: the next search makes one."""
         with self._packing.held():

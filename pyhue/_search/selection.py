@@ -31,12 +31,12 @@ class Selection:
         """With `exclude` for each of the queries, which have this shape, one after the other.
 
         Raises:
-            ValueError: `exclude` has not the first of their dimensions.
+            ValueError: `exclude` has not the first of their dimensions, where they have any.
         """
         if self.exclude is None:
             return self
         given, size = self.exclude.shape, tuple(shape)
-        if not given or given != size[: len(given)]:
+        if given != size[: len(given)] or (size and not given):
             raise ValueError(f"exclude: expected shape {size} of the queries, or its begin, got {given}")
         each = int(np.prod(size[len(given) :]))
         return replace(self, exclude=np.repeat(self.exclude.ravel(), each))
@@ -159,6 +159,8 @@ def numbers_below(value: Any, name: str, end: int) -> NDArray[np.int64]:
         TypeError, ValueError: there are none but integers from 0 to `end` - 1.
     """
     numbers = integers(value, name).ravel()
+    if numbers.size and not end:
+        raise ValueError(f"{name}: expected none, there are none in the memory, got {numbers.min()}")
     if numbers.size and not 0 <= numbers.min() <= numbers.max() < end:
         raise ValueError(f"{name}: expected 0 to {end - 1}, got {numbers.min()} to {numbers.max()}")
     return numbers

@@ -88,10 +88,10 @@ def recalled(
     Raises:
         ValueError: it was not measured, or does not pay.
     """
+    if kth is None and selection.few(stored, len(queries)) is not None:
+        return index.counted_search(stored, queries, min(k, len(stored)), selection)
     reach = require_reach(index)
     reach.limits(np.empty(0, np.float32), k, recall)  # whether it is possible
-    if kth is None and selection.few(stored, len(queries)) is not None:
-        return index.counted_search(stored, queries, k, selection)
     found, work, count = [], Work(0, 0, 0, 0, 0), min(k, len(stored))
     for batch in batches(len(queries), _BATCH):
         visit = Visit(index, stored, queries[batch], selection.of_some(batch))
