@@ -171,6 +171,7 @@ def edges(folder, rank, count):
         told(lambda: ShardedMemory(folder, group))
     else:
         with ShardedMemory(folder, group) as memory:
+            assert memory.explain()["gf_eq"] > 0  # before it is searched
             assert memory.search(queries).indices.shape == (4, 10)
             explained = memory.explain()
             for each in (memory.classes, memory.class_counts):

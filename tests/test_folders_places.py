@@ -11,6 +11,8 @@ from families import draw
 
 import pyhue
 from pyhue._files import lock as locks
+from pyhue._saved import publish as publishing
+from pyhue._saved.folder import Folder
 
 DIM = 16
 QUERIES = draw("relu60", 4, DIM, 9)
@@ -78,6 +80,58 @@ def test_a_writer_whose_folder_was_moved_leaves_the_one_in_its_place_alone(tmp_p
     found = type(writer).open(folder)
     assert len(found) == 25
     assert found.removed.sum() == 1
+
+
+@pytest.mark.parametrize(("place", "step"), [(publishing, "write_segment"), (Folder, "stored")])
+def test_a_folder_that_is_moved_while_it_is_written(tmp_path, monkeypatch, place, step):
+    folder, other = tmp_path / "memory", tmp_path / "other"
+    saved(folder, 20)
+    saved(other, 30)
+    (other / "segment-99.safetensors").write_bytes(b"somebody's")
+    before = content(other)
+    done = getattr(place, step)
+
+    def moved(*arguments):
+        found = done(*arguments)
+        folder.rename(tmp_path / "moved")
+        other.rename(folder)
+        return found
+
+    writer = pyhue.VectorMemory.open(folder, "a")
+    added(writer, 5)
+    monkeypatch.setattr(place, step, moved)
+    with pytest.raises(FileNotFoundError):
+        writer.flush()
+    assert content(folder) == before
+    monkeypatch.undo()
+    folder.rename(other)
+    (tmp_path / "moved").rename(folder)
+    writer.close()
+    assert len(pyhue.VectorMemory.open(folder)) == 25
+
+
+@pytest.mark.filterwarnings("ignore:packed anew")
+@pytest.mark.parametrize("what", ["search", "check"])
+def test_what_is_packed_anew_is_not_written_to_another_folder(tmp_path, monkeypatch, what):
+    folder_states.planned(monkeypatch)
+    folder, other = tmp_path / "memory", tmp_path / "other"
+    for path in (folder, other):
+        saved(path, 60)
+        for packed in path.glob("packed-*"):
+            packed.write_bytes(packed.read_bytes()[:-1])
+    writer = pyhue.VectorMemory.open(folder, "a")
+    folder.rename(tmp_path / "moved")
+    other.rename(folder)
+    before = content(folder)
+    if what == "check":
+        with pytest.raises(FileNotFoundError, match="another is in its place"):
+            writer.check()
+    else:
+        writer.search(QUERIES)
+    assert content(folder) == before
+    folder.rename(other)
+    (tmp_path / "moved").rename(folder)
+    writer.close()
 
 
 def test_a_writer_stays_where_a_link_led(tmp_path):

@@ -103,6 +103,8 @@ def test_what_does_not_fit():
     ):
         with pytest.raises(error, match=message):
             memory.remove(**arguments)
+    with pytest.raises(ValueError, match="rows: expected none, there are none in the memory, got 3"):
+        pyhue.PixelMemory(4).remove([3])
     assert not memory.removed.any()
     memory.remove(labels=[2, 77])
     assert memory.classes.tolist() == [0, 1, 2, 3]

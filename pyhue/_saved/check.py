@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
 
@@ -35,8 +34,6 @@ def check(folder: Folder, progress: Callable[[int], object]) -> list[str]:
     remade = folder.writable and not wrong  # what is packed from damaged files is not made anew
     for name, (entry, rows) in packed.items():
         if found[name] and remade:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(folder.path / name)
             folder.repack(entry, rows)
             found[name] = [f"{found[name][0]}; made anew"]
         wrong += found[name]

@@ -17,7 +17,7 @@ import numpy as np
 from pyhue._files.lock import FileLock
 from pyhue._locks import Lock
 from pyhue._saved import manifest as manifests
-from pyhue._saved.manifest import Entry, Manifest
+from pyhue._saved.manifest import Entry, Manifest, packed_name
 from pyhue._saved.memory import Format
 from pyhue._saved.open_files import OpenFiles
 from pyhue._saved.packed import pack, write_packed
@@ -220,6 +220,8 @@ class Folder:
         self.require_place()
         plan = self.plan(self.manifest)
         if plan is not None and self.manifest.plan is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path / packed_name(entry.number, self.manifest.plan.number))
             self._files.replace_piece(entry, self.manifest.plan, None)
             piece = pack(plan, self.stored(), rows)
             write_packed(self.path, entry, self.manifest.plan.number, piece)

@@ -69,7 +69,6 @@ def compact(folder: Folder, stored: Any, progress: Callable[[int], object]) -> t
     `progress` is called with how many vectors were gone through.
     """
     folder.require_writable()
-    folder.require_place()
     manifest = folder.manifest
     kept = ~stored.is_removed()
     numbers = np.where(kept, np.cumsum(kept) - 1, -1)
