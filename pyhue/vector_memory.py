@@ -444,7 +444,7 @@ class VectorMemory(OnDisk):
                 then keep their rows and are nobody's neighbours. Only with mode "r".
 
         Returns:
-            The memory, which is a context manager that closes it.
+            The memory, which is a context manager that closes it, also where the block ends by an error.
 
         Raises:
             BlockingIOError: mode is "a", and somebody else writes.
