@@ -60,10 +60,10 @@ def feature_map_array(value: Any) -> NDArray[np.floating[Any]]:
 def integers(value: Any, name: str) -> NDArray[np.int64]:
     """Like `to_numpy`, for integer dtypes only, as int64."""
     array = to_numpy(value, name)
-    if array.dtype == object and array.size and all(isinstance(each, int) for each in array.flat):
-        raise ValueError(
-            f"{name}: expected integers from -2**63 to 2**63 - 1, got {max(array.flat, key=abs)}"
-        )
+    if array.dtype == object:
+        for each in array.flat:
+            if isinstance(each, int) and not -(2**63) <= each < 2**63:
+                raise ValueError(f"{name}: expected integers from -2**63 to 2**63 - 1, got {each}")
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"{name}: expected integers, got {array.dtype}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:

@@ -76,7 +76,8 @@ class OnDisk:
         Closing it once more does nothing.
 
         Raises:
-            OSError: as `flush`; the memory is closed nevertheless.
+            OSError: as `flush`; the memory is closed nevertheless: `save` it elsewhere before.
+            io.UnsupportedOperation: the memory belongs to no folder.
         """
         if self._inner()._closed:
             return
@@ -102,8 +103,10 @@ class OnDisk:
 
         Raises:
             io.UnsupportedOperation: the memory belongs to no folder.
+            FileNotFoundError: the folder was opened with mode "a", and moved.
         """
         folder, inner = self._opened(), self._inner()
+        folder.require_place()
         with folder.busy.held():
             wrong = check(folder, progress or (lambda size: None))
         if wrong and folder.writable:
@@ -180,11 +183,14 @@ class OnDisk:
         if repack or search.index is not None:
             search.replace(folder.index(stored))
 
-    def _discard(self) -> None:
-        """Goes back to what is in the folder: without what was added and removed since the last `flush`."""
-        folder = self._opened()
-        with self._inner()._adding.held():
-            self._follow(folder, folder.stored(), repack=False)
+    def _abandon(self, undo: Callable[[], object]) -> None:
+        """Closes without writing what was added and removed since the last `flush`; `undo`, then lets go."""
+        folder, inner = self._opened(), self._inner()
+        inner._closed = True  # first: interrupted once more, nothing is written either
+        try:
+            undo()
+        finally:
+            folder.close()
 
     def _name_classes(self, names: Sequence[str]) -> None:
         """Has the next `flush` note what the classes 0 and on are called."""

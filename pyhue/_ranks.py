@@ -92,14 +92,15 @@ class Ranks:
             ValueError: the connections were closed; or calls differ, on all.
             Exception: what somebody gave as `Failed`, or `merge` raised, on all.
         """
-        self._require_open()
+        self.require_open()
         told = call, given
         error, answer = self._first(told, merge) if self.number == 0 else self._other(told)
         if error is not None:
             raise error
         return answer
 
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Raises ValueError where it was closed."""
         if self.left:
             raise ValueError("memory: closed")
 

@@ -54,10 +54,10 @@ class _Request:
 class ShardedMemory:
     """The memory in a folder, searched by all processes of a group; each maps and searches some segments.
 
-    Every method but the properties is collective: all processes of the group call it, with the same arguments
-    or, all but one of them, without queries. The results are the same everywhere, and the same bits as those
-    of one process that opens the folder. To change the memory, open it in one process with mode "a"; then all
-    `refresh`.
+    Every method but `explain` and `close` is collective: all processes of the group call it, with the same
+    arguments or, all but one of them, without queries. The results are the same everywhere, and the same bits
+    as those of one process that opens the folder. To change the memory, open it in one process with mode "a";
+    then all `refresh`.
 
     A process that is killed, or whose machine is lost, is named in a ConnectionError on the others: at once
     where its connections close, else after `timeout`. `torchrun --max-restarts` then begins anew, from the
@@ -82,7 +82,7 @@ class ShardedMemory:
 
     def __init__(self, folder: str | os.PathLike[str], group: Any = None, timeout: float = 600.0):
         self._ranks = Ranks(group, positive_number(timeout, "timeout"))
-        self._path = Path(os.fsdecode(folder))
+        self._path = Path(os.fsdecode(folder)).absolute()
         self._follow()
 
     def __len__(self) -> int:
@@ -214,6 +214,7 @@ class ShardedMemory:
 
     def explain(self) -> dict[str, Any]:
         """Of this rank: its number, how many there are, vectors here, and `PixelMemory.explain` of these."""
+        self._ranks.require_open()
         stored, search = self._shard.stored, self._shard.search
         here = {"rank": self._ranks.number, "ranks": len(self._ranks), "vectors": len(stored)}
         if self._manifest.plan is not None:
@@ -225,6 +226,7 @@ class ShardedMemory:
         self._ranks.close()
 
     def __enter__(self) -> Self:
+        self._ranks.require_open()
         return self
 
     def __exit__(
@@ -284,10 +286,10 @@ class ShardedMemory:
             if manifest is not None:
                 self._shard, self._manifest, self._classes, self._counts = shard, manifest, classes, counts
                 return
-        paths = self._ranks.share(str(self._path), lambda paths: list(dict.fromkeys(paths)))
-        if len(paths) > 1:
-            raise ValueError(f"folder: expected the same memory on all ranks, got {', '.join(paths)}")
-        raise OSError(f"{self._path}: it is written to all the time; no two ranks found the same state")
+        paths = self._ranks.share(str(self._path), lambda paths: ", ".join(dict.fromkeys(paths)))
+        raise OSError(
+            f"{paths}: ranks found other states: no folder of all, or it is written to all the time"
+        )
 
     def _asked(self, call: str, queries: Any, request: Callable[[], _Request]) -> _Request:
         """What is asked, on all ranks: what this one was given, or what the one that was given it asks."""

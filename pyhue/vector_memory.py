@@ -110,6 +110,7 @@ class VectorMemory(OnDisk):
 
     def __getstate__(self) -> dict[str, Any]:
         """What is stored and how it is packed, and no more: not the room behind it."""
+        self._require_whole()
         settings = {name: getattr(self, name) for name in ("dim", "normalize", "dtype")}
         index = self._on_cpu.index  # before the vectors: holds nothing that came later
         return settings | {"stored": self._stored, "index": index, "on_gpu": self._on_gpu}
@@ -123,10 +124,9 @@ class VectorMemory(OnDisk):
         folder = getattr(self, "_folder", None)
         if folder is not None and folder.writable and folder.lacks(self._stored):
             warnings.warn(
-                f"{folder.path}: neither flushed nor closed, and what was added or removed since is lost",
-                ResourceWarning,
+                f"{folder.path}: a memory was neither flushed nor closed; what was added or removed is lost",
+                RuntimeWarning,
                 stacklevel=2,
-                source=self,
             )
 
     @property
@@ -367,7 +367,10 @@ class VectorMemory(OnDisk):
             self._on_cpu.optimize(self._newest)
 
     def explain(self) -> dict[str, Any]:
-        """How what searches the memory has packed it. Empty before the first search, but of an opened folder.
+        """How what searches the memory has packed it.
+
+        Empty before the first search, unless the memory was opened from a folder that has a plan: then it is
+        made ready here, as by the first search.
 
         Returns:
             device, vectors (packed; those added since are searched too) and bytes_per_vector (stored and
@@ -392,6 +395,7 @@ class VectorMemory(OnDisk):
             On a GPU also on_gpu, packed_on_gpu and on_host (how many vectors lie there whole, lie there
             packed, are copied for each search) and gpu_bytes.
         """
+        self._newest()  # it is open
         if self._folder is not None and self._folder.manifest.plan is not None and not self._on_gpu:
             self._on_cpu.ready(self._newest)
         found = self._on_gpu.explain() if self._on_gpu else self._on_cpu.explain(self._stored)
@@ -496,8 +500,12 @@ class VectorMemory(OnDisk):
     def _of_folder(cls, folder: Folder) -> VectorMemory:
         manifest = folder.manifest
         memory = cls(manifest.dim, manifest.normalize, manifest.dtype)  # type: ignore[arg-type]
+        try:
+            memory._take_over(folder.stored())
+        except BaseException:
+            folder.close()
+            raise
         memory._folder = folder
-        memory._take_over(folder.stored())
         memory._on_cpu = HostSearch(memory.normalize, None, folder.index)
         return memory
 

@@ -13,6 +13,7 @@ from pyhue import _cli
 from pyhue._cli import memory as memory_command
 from pyhue._files.tensors import save_tensors
 from pyhue._saved import folder as folders
+from pyhue._saved import manifest as manifests
 
 
 def _features(path, count, seed, classes="abc"):
@@ -208,34 +209,79 @@ def test_what_is_not_there_is_named(tmp_path, capsys, action):
     assert "none" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, ValueError])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("where", ["adding", "the last flush", "after the last manifest was written"])
 @pytest.mark.parametrize("written", [True, False], ids=["some written already", "nothing written"])
-def test_building_and_adding_are_done_whole_or_not_at_all(tmp_path, capsys, monkeypatch, error, written):
+def test_building_and_adding_are_done_whole_or_not_at_all(
+    tmp_path, capsys, monkeypatch, error, where, written
+):
     features, more, folder = tmp_path / "features", tmp_path / "more", tmp_path / "memory"
     _features(features, 9, 0)
     _features(more, 150, 1)
-    batches = memory_command._batches
+    if written:
+        monkeypatch.setattr(folders, "SEGMENT_BYTES", 100 * 6 * 12 * 4)
+    batches, write = memory_command._batches, manifests.write
 
     def broken(given, what):
         for number, batch in enumerate(batches(given, what)):
-            if number == 2:
+            if number == 2 and where == "adding":
                 raise error("broken")
             yield batch
 
-    if written:
-        monkeypatch.setattr(folders, "SEGMENT_BYTES", 100 * 6 * 12 * 4)
-    monkeypatch.setattr(memory_command, "_batches", broken)
-    assert _run("build", more, "--out", folder) in (1, 130)
-    assert not folder.exists()
+    def broken_write(path, manifest):
+        last = manifest.images in (150, 159)
+        if last and where == "the last flush":
+            raise error("broken")
+        found = write(path, manifest)
+        if last and where != "adding":
+            raise error("broken")
+        return found
+
+    def failed(*arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(memory_command, "_batches", broken)
+            patch.setattr(manifests, "write", broken_write)
+            return _run(*arguments) == (130 if error is KeyboardInterrupt else 1)
+
+    assert failed("build", more, "--out", folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["features", "more"]
     assert _run("build", features, "--out", folder) == 0
-    assert _run("add", folder, more) in (1, 130)
-    capsys.readouterr()
-    with pyhue.PixelMemory.open(folder) as found:
-        assert found.removed.sum() == (64 * 6 if written else 0)
-        assert not found.removed[:54].any()
-        assert len(found) - found.removed.sum() == 54
-    assert _run("compact", folder) == 0
+    before = pyhue.PixelMemory.open(folder)
+    assert failed("add", folder, more)
+    for found in (pyhue.PixelMemory.open(folder), before):
+        found.refresh()
+        assert repr(found) == repr(before)
+        assert found.check() == []
+        assert not found.removed.any()
+        np.testing.assert_array_equal(found.vectors, before.vectors)
+    assert _run("add", folder, more) == 0
+    assert "954 vectors of 159 images" in capsys.readouterr().out
+
+
+def test_undoing_that_is_interrupted_publishes_nothing(tmp_path, monkeypatch):
+    features, folder = tmp_path / "features", tmp_path / "memory"
+    _features(features, 9, 0)
+    assert _run("build", features, "--out", folder) == 0
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(memory_command, "_batches", interrupted)
+    monkeypatch.setattr(folders.Folder, "roll_back", interrupted)
+    assert _run("add", folder, features) == 130
     assert len(pyhue.PixelMemory.open(folder)) == 54
+
+
+def test_a_memory_that_somebody_else_builds_is_left_alone(tmp_path, capsys):
+    _features(tmp_path / "features", 3, 0)
+    pyhue.PixelMemory(12).save(tmp_path / "memory.part")
+    with pyhue.PixelMemory.open(tmp_path / "memory.part", "a") as memory:
+        assert _run("build", tmp_path / "features", "--out", tmp_path / "memory") == 1
+        assert "somebody else writes there" in capsys.readouterr().err
+        memory.add(np.ones((1, 1, 12)), [0])
+    assert len(pyhue.PixelMemory.open(tmp_path / "memory.part")) == 1
+    assert _run("build", tmp_path / "features", "--out", tmp_path / "memory") == 0  # as if it had been killed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["features", "memory"]
 
 
 def test_a_file_of_other_channels_is_named(tmp_path, capsys):

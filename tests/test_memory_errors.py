@@ -83,6 +83,7 @@ BAD_LABELS = {
         ValueError,
         "labels: expected integers below 2**63",
     ),
+    "objects": (np.array([0, 1], object), TypeError, "labels: expected integers, got object"),
     "beyond 64 bits": (
         [0, 2**70],
         ValueError,

@@ -82,12 +82,10 @@ def _build(options: argparse.Namespace) -> int:
     if options.out.exists():
         raise FileExistsError(17, "exists already; `pyhue memory add` adds to a memory", str(options.out))
     dim = features.activations.shape[1]
-    PixelMemory(dim, normalize=not options.no_normalize, dtype=options.dtype).save(options.out)
-    with (
-        _removed_on_error(options.out),
-        PixelMemory.open(options.out, "a") as memory,
-        _all_or_none(memory),
-    ):
+    partial = options.out.with_name(options.out.name + ".part")
+    PixelMemory(dim, normalize=not options.no_normalize, dtype=options.dtype).save(partial)
+    memory = PixelMemory.open(partial, "a")
+    with _undone_on_error(memory, lambda: shutil.rmtree(partial)):
         _add_to(memory, features, options.features)
         if len(memory) >= OPTIMIZE_FROM and on_terminal():
             say("choosing how vectors are packed, and packing them")
@@ -95,6 +93,8 @@ def _build(options: argparse.Namespace) -> int:
         manifest = _folder(memory).manifest
         if manifest.plan and len(manifest.segments) > 1:
             memory.optimize()  # the plan was chosen when only the first vectors were there
+    memory.close()
+    partial.rename(options.out)
     return _tell(options, options.out)
 
 
@@ -102,9 +102,12 @@ def _add(options: argparse.Namespace) -> int:
     from pyhue.memory import PixelMemory
 
     features = read_features(options.features)
-    with PixelMemory.open(options.folder, "a") as memory, _all_or_none(memory):
+    memory = PixelMemory.open(options.folder, "a")
+    before = _folder(memory).manifest
+    with _undone_on_error(memory, lambda: _folder(memory).roll_back(before)):
         _add_to(memory, features, options.features)
         memory.flush()
+    memory.close()
     return _tell(options, options.folder)
 
 
@@ -220,24 +223,12 @@ def _add_to(memory: PixelMemory, features: Features, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _all_or_none(memory: PixelMemory) -> Iterator[None]:
-    """What is added meanwhile is not found where that fails; nobody waits for it to be packed and written."""
-    before = _folder(memory).manifest.images
+def _undone_on_error(memory: PixelMemory, undo: Callable[[], object]) -> Iterator[None]:
+    """Where that fails, the memory is closed without writing more, and what was written is undone."""
     try:
         yield
     except BaseException:
-        memory._discard()
-        memory.remove(images=range(before, _folder(memory).manifest.images))  # of what was written already
-        raise
-
-
-@contextlib.contextmanager
-def _removed_on_error(folder: Path) -> Iterator[None]:
-    """Removes a folder that was made here, with what is in it, where it was not finished."""
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        memory._abandon(undo)
         raise
 
 

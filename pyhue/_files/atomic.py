@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from pyhue._files.lock import require_place
+
 _LONGEST = 255  # bytes of a name in a folder, on every file system that matters
 _SHOWN = 80  # bytes of a longer name that files beside it keep
 
@@ -33,7 +35,7 @@ def replacing(
 
     Raises:
         OSError: the disk is full, the folder is not there or cannot be written, or `path` is no regular
-            file; it names `path`.
+            file; or this process locked its folder, which was moved since. It names `path`.
     """
     given = Path(os.fsdecode(path))
     with naming(given):
@@ -48,6 +50,7 @@ def replacing(
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            require_place(target.parent)  # a folder that was locked: another may be in its place
             os.replace(temporary, target)
             sync(target.parent)  # the new name, too, has to reach the disk
         except BaseException:

@@ -20,8 +20,10 @@ class FileLock:
     def __init__(self, path: Path):
         import fcntl
 
-        self._path, self._handle = path, None  # type: Path, int | None
+        self._path = path
+        self._handle: int | None = None  # where opening it fails
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._folder = os.stat(path.parent)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -38,10 +40,15 @@ class FileLock:
         return self._handle is not None
 
     def require_place(self) -> None:
-        """Raises OSError unless `path` still is the file that is locked: its folder may have been moved."""
-        if self._handle is not None and not os.path.samestat(os.fstat(self._handle), os.stat(self._path)):
+        """Raises FileNotFoundError unless the file that is locked is where it was."""
+        if self._handle is None:
+            return
+        folder = self._path.parent
+        if not os.path.samestat(self._folder, os.stat(folder)):
+            raise FileNotFoundError(errno.ENOENT, "it was moved, and another is in its place", str(folder))
+        if not (self._path.exists() and os.path.samestat(os.fstat(self._handle), os.stat(self._path))):
             raise FileNotFoundError(
-                errno.ENOENT, "the folder was moved, and another is in its place", str(self._path.parent)
+                errno.ENOENT, "it was removed, and others may write here now", str(self._path)
             )
 
     def release(self) -> None:
@@ -56,6 +63,13 @@ class FileLock:
 
 
 _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def require_place(folder: Path) -> None:
+    """Raises FileNotFoundError where this process locked a folder of this path that is not there any more."""
+    for lock in list(_held):
+        if lock._path.parent == folder:
+            lock.require_place()
 
 
 def _not_in_child() -> None:

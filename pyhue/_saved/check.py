@@ -29,6 +29,7 @@ def check(folder: Folder, progress: Callable[[int], object]) -> list[str]:
         if now.generation == manifest.generation:
             break
         manifest = now
+    folder.require_place()  # else it was another one that was read
     packed = _packed(manifest)
     wrong += [line for name, *_ in _files(manifest) if name not in packed for line in found[name]]
     remade = folder.writable and not wrong  # what is packed from damaged files is not made anew

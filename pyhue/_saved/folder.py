@@ -64,8 +64,10 @@ class Folder:
             ValueError: the manifest or a segment is damaged, or of another kind of memory; it names the file.
         """
         place, lock = _place(path), None
+        if place.is_file():
+            raise NotADirectoryError(errno.ENOTDIR, "a file, not a folder; `load` reads one", str(place))
         if mode == "a":
-            place = place.resolve()  # what is locked is what is written, wherever links lead later
+            place = Path(os.path.realpath(place))  # what is locked is written, wherever links lead later
             manifests.read(place)  # so that nothing is made where there is no memory
         files = OpenFiles(place, skip=on_error == "skip")
         if mode == "a":
@@ -95,7 +97,7 @@ class Folder:
             place.mkdir()
         elif not manifests.is_memory(place):
             raise FileExistsError(errno.EEXIST, "a folder with something else in it", str(place))
-        place = place.resolve()
+        place = Path(os.path.realpath(place))
         lock = FileLock(place / manifests.LOCK)
         return cls(_following(place, empty), OpenFiles(place, skip=False), lock, fresh=True)
 
@@ -123,10 +125,9 @@ class Folder:
 
     def require_whole(self) -> None:
         """Raises ValueError where something of it could not be read, and was left out."""
-        if left_out := self._files.left_out():
-            raise ValueError(
-                f"memory: {len(left_out)} files of {self.path} were left out; what they hold would be lost"
-            )
+        if left_out := len(self._files.left_out()):
+            files = "a file" if left_out == 1 else f"{left_out} files"
+            raise ValueError(f"memory: without {files} of {self.path}, whose content would be lost")
 
     def require_place(self) -> None:
         """Raises OSError where the folder was moved: of one that is in its place now this has no lock."""
@@ -209,7 +210,6 @@ class Folder:
             self._files.replace_piece(entry, manifest.plan, piece)
             if self.writable:
                 with contextlib.suppress(OSError):  # a full disk, perhaps: then it stays in memory
-                    self.require_place()
                     write_packed(self.path, entry, manifest.plan.number, piece)
                     self._files.replace_piece(entry, manifest.plan, None)
                     piece = self._files.piece(entry, manifest.plan, plan)
@@ -237,28 +237,31 @@ class Folder:
         self.manifest = replace(self.manifest, next=following)
         manifests.remove_others(self.path, there)
 
+    def roll_back(self, before: Manifest) -> None:
+        """Goes back to an earlier manifest, to which segments were added since; the plan is that of now."""
+        self.require_place()
+        with self.busy.held():
+            now = manifests.read(self.path)  # not what this process knows: it may have been interrupted
+            if now.generation != before.generation:
+                self.publish(
+                    replace(
+                        before, generation=now.generation, epoch=now.epoch + 1, next=now.next, plan=now.plan
+                    )
+                )
+
     def publish(self, manifest: Manifest) -> None:
         """Replaces the manifest; from then on the memory on disk is what it says."""
-        self.require_place()
         self.manifest = manifests.write(self.path, manifest)
         self.fresh = False
         self._files = self._files.of(self.manifest)
         with contextlib.suppress(OSError):  # what is left over does no harm, and goes the next time
+            self.require_place()
             manifests.remove_others(self.path, self.manifest)
 
 
 def _place(path: str | os.PathLike[str]) -> Path:
-    """Of a folder, wherever the process goes; links are followed when files are opened.
-
-    Raises:
-        NotADirectoryError: it is a file.
-    """
-    place = Path(os.fsdecode(path)).absolute()
-    if place.is_file():
-        raise NotADirectoryError(
-            errno.ENOTDIR, "a file, not a folder; `load` reads a memory's file", str(place)
-        )
-    return place
+    """Of a folder, wherever the process goes; links are followed when files are opened."""
+    return Path(os.fsdecode(path)).absolute()
 
 
 def _following(path: Path, empty: Manifest) -> Manifest:
