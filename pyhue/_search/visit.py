@@ -22,6 +22,7 @@ _FIRST = 4  # clusters that every query looks into
 _BATCH = 1008  # queries at once: scores of their clusters are held
 _RUNS, _RUN = 140, 7  # stretches of neighbouring vectors that play the queries
 _MOST = 100  # neighbours of each
+_NEARER = 10  # neighbours that a stored vector may have, and a new one not: near-duplicates
 
 
 class Visit:
@@ -116,18 +117,21 @@ def first_distances(
 def measure(index: Index, stored: Stored, rng: np.random.Generator) -> Reach | None:
     """Lets some stored vectors play the queries, without their own group; None where there are too few.
 
-    What it finds goes into `index.measured`, too.
+    Each does so twice: as it is, and as if its nearest were not stored. For where images are stored several
+    times, nearly, a stored vector has those beside it, and a new one has not. What it finds goes into
+    `index.measured`, too.
     """
     rows = _sample(stored, rng)
     if index.clusters is None or not len(rows):
         return None
     queries = stored.rows(rows)
     selection = Selection(exclude=stored.groups[rows])
-    true = index.search(stored, queries, min(_MOST, len(stored)), selection)[1]
-    k = int((true >= 0).sum(axis=1).min())
-    if not k:
+    true = index.search(stored, queries, min(_MOST + _NEARER, len(stored)), selection)[1]
+    count = int((true >= 0).sum(axis=1).min())
+    if not count:
         return None
-    true = true[:, :k]
+    without = (0, _NEARER) if count > _NEARER else (0,)
+    k = min(_MOST, count - without[-1])
     visit = Visit(index, stored, queries, selection)
     of, sizes = _clusters_of(index, len(stored))
     order = np.argsort(visit.gaps, axis=1, kind="stable")
@@ -137,8 +141,13 @@ def measure(index: Index, stored: Stored, rng: np.random.Generator) -> Reach | N
     spread = np.take_along_axis(
         np.take_along_axis(visit.gaps, order, axis=1), np.minimum(ends, held.shape[1] - 1), axis=1
     )
-    gaps = np.take_along_axis(visit.gaps, of[true], axis=1)
-    reach = Reach(visit.near(k)[0], gaps, np.ascontiguousarray(spread))
+    gaps = np.take_along_axis(visit.gaps, of[true[:, :count]], axis=1)
+    near = visit.near(count)
+    reach = Reach(
+        np.concatenate([_near_without(*near, true[:, :nearer], k) for nearer in without]),
+        np.concatenate([gaps[:, nearer : nearer + k] for nearer in without]),
+        np.tile(spread, (len(without), 1)),
+    )
     index.measured |= _told(index, stored, queries, selection, reach)
     return reach
 
@@ -147,7 +156,9 @@ def _told(
     index: Index, stored: Stored, queries: NDArray[np.float32], selection: Selection, reach: Reach
 ) -> dict[str, Any]:
     """What `explain` tells: recall of each half of the queries by the other half's table, and costs."""
-    k, half = min(10, reach.most), np.arange(len(queries)) // _RUN % 2 == 0
+    k, count = min(10, reach.most), len(queries)
+    half = np.arange(len(reach.near)) % count // _RUN % 2 == 0
+    as_it_is = np.arange(len(reach.near)) < count
     begin = time.perf_counter()
     index.search(stored, queries, k, selection)
     told: dict[str, list[float]] = {
@@ -159,7 +170,7 @@ def _told(
     seconds = time.perf_counter() - begin
     for recall in RECALLS:
         reached = []
-        for one, other in ((half, ~half), (~half, half)):
+        for one, other in ((half, ~half & as_it_is), (~half, half & as_it_is)):
             try:
                 limits = reach.part(one).limits(reach.near[other, k - 1], k, recall)
             except ValueError:
@@ -172,9 +183,17 @@ def _told(
             visit.far(k, reach.limits(near, k, recall), near)
             told["recalls"].append(recall)
             told["recall_found"].append(float(np.concatenate(reached).mean()))
-            told["recall_read"].append(visit.work.pairs / (len(queries) * len(stored)))
-            told["recall_seconds"].append((time.perf_counter() - begin) / len(queries))
-    return told | {"exact_seconds": seconds / len(queries)}
+            told["recall_read"].append(visit.work.pairs / (count * len(stored)))
+            told["recall_seconds"].append((time.perf_counter() - begin) / count)
+    return told | {"exact_seconds": seconds / count}
+
+
+def _near_without(
+    distances: NDArray[np.float32], rows: NDArray[np.int64], left_out: NDArray[np.int64], k: int
+) -> NDArray[np.float32]:
+    """The first k of distances (n, any), ascending, but for those of some rows (n, any); +inf: fewer."""
+    gone = (rows[:, :, None] == left_out[:, None, :]).any(axis=2)
+    return np.sort(np.where(gone, np.inf, distances), axis=1)[:, :k].astype(np.float32)
 
 
 def _sample(stored: Stored, rng: np.random.Generator) -> NDArray[np.int64]:
