@@ -60,16 +60,26 @@ def load_run(folder: Path) -> Run:
     """
     if not (folder / CONFIG).is_file():
         raise ValueError(f"{folder}: not the folder of a run: it has no {CONFIG}")
-    try:
-        config = TrainConfig.from_json((folder / CONFIG).read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{folder / CONFIG}: {error}") from error
+    config = load_config(folder / CONFIG)
     results, curves = {}, {}
     for path in folder.glob(f"seed-*/fold-*/{RESULT}"):
         result = _load_result(path)
         key = result.seed, result.fold
         results[key], curves[key] = result, _load_curve(path.with_name(METRICS), result.epochs)
     return Run(folder, config, dict(sorted(results.items())), dict(sorted(curves.items())))
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Reads the options of a run.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged; the message names it.
+    """
+    try:
+        return TrainConfig.from_json(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _load_result(path: Path) -> Result:

@@ -6,13 +6,12 @@ import os
 import re
 from pathlib import Path
 
-from pyhue._files.reading import reading
-from pyhue._runs.config import TrainConfig
+from pyhue._runs.results import load_config
 from pyhue.backbones.backbone import Backbone
 from pyhue.backbones.factories import from_factory
 from pyhue.backbones.packages import from_timm, from_torchvision
 from pyhue.backbones.resnet import ResNet18
-from pyhue.backbones.weights import load_plain, load_weights
+from pyhue.backbones.weights import load_state, load_weights, read_weights
 
 _NAMES = (
     "resnet18[-3x3][-wWIDTH], a folder RUN/seed-S/fold-F of pyhue train, torchvision:NAME, timm:NAME, "
@@ -47,8 +46,9 @@ def load_backbone(
         image_size: side of the images that it is meant for, in pixels.
         layer: a layer of the network whose output is taken instead: the name of a module, "layer2.0" for
             example. None takes what enters the pooling, or in a trained folder what the run took.
-        weights: a file with the network's weights, safetensors or a state_dict that `torch.save` wrote. Its
-            classifier may be of any number of classes.
+        weights: a file with the network's weights, safetensors or a state_dict that `torch.save` wrote, or a
+            checkpoint with one. Its classifier may be of any number of classes, and all of its names may
+            begin with what the network's do not.
 
     Returns:
         The network; see :class:`Backbone`.
@@ -90,16 +90,16 @@ def load_backbone(
 
 
 def _from_run(folder: Path, layer: str | None) -> Backbone:
-    options = folder.resolve().parents[1] / "config.json"
-    with reading(folder, "a trained network"):
-        config = TrainConfig.from_json(options.read_text("utf-8"))
-        state = load_plain(folder / _TRAINED)
-        prefix = "backbone."
-        state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+    options, trained = folder.resolve().parents[1] / "config.json", folder / _TRAINED
+    config = load_config(options)
+    state = read_weights(trained, "the weights of a trained network")
     try:
         backbone = load_backbone(config.backbone, image_size=config.image_size, layer=layer or config.layer)
     except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from None
-    with reading(folder, "a trained network"):
-        backbone.load_state_dict(state)
+        raise ValueError(f"{options}: {error}") from None
+    prefix = "backbone."
+    try:
+        load_state(backbone, {key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)})
+    except ValueError as error:
+        raise ValueError(f"{trained} {error}") from error
     return backbone
