@@ -148,6 +148,16 @@ def test_what_holds_no_weights(path, content, what):
     refuses(path, what)
 
 
+def test_of_torchs_paragraphs_the_first_line_is_told(path, state, monkeypatch):
+    torch.save(state, path)
+
+    def load(*arguments, **options):
+        raise RuntimeError("the cause\nand a paragraph")
+
+    monkeypatch.setattr(torch, "load", load)
+    refuses(path, "is truncated or damaged: the cause$")
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_torchscript_network(path):
     torch.jit.save(torch.jit.trace(nn.Identity(), torch.ones(1)), path)

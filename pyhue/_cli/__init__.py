@@ -17,6 +17,7 @@ import pyhue
 from pyhue._cli import bench, compare, demo, descriptors, features, info, memory, observe, train
 from pyhue._cli.completion import PrintCompletion
 from pyhue._stderr import say
+from pyhue._text import printable
 
 _COMMANDS = {
     "info": info,
@@ -69,7 +70,7 @@ def _escape() -> None:
 
 
 def _fail(command: str, message: str, status: int = 1) -> int:
-    line = f"pyhue {command}: {' '.join(message.split())}"
+    line = printable(f"pyhue {command}: {' '.join(message.split())}")
     if sys.stderr is None:
         print(line)
     else:

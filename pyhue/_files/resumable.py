@@ -10,6 +10,7 @@ from typing import Any
 
 from pyhue._files.atomic import beside, mode_of, naming, replacing, sync
 from pyhue._files.reading import reading, require_fit
+from pyhue._text import printable
 
 
 class ResumableFile:
@@ -41,7 +42,7 @@ class ResumableFile:
             if mode_of(self.target) is not None:
                 with open(self.target, "rb") as file:
                     if file.read(len(header)) != header:
-                        raise ValueError(f"{self.path}: exists already, made from something else")
+                        raise ValueError(f"{printable(self.path)}: exists already, made from something else")
                 self.done = size
                 return
             rest = self._rest(len(header) + size)
@@ -95,7 +96,8 @@ class ResumableFile:
         if note["source"] != self.source:
             keys = [key for key in self.source if note["source"].get(key) != self.source[key]]
             raise ValueError(
-                f"{self.part}: the rest of another run ({', '.join(keys)} differ); delete it to start anew"
+                f"{printable(self.part)}: the rest of another run ({', '.join(keys)} differ); "
+                "delete it to start anew"
             )
         return note["done"] if self.part.stat().st_size == whole else None
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, get_type_hints
 from pyhue._files.reading import reading, require_fit
 from pyhue._files.tables import read_csv
 from pyhue._runs.config import TrainConfig
+from pyhue._text import printable
 
 CONFIG, CHECKPOINT, METRICS, MODEL, RESULT = (
     "config.json",
@@ -59,7 +60,7 @@ def load_run(folder: Path) -> Run:
         ValueError: it is not the folder of a run, or a file in it is damaged; the message names it.
     """
     if not (folder / CONFIG).is_file():
-        raise ValueError(f"{folder}: not the folder of a run: it has no {CONFIG}")
+        raise ValueError(f"{printable(folder)}: not the folder of a run: it has no {CONFIG}")
     config = load_config(folder / CONFIG)
     results, curves = {}, {}
     for path in folder.glob(f"seed-*/fold-*/{RESULT}"):
@@ -79,7 +80,7 @@ def load_config(path: Path) -> TrainConfig:
     try:
         return TrainConfig.from_json(path.read_text("utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{printable(path)}: {error}") from error
 
 
 def _load_result(path: Path) -> Result:
@@ -98,7 +99,7 @@ def _load_result(path: Path) -> Result:
 
 def _load_curve(path: Path, epochs: int) -> list[dict[str, float]]:
     result = path.with_name(RESULT)
-    with reading(path, f"the curves of a training of {epochs} epochs, as {result} says"):
+    with reading(path, f"the curves of a training of {epochs} epochs, as {printable(result)} says"):
         curve = read_csv(path)
         if [row.get("epoch") for row in curve] != list(range(1, epochs + 1)):
             raise ValueError("expected a row for each epoch")

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from pyhue._runs.results import load_config
+from pyhue._text import printable
 from pyhue.backbones.backbone import Backbone
 from pyhue.backbones.factories import from_factory
 from pyhue.backbones.packages import from_timm, from_torchvision
@@ -74,7 +75,7 @@ def load_backbone(
         raise ValueError(f"pretrained: there are no pretrained weights of {name!r}")
     if (Path(name) / _TRAINED).is_file():
         if weights is not None:
-            raise ValueError(f"weights: expected none, {name} has its own")
+            raise ValueError(f"weights: expected none, {printable(name)} has its own")
         return _from_run(Path(name), layer)
     source, _, rest = name.rpartition(":")
     match = re.fullmatch(r"resnet18(-3x3)?(?:-w([1-9]\d{0,3}))?", name)
@@ -96,10 +97,10 @@ def _from_run(folder: Path, layer: str | None) -> Backbone:
     try:
         backbone = load_backbone(config.backbone, image_size=config.image_size, layer=layer or config.layer)
     except ValueError as error:
-        raise ValueError(f"{options}: {error}") from None
+        raise ValueError(f"{printable(options)}: {error}") from None
     prefix = "backbone."
     try:
         load_state(backbone, {key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)})
     except ValueError as error:
-        raise ValueError(f"{trained} {error}") from error
+        raise ValueError(f"{printable(trained)} {error}") from error
     return backbone

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from pyhue._stderr import outputs_as_notes
+from pyhue._text import printable
 from pyhue.backbones.backbone import UNSUITABLE, Backbone, Standardize
 from pyhue.backbones.factories import import_module
 from pyhue.backbones.pooling import before_pooling
@@ -85,13 +86,13 @@ def from_timm(
         where = f"of huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
         file = config.hf_hub_filename or "model.safetensors"
         hint = f"it needs {file} {where}; once that file is here, --weights names it"
-    what = f"timm:{name}" + (f" with {os.fsdecode(weights)}" if weights is not None else "")
+    what = f"timm:{name}" + (f" with {printable(os.fsdecode(weights))}" if weights is not None else "")
     network = _made(what, hint, lambda: timm.create_model(name, **options))
     if weights is not None:
         try:
             require_numbers(network, state)
         except ValueError as error:
-            raise ValueError(f"weights: {os.fsdecode(weights)} {error}") from error
+            raise ValueError(f"weights: {printable(os.fsdecode(weights))} {error}") from error
     if not hasattr(network, "num_prefix_tokens"):
         token = getattr(network, "cls_token", None)
         network.num_prefix_tokens = 0 if token is None else token.shape[1]  # type: ignore[assignment]

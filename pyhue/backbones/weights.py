@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pyhue._files.reading import reading
+from pyhue._text import printable
 
 #: Names that torchvision's files of DenseNets have, from before names of layers could hold no dot.
 _DOTTED = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
@@ -67,8 +68,6 @@ def read_weights(
     with reading(path, what):
         if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST:
             return _plain(_load_safetensors(path))
-        if not head.startswith(_TORCH):
-            raise ValueError(_kind(head))
         return _plain(_state_of(load_plain(path)))
 
 
@@ -89,7 +88,7 @@ def load_weights(network: nn.Module, file: str | os.PathLike[str], others: Colle
     try:
         load_state(network, without_prefix(state, network.state_dict()), others)
     except ValueError as error:
-        raise ValueError(f"weights: {os.fsdecode(file)} {error}") from error
+        raise ValueError(f"weights: {printable(os.fsdecode(file))} {error}") from error
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], others: Collection[str] = ()) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pyhue._text import printable
 from pyhue.images._walk import EMPTY, OUTSIDE, find, look, may_be_class
 from pyhue.images.scan import Images, check_on_error, listed, refuse, refuse_shared, scan_images
 
@@ -70,7 +71,9 @@ def splits(root: str | os.PathLike[str], on_error: str = "raise") -> Splits:
     else:
         train = scan_images(root, on_error)
     if len(train.classes) < 2:
-        raise ValueError(f"{root}: expected at least two classes to train on, found {listed(train.classes)}")
+        raise ValueError(
+            f"{printable(root)}: expected at least two classes to train on, found {listed(train.classes)}"
+        )
     val, test = (
         scan_images(root / parts[part], on_error, train.classes) if part in parts else None
         for part in ("val", "test")
@@ -101,8 +104,8 @@ def _parts(root: Path, named: Sequence[str], others: Sequence[str]) -> dict[str,
     else:
         return parts
     raise ValueError(
-        f"{root}: has folders {listed(named)}, which name parts of a data set, {wrong}; expected train, val "
-        "and test alone, or other names where these are classes"
+        f"{printable(root)}: has folders {listed(named)}, which name parts of a data set, {wrong}; "
+        "expected train, val and test alone, or other names where these are classes"
     )
 
 
@@ -117,7 +120,7 @@ def report(parts: Sequence[Images]) -> list[str]:
 
     And what was taken for a class though it is called as parts of a data set are.
     """
-    lines = [f"skipped {path}: {text}" for part in parts for path, text in part.skipped]
+    lines = [f"skipped {printable(path)}: {printable(text)}" for part in parts for path, text in part.skipped]
     if lines:
         lines.append(f"skipped {len(lines)} of the files")
     by_reason: dict[str, list[str]] = {}

@@ -13,6 +13,7 @@ from pyhue._files.atomic import write_atomically
 from pyhue._files.tables import markdown, write_csv
 from pyhue._runs.config import EXTENSIBLE
 from pyhue._runs.results import Run, load_run
+from pyhue._text import printable
 from pyhue.training.compare_plot import comparison_png
 from pyhue.training.compare_rows import Row, check_pairs, overlap, row_of
 from pyhue.training.report import percent
@@ -48,7 +49,7 @@ def compare(folders: Sequence[Path], out: Path) -> Comparison:
     names = _names(folders)
     for run in runs:
         if not run.results:
-            raise ValueError(f"{run.folder}: no training is finished yet")
+            raise ValueError(f"{printable(run.folder)}: no training is finished yet")
     for run in runs[1:]:
         check_pairs(runs[0], run)
     rows = [row_of(name, runs[0], run) for name, run in zip(names, runs, strict=True)]
@@ -66,8 +67,8 @@ def _names(folders: Sequence[Path]) -> list[str]:
     resolved = [folder.resolve() for folder in folders]
     if len(set(resolved)) < len(resolved):
         raise ValueError("runs: the same folder appears twice")
-    short = [path.name for path in resolved]
-    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+    short = [printable(path.name) for path in resolved]
+    return short if len(set(short)) == len(short) else [printable(folder) for folder in folders]
 
 
 def _table(rows: Sequence[Row]) -> str:

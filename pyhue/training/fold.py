@@ -20,6 +20,7 @@ from pyhue._files.tables import write_csv
 from pyhue._runs.config import TrainConfig
 from pyhue._runs.results import CHECKPOINT, METRICS, MODEL, RESULT, Result
 from pyhue._stderr import on_terminal, progress_bar
+from pyhue._text import printable
 from pyhue.training import checkpoint
 from pyhue.training.augment import augmentation
 from pyhue.training.checkpoint import Checkpoint, Epoch
@@ -123,7 +124,9 @@ def _restore(training: _Training, saved: Checkpoint | None, path: Path) -> tuple
     if saved is None:
         return [], 0.0
     if saved.fingerprint != training.fold.fingerprint:
-        raise ValueError(f"{path}: was trained on other images than those of {training.config.data}")
+        raise ValueError(
+            f"{printable(path)}: was trained on other images than those of {printable(training.config.data)}"
+        )
     with checkpoint.readable(path):
         if len(saved.history) > training.config.epochs:
             raise ValueError(f"{len(saved.history)} epochs of {training.config.epochs}")

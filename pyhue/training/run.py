@@ -11,6 +11,7 @@ from pyhue._files.tables import write_csv
 from pyhue._runs.config import TrainConfig
 from pyhue._runs.results import CHECKPOINT, CONFIG, RESULT, load_run
 from pyhue._stderr import say
+from pyhue._text import printable
 from pyhue.training.data import DataSet, Fold
 from pyhue.training.events import can_have_events
 from pyhue.training.fold import train_fold
@@ -75,7 +76,9 @@ def _check_options(config: TrainConfig, out: Path) -> None:
         for name in there.config.differences(config)
     ]
     if differences:
-        raise ValueError(f"{out} has a run with other options: {'; '.join(differences)}; take another --out")
+        raise ValueError(
+            f"{printable(out)} has a run with other options: {'; '.join(differences)}; take another --out"
+        )
 
 
 def _check_backbone(config: TrainConfig) -> None:
@@ -89,7 +92,9 @@ def _finished(fold: Fold, out: Path) -> bool:
         return False
     result = load_run(out).results[fold.seed, fold.number]
     if result.fingerprint != fold.fingerprint:
-        raise ValueError(f"{fold.folder(out)}: was trained on other images than those of the data now")
+        raise ValueError(
+            f"{printable(fold.folder(out))}: was trained on other images than those of the data now"
+        )
     return True
 
 
@@ -103,4 +108,5 @@ def _begin(config: TrainConfig, data: DataSet, out: Path) -> None:
         say(f"no events for TensorBoard, which opens names in UTF-8 only: {out}")
     write_atomically(out / CONFIG, config.to_json())
     if data.skipped:
-        write_csv(out / SKIPPED, ("file", "reason"), data.skipped)
+        notes = [(printable(path), printable(text)) for path, text in data.skipped]
+        write_csv(out / SKIPPED, ("file", "reason"), notes)
