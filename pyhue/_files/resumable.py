@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pyhue._files.atomic import beside, mode_of, naming, replacing, sync
+from pyhue._files.atomic import beside, make_folder, mode_of, naming, replacing, sync
 from pyhue._files.reading import reading, require_fit
 from pyhue._text import printable
 
@@ -71,7 +71,7 @@ class ResumableFile:
             self.note.unlink(missing_ok=True)
 
     def _begin(self, header: bytes) -> None:
-        self.part.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.part.parent)
         try:
             with open(self.part, "wb") as file:
                 if sys.platform != "darwin":  # which has no such call

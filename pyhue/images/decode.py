@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from pyhue._arrays import positive_integer
 from pyhue._text import printable
@@ -99,4 +99,7 @@ def _centre(width: int, height: int, size: int) -> tuple[float, float, float, fl
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    """Why a file cannot be read, without its name."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image of a kind that Pillow reads"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pyhue._files.atomic import write_atomically
+from pyhue._files.atomic import make_folder, write_atomically
 from pyhue._files.tables import markdown, write_csv
 from pyhue._runs.config import EXTENSIBLE
 from pyhue._runs.results import Run, load_run
@@ -54,7 +54,7 @@ def compare(folders: Sequence[Path], out: Path) -> Comparison:
         check_pairs(runs[0], run)
     rows = [row_of(name, runs[0], run) for name, run in zip(names, runs, strict=True)]
     text = "\n".join([_table(rows), "", *_notes(names, runs), "", _differences(names, runs)])
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_csv(out / "compare.csv", Row._fields, rows)
     write_atomically(out / "compare.png", comparison_png(rows))
     write_atomically(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from pyhue._files.atomic import remove_temporaries, write_atomically
+from pyhue._files.atomic import make_folder, remove_temporaries, write_atomically
 from pyhue._files.tables import write_csv
 from pyhue._runs.config import TrainConfig
 from pyhue._runs.results import CHECKPOINT, METRICS, MODEL, RESULT, Result
@@ -70,7 +70,7 @@ def train_fold(config: TrainConfig, data: DataSet, fold: Fold, run: Path, worker
     """
     folder = fold.folder(run)
     if workers.first:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         remove_temporaries(folder)
     gpus = [workers.device] if workers.device.type == "cuda" else []
     repeatable = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)

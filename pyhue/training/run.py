@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pyhue._files.atomic import remove_temporaries, write_atomically
+from pyhue._files.atomic import make_folder, remove_temporaries, require_folder, write_atomically
 from pyhue._files.tables import write_csv
 from pyhue._runs.config import TrainConfig
 from pyhue._runs.results import CHECKPOINT, CONFIG, RESULT, load_run
@@ -66,6 +66,7 @@ def _report(data: DataSet, folds: list[Fold], out: Path) -> str:
 
 
 def _check_options(config: TrainConfig, out: Path) -> None:
+    require_folder(out)
     if not (out / CONFIG).exists():
         return
     there = load_run(out)
@@ -99,7 +100,7 @@ def _finished(fold: Fold, out: Path) -> bool:
 
 
 def _begin(config: TrainConfig, data: DataSet, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     remove_temporaries(out)
     for line in data.left_out:
         say(line)
