@@ -85,6 +85,49 @@ def test_what_is_no_map_of_real_numbers_is_refused(change, what):
         Backbone(Gives(change), 32)
 
 
+@pytest.mark.parametrize("tokens", [69, 65, 63])
+def test_tokens_that_are_no_square_are_refused_with_what_helps(tokens):
+    body = Gives(lambda maps: torch.cat([maps.flatten(2).mT] * 2, 1)[:, :tokens])
+    what = (
+        rf"got shape \(1, {tokens}, 4\) with a prefix of 0, which the network's attribute num_prefix_tokens"
+    )
+    with pytest.raises(ValueError, match=what):
+        Backbone(body, 32)
+    if tokens > 64:
+        body.num_prefix_tokens = tokens - 64
+        assert Backbone(body, 32)(torch.rand(2, 3, 32, 32)).shape == (2, 4, 8, 8)
+
+
+class Holds(nn.Module):
+    """A network that calls what its containers hold, not the containers."""
+
+    def __init__(self):
+        super().__init__()
+        self.list = nn.ModuleList([nn.Conv2d(3, 4, 4, 4)])
+        self.many = nn.ModuleDict({name: nn.Conv2d(4, 4, 1) for name in "abcde"})
+        self.unused = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        x = self.list[0](x)
+        for part in self.many.values():
+            x = part(x)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("layer", "inside"),
+    [
+        ("list", r"; inside are list\.0"),
+        ("many", r"; inside are many\.a, many\.b, many\.c and 2 more"),
+        ("unused", ""),
+    ],
+)
+def test_of_a_layer_that_is_not_called_those_inside_are_named(layer, inside):
+    with pytest.raises(ValueError, match=rf"^layer '{layer}': the network does not call it{inside}$"):
+        Backbone(Holds(), 32, layer)
+    assert Backbone(Holds(), 32, "list.0").channels == 4
+
+
 def test_as_many_maps_as_images():
     backbone = Backbone(Gives(lambda maps: maps.mean(0, keepdim=True)), 32)
     with pytest.raises(ValueError, match=r"^backbone: gave maps of 1 images for 2$"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _escape()
     options = parser().parse_args(arguments)
     try:
-        status: int = _COMMANDS[options.command].run(options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # of files that it reads; they name none
+            status: int = _COMMANDS[options.command].run(options)
         return status
     except (ImportError, MemoryError, OSError, ValueError) as error:
         return _fail(options.command, str(error) or type(error).__name__)

@@ -68,6 +68,8 @@ class Backbone(nn.Module):
         self.standardize = standardize or Standardize()
         self._layer = None if layer is None else Layer(body, layer)
         output = self._dry_run(image_size)
+        if self._layer and output is None:
+            raise ValueError(self._layer.uncalled(body))
         try:
             tokens = getattr(body, "num_prefix_tokens", 0)
             self._layout = find_layout(output, tokens, sure=layer is None)

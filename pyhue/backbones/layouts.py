@@ -30,8 +30,6 @@ def find_layout(output: object, prefix_tokens: int, sure: bool) -> Layout:
     Raises:
         ValueError: it is nothing of these, (1, s, s, s) and not `sure`, empty, or of no real numbers.
     """
-    if output is None:
-        raise ValueError("the network does not call it")
     if not isinstance(output, Tensor):
         raise ValueError(f"{_EXPECTED}, got {type(output).__name__}; another layer may have them")
     if not output.is_floating_point():
@@ -56,6 +54,10 @@ def _of_shape(shape: tuple[int, ...], prefix_tokens: int, sure: bool) -> Layout:
             return lambda tokens: tokens[:, prefix_tokens:].mT.unflatten(2, (side, side))  # type: ignore[no-untyped-call]
         if 0 < shape[1] <= prefix_tokens:
             raise ValueError(f"{_EXPECTED}, got the class token alone; another layer may have them")
+        raise ValueError(
+            f"{_EXPECTED} or tokens (n, prefix + side x side, channels), got shape {shape} with a prefix of "
+            f"{prefix_tokens}, which the network's attribute num_prefix_tokens sets"
+        )
     raise ValueError(f"{_EXPECTED}, got shape {shape}")
 
 
