@@ -36,7 +36,7 @@ RECOGNISED = {
     "torch.mean": lambda net, y: net.fc(torch.mean(y, (2, 3))),
     "torch.mean by name": lambda net, y: net.fc(torch.mean(input=y, dim=(2, 3))),
     "torch.mean, the other way round": lambda net, y: net.fc(torch.mean(dim=(2, 3), input=y)),
-    "logits less their mean": lambda net, y: (lambda z: z - z.mean(1, keepdim=True))(
+    "logits less their mean": lambda net, y: (lambda z: z - z.mean((1,), keepdim=True))(
         net.fc(net.average(y).flatten(1))
     ),
     "logits by their mean over all": lambda net, y: (lambda z: z / z.mean())(net.fc(y.mean((2, 3)))),
