@@ -35,7 +35,8 @@ def replacing(
 
     Raises:
         OSError: the disk is full, the folder is not there or cannot be written, or `path` is no regular
-            file; or this process locked its folder, which was moved since. It names `path`.
+            file; or this process locked its folder, which was moved since. It names `path`, or what above it
+            is no folder.
     """
     given = Path(os.fsdecode(path))
     with naming(given):

@@ -29,7 +29,8 @@ class ResumableFile:
         size: bytes that follow.
 
     Raises:
-        OSError: there is no room for the whole file, or it cannot be written; it names `path`.
+        OSError: there is no room for the whole file, or it cannot be written; it names `path`, or
+            what above it is no folder.
         ValueError: `path` exists with another header, or the rest of another run is in the way.
     """
 
