@@ -9,6 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pyhue._text import printable
+
 
 class _Stderr:
     """The stderr of the moment it is made in; what that cannot do is left undone."""
@@ -71,4 +73,4 @@ def outputs_as_notes() -> Iterator[None]:
 
 def say(text: str) -> None:
     """A line on stderr."""
-    print(text, file=_Stderr())
+    print(printable(text), file=_Stderr())

@@ -145,10 +145,12 @@ def _header(images: Images, names: list[str], shape: tuple[int, ...], source: di
 
 
 def _weights_digest(backbone: Backbone) -> str:
+    import torch
+
     digest = hashlib.sha256()
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # bfloat16, too
     return digest.hexdigest()
 
 

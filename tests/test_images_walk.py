@@ -75,6 +75,36 @@ def test_text_that_begins_like_an_image_is_none(tmp_path, content):
     assert images.passed_over == [(tmp_path / "ant" / "notes", "not an image")]
 
 
+NAMES = [
+    ("train_set", "val_set"),
+    ("trn", "tst"),
+    ("TRN", "Val-Data"),
+    ("trainset", "testset"),
+    ("training data", "validation.set"),
+    ("train_data", "test"),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), NAMES)
+def test_parts_by_other_names(tmp_path, first, second):
+    for part in (first, second):
+        folder(tmp_path / part, "ant", "bee")
+    parts = splits(tmp_path)
+    assert parts.train.classes == ["ant", "bee"]
+    (other,) = [part for part in (parts.val, parts.test) if part]
+    assert (parts.val is None) == ("t" in second[:1])
+    assert other.paths[0].parent.parent.name == second
+    folder(tmp_path, "cat")
+    with pytest.raises(ValueError, match="which name parts of a data set, beside 'cat'"):
+        splits(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["set", "data", "trained", "dataset", "strain_set", "value_set"])
+def test_names_that_are_no_parts(tmp_path, name):
+    folder(tmp_path, "ant", name)
+    assert splits(tmp_path).train.classes == sorted(["ant", name])
+
+
 def test_links_to_files_and_folders_are_followed(tmp_path):
     pool = folder(tmp_path / "pool", "a", "b/c", "d/e", "f")
     root = folder(tmp_path / "images", "ant")

@@ -201,7 +201,7 @@ def test_errors_name_the_target(writer, call, tmp_path, monkeypatch):
     with pytest.raises(OSError) as caught:
         WRITERS[writer](path)
     assert caught.value.filename == str(path)
-    assert caught.value.filename2 is None
+    assert "None" not in str(caught.value)
     assert ".tmp" not in str(caught.value)
     assert ".part" not in str(caught.value)
     assert not list(tmp_path.glob(".*"))
@@ -223,7 +223,7 @@ def test_what_is_no_file_is_named_and_left(writer, kind, tmp_path):
     before = (tmp_path / "path").lstat()
     with pytest.raises(OSError) as caught:
         WRITERS[writer](path)
-    assert str(path) in str(caught.value)
+    assert f"'{tmp_path / 'path'}'" in str(caught.value)  # also where a file below it was to be written
     assert (tmp_path / "path").lstat().st_mode == before.st_mode
     assert os.listdir(tmp_path) == ["path"]
 

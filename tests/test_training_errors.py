@@ -109,8 +109,9 @@ A_MODULE = r"it holds torch\S*Linear; expected tensors and plain Python alone"
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "EOFError"),
-        (b"not a checkpoint", NOT_WRITTEN),
+        (b"", "it is empty"),
+        (b"not a checkpoint", "it is neither a safetensors file nor what torch.save wrote"),
+        (b"\x80\2not a checkpoint", NOT_WRITTEN),
         (torch.nn.Linear(2, 2), A_MODULE),
         (None, OF_OTHER_IMAGES),
     ],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyhue
 from pyhue._cli import bench, compare, demo, descriptors, features, info, memory, observe, train
 from pyhue._cli.completion import PrintCompletion
 from pyhue._stderr import say
+from pyhue._text import printable
 
 _COMMANDS = {
     "info": info,
@@ -36,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _escape()
     options = parser().parse_args(arguments)
     try:
-        status: int = _COMMANDS[options.command].run(options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # of files that it reads; they name none
+            status: int = _COMMANDS[options.command].run(options)
         return status
     except (ImportError, MemoryError, OSError, ValueError) as error:
         return _fail(options.command, str(error) or type(error).__name__)
@@ -69,7 +73,7 @@ def _escape() -> None:
 
 
 def _fail(command: str, message: str, status: int = 1) -> int:
-    line = f"pyhue {command}: {' '.join(message.split())}"
+    line = printable(f"pyhue {command}: {' '.join(message.split())}")
     if sys.stderr is None:
         print(line)
     else:

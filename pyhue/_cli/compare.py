@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from pyhue._cli.common import Commands, add_command, require, show
+from pyhue._text import printable
 
 
 def add_parser(commands: Commands) -> None:
@@ -25,6 +26,6 @@ def run(options: argparse.Namespace) -> int:
     from pyhue.training.compare import compare
 
     found = compare(options.runs, options.out)
-    text = f"{found.text}\n\ntable and plot: {options.out}"
+    text = f"{found.text}\n\ntable and plot: {printable(options.out)}"
     show(options, text, {"runs": found.rows, "out": options.out})
     return 0

@@ -11,6 +11,7 @@ from pyhue._arrays import positive_integer
 from pyhue._cli.common import count, require
 from pyhue._runs.config import IMAGE_SIZE
 from pyhue._stderr import say
+from pyhue._text import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +103,9 @@ def read_features(path: Path) -> Features:
         wrong = (exponents == _EXPONENT).any(axis=(1, 2, 3))
         if wrong.any():
             row = start + int(wrong.argmax())
-            raise ValueError(f"{path}: activations of row {row}, {features.names[row]}: NaN or infinite")
+            raise ValueError(
+                f"{printable(path)}: activations of row {row}, {features.names[row]}: NaN or infinite"
+            )
     return features
 
 
@@ -114,16 +117,18 @@ def features_of(options: argparse.Namespace, folder: Path, check: Check = _accep
     """
     if options.data.is_dir():
         if not options.backbone:
-            raise ValueError(f"{options.data}: a folder of images needs --backbone")
+            raise ValueError(f"{printable(options.data)}: a folder of images needs --backbone")
         kept = folder / "features.safetensors"
         extract(options, kept, check)
         return read_features(kept)
     features = read_features(options.data)
     if options.backbone and options.backbone != features.source.get("backbone"):
         made_with = features.source.get("backbone", "an unknown network")
-        raise ValueError(f"--backbone: {options.data} was made with {made_with}")
+        raise ValueError(f"--backbone: {printable(options.data)} was made with {made_with}")
     if options.layer and options.layer != features.source.get("layer"):
-        raise ValueError(f"--layer: {options.data} has {features.source.get('layer', 'what is pooled')}")
+        raise ValueError(
+            f"--layer: {printable(options.data)} has {features.source.get('layer', 'what is pooled')}"
+        )
     check(features.labels, features.classes)
     return features
 

@@ -31,8 +31,10 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the tables and writes them to `descriptors.md` and `descriptors.csv`."""
     require("sklearn", "PIL")
+    from pyhue._files.atomic import make_folder, require_folder, write_atomically
     from pyhue.images import stratified_folds
 
+    require_folder(options.out)  # an hour before the tables are written
     k, folds = positive_integer(options.k, "k"), positive_integer(options.folds, "folds", smallest=2)
     seed, pca = options.seed, options.pca
     if pca is not None:
@@ -40,7 +42,6 @@ def run(options: argparse.Namespace) -> int:
     features = features_of(
         options, options.out, lambda labels, classes: stratified_folds(labels, folds, seed, classes)
     )
-    from pyhue._files.atomic import write_atomically
     from pyhue._files.tables import write_csv
     from pyhue.descriptors import evaluate
     from pyhue.descriptors._rivals import rivals
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     results = evaluate(features, k, folds, seed, pca)
     others = ([], []) if options.exact_only else rivals(features, k, folds, seed, pca)
     text = as_text(results, *others)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     write_atomically(options.out / "descriptors.md", f"{text}\n")
     names, rows = columns(results)
     write_csv(options.out / "descriptors.csv", names, rows)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pyhue._cli.common import Commands, add_command, show
 from pyhue._cli.data import add_image_options, extract
+from pyhue._text import printable
 
 
 def add_parser(commands: Commands) -> None:
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     size = options.out.stat().st_size
     text = (
         f"{images:,} images of {len(features.classes)} classes, {channels} x {height} x {width} activations "
-        f"at {features.source['image_size']} pixels\n{options.out}: {size / 1e6:,.0f} MB"
+        f"at {features.source['image_size']} pixels\n{printable(options.out)}: {size / 1e6:,.0f} MB"
     )
     values = {"images": images, "classes": len(features.classes), "channels": channels, "height": height}
     values |= {"width": width, "source": features.source, "out": options.out, "bytes": size}

@@ -8,6 +8,7 @@ from pathlib import Path
 from pyhue._arrays import positive_integer
 from pyhue._cli.common import Commands, add_command, require, show
 from pyhue._cli.data import add_image_options, features_of
+from pyhue._text import printable
 
 
 def add_parser(commands: Commands) -> None:
@@ -33,5 +34,5 @@ def run(options: argparse.Namespace) -> int:
     from pyhue.observe._report import write_report
 
     page, numbers = write_report(features, options.out, k)
-    show(options, str(page), {"report": page} | numbers)
+    show(options, printable(page), {"report": page} | numbers)
     return 0

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pyhue._config import get_num_threads
 from pyhue._demo.brute_force import brute_force, require_same_neighbors
 from pyhue._demo.plot import draw, pick
+from pyhue._files.atomic import make_folder
 from pyhue._stderr import progress_bar
 from pyhue.memory import PixelMemory
 from pyhue.nn import HueCrossEntropyLoss, HueHead
@@ -98,7 +99,7 @@ class Network(nn.Module):
 def run(out: str | os.PathLike[str], seed: int = 0, epochs: int = 20) -> Report:
     """Trains, fills a memory, classifies, times the search, draws the picture into folder `out`."""
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     train, test = _digits(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

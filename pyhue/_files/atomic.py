@@ -35,7 +35,8 @@ def replacing(
 
     Raises:
         OSError: the disk is full, the folder is not there or cannot be written, or `path` is no regular
-            file; or this process locked its folder, which was moved since. It names `path`.
+            file; or this process locked its folder, which was moved since. It names `path`, or what above it
+            is no folder.
     """
     given = Path(os.fsdecode(path))
     with naming(given):
@@ -70,12 +71,32 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Has every OSError name `path`: not a file beside it, and not nothing, as when the disk is full."""
+    """Has every OSError name `path`, or a file above it: none beside it, nor nothing, as of a full disk."""
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
+        if isinstance(error, NotADirectoryError):
+            require_folder(path.parent)
+        error.filename = str(path)
+        del error.filename2  # None would be shown
         raise
+
+
+def require_folder(path: Path) -> None:
+    """Raises NotADirectoryError where `path`, or what is above it, is there and no folder."""
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "a file, where a folder is needed", str(place))
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it, where there is none.
+
+    Raises:
+        OSError: something else is there, or it cannot be made.
+    """
+    require_folder(path)
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def mode_of(target: Path) -> int | None:

@@ -8,6 +8,8 @@ import types
 from collections.abc import Iterator
 from typing import Any, Union, get_args, get_origin
 
+from pyhue._text import printable
+
 _LARGEST = 2**63  # integers beyond are no count of anything
 
 
@@ -23,7 +25,7 @@ def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.filename is not None:
             raise
         why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
-        raise ValueError(f"{os.fspath(path)}: not {what}: {why}") from error
+        raise ValueError(f"{printable(os.fsdecode(path))}: not {what}: {why}") from error
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pyhue._files.atomic import beside, mode_of, naming, replacing, sync
+from pyhue._files.atomic import beside, make_folder, mode_of, naming, replacing, sync
 from pyhue._files.reading import reading, require_fit
+from pyhue._text import printable
 
 
 class ResumableFile:
@@ -28,7 +29,8 @@ class ResumableFile:
         size: bytes that follow.
 
     Raises:
-        OSError: there is no room for the whole file, or it cannot be written; it names `path`.
+        OSError: there is no room for the whole file, or it cannot be written; it names `path`, or
+            what above it is no folder.
         ValueError: `path` exists with another header, or the rest of another run is in the way.
     """
 
@@ -41,7 +43,7 @@ class ResumableFile:
             if mode_of(self.target) is not None:
                 with open(self.target, "rb") as file:
                     if file.read(len(header)) != header:
-                        raise ValueError(f"{self.path}: exists already, made from something else")
+                        raise ValueError(f"{printable(self.path)}: exists already, made from something else")
                 self.done = size
                 return
             rest = self._rest(len(header) + size)
@@ -70,7 +72,7 @@ class ResumableFile:
             self.note.unlink(missing_ok=True)
 
     def _begin(self, header: bytes) -> None:
-        self.part.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.part.parent)
         try:
             with open(self.part, "wb") as file:
                 if sys.platform != "darwin":  # which has no such call
@@ -95,7 +97,8 @@ class ResumableFile:
         if note["source"] != self.source:
             keys = [key for key in self.source if note["source"].get(key) != self.source[key]]
             raise ValueError(
-                f"{self.part}: the rest of another run ({', '.join(keys)} differ); delete it to start anew"
+                f"{printable(self.part)}: the rest of another run ({', '.join(keys)} differ); "
+                "delete it to start anew"
             )
         return note["done"] if self.part.stat().st_size == whole else None
 

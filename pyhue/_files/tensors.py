@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pyhue._files.atomic import replacing
 from pyhue._files.sealed import checksum
+from pyhue._text import printable
 
 _Array = NDArray[Any]
 _READ = 16 << 20  # bytes checked at once
@@ -78,7 +79,9 @@ class TensorFile(NamedTuple):
         """
         dtype, shape = self.layout[name]
         if dtype not in _DTYPES:
-            raise ValueError(f"{self.path}: expected {name} of one of {', '.join(_DTYPES)}, got {dtype}")
+            raise ValueError(
+                f"{printable(self.path)}: expected {name} of one of {', '.join(_DTYPES)}, got {dtype}"
+            )
         begin, size = self.starts[name], math.prod(shape) * _DTYPES[dtype].itemsize
         return self.content[begin : begin + size].view(_DTYPES[dtype]).reshape(shape)
 
@@ -130,7 +133,7 @@ def open_tensors(path: str | os.PathLike[str], what: str = "safetensors file") -
             with safetensors.safe_open(path, framework="numpy") as checked:
                 metadata = checked.metadata() or {}
         except safetensors.SafetensorError as error:
-            raise ValueError(f"{path}: not a whole {what}: {error}") from error
+            raise ValueError(f"{printable(path)}: not a whole {what}: {error}") from error
         size = int.from_bytes(file.read(8), "little")
         entries: dict[str, Any] = json.loads(file.read(size))
         mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -9,6 +9,7 @@ from typing import NamedTuple, get_type_hints
 from pyhue._files.reading import reading, require_fit
 from pyhue._files.tables import read_csv
 from pyhue._runs.config import TrainConfig
+from pyhue._text import printable
 
 CONFIG, CHECKPOINT, METRICS, MODEL, RESULT = (
     "config.json",
@@ -59,17 +60,27 @@ def load_run(folder: Path) -> Run:
         ValueError: it is not the folder of a run, or a file in it is damaged; the message names it.
     """
     if not (folder / CONFIG).is_file():
-        raise ValueError(f"{folder}: not the folder of a run: it has no {CONFIG}")
-    try:
-        config = TrainConfig.from_json((folder / CONFIG).read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{folder / CONFIG}: {error}") from error
+        raise ValueError(f"{printable(folder)}: not the folder of a run: it has no {CONFIG}")
+    config = load_config(folder / CONFIG)
     results, curves = {}, {}
     for path in folder.glob(f"seed-*/fold-*/{RESULT}"):
         result = _load_result(path)
         key = result.seed, result.fold
         results[key], curves[key] = result, _load_curve(path.with_name(METRICS), result.epochs)
     return Run(folder, config, dict(sorted(results.items())), dict(sorted(curves.items())))
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Reads the options of a run.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged; the message names it.
+    """
+    try:
+        return TrainConfig.from_json(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{printable(path)}: {error}") from error
 
 
 def _load_result(path: Path) -> Result:
@@ -88,7 +99,7 @@ def _load_result(path: Path) -> Result:
 
 def _load_curve(path: Path, epochs: int) -> list[dict[str, float]]:
     result = path.with_name(RESULT)
-    with reading(path, f"the curves of a training of {epochs} epochs, as {result} says"):
+    with reading(path, f"the curves of a training of {epochs} epochs, as {printable(result)} says"):
         curve = read_csv(path)
         if [row.get("epoch") for row in curve] != list(range(1, epochs + 1)):
             raise ValueError("expected a row for each epoch")

@@ -38,7 +38,7 @@ class Backbone(nn.Module):
 
     The network gives feature maps (n, C, s, s), or channels last, (n, s, s, C), which are turned, or the
     tokens of a transformer, (n, t + s^2, C), of which the first t = `num_prefix_tokens`, an attribute of the
-    network, 0 if there is none, are left out.
+    network, 0 if there is none, are left out. Other floating-point numbers become float32.
 
     Attributes:
         body: the network.
@@ -68,6 +68,8 @@ class Backbone(nn.Module):
         self.standardize = standardize or Standardize()
         self._layer = None if layer is None else Layer(body, layer)
         output = self._dry_run(image_size)
+        if self._layer and output is None:
+            raise ValueError(self._layer.uncalled(body))
         try:
             tokens = getattr(body, "num_prefix_tokens", 0)
             self._layout = find_layout(output, tokens, sure=layer is None)
@@ -77,7 +79,10 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps images float32 (n, 3, H, W), from 0 to 1, to feature maps (n, C, h, w)."""
-        return self._layout(self._output(images))
+        maps = self._layout(self._output(images))
+        if len(maps) != len(images):
+            raise ValueError(f"backbone: gave maps of {len(maps)} images for {len(images)}")
+        return maps
 
     def _output(self, images: Tensor) -> Tensor:
         preprocess: Callable[[Tensor], Tensor] = getattr(self.body, "preprocess", self.standardize)

@@ -10,16 +10,20 @@ from types import ModuleType
 
 from torch import nn
 
+from pyhue._text import printable
+
 
 def from_factory(source: str, factory: str) -> nn.Module:
     """What the function `factory` of a module, or of a file "NAME.py", returns for no arguments."""
     module = _from_file(Path(source)) if source.endswith(".py") else import_module(source)
     make = getattr(module, factory, None)
     if not callable(make):
-        raise ValueError(f"backbone: {source} has no function {factory!r}")
+        raise ValueError(f"backbone: {printable(source)} has no function {factory!r}")
     network = make()
     if not isinstance(network, nn.Module):
-        raise ValueError(f"backbone: {source}:{factory} gave {type(network).__name__}, expected nn.Module")
+        raise ValueError(
+            f"backbone: {printable(source)}:{factory} gave {type(network).__name__}, expected nn.Module"
+        )
     return network
 
 
@@ -39,7 +43,7 @@ def import_module(name: str, package: str | None = None) -> ModuleType:
 def _from_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or spec is None or spec.loader is None:
-        raise ValueError(f"backbone: there is no file {path}")
+        raise ValueError(f"backbone: there is no file {printable(path)}")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+_SHOWN = 3  # layers inside of one that is not called
+
 
 class Layer:
     """The layer `name` of a network: what it gives when the network calls it for the last time.
@@ -27,6 +29,13 @@ class Layer:
             parts.append(part)
         self._name = name
         self._calls = 0  # 0: not known yet
+
+    def uncalled(self, network: nn.Module) -> str:
+        """What is wrong where the network does not call the layer, and which layers are inside."""
+        inside = [f"{self._name}.{child}" for child, _ in network.get_submodule(self._name).named_children()]
+        more = f" and {len(inside) - _SHOWN} more" if len(inside) > _SHOWN else ""
+        there = f"; inside are {', '.join(inside[:_SHOWN])}{more}" if inside else ""
+        return f"layer {self._name!r}: the network does not call it{there}"
 
     def __call__(self, network: nn.Module, images: Tensor) -> object:
         """The output of the layer for prepared images (n, 3, H, W); None where it is not called."""

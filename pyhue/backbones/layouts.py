@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 #: From what a network gives to feature maps.
@@ -19,7 +20,7 @@ def find_layout(output: object, prefix_tokens: int, sure: bool) -> Layout:
     Square images have square maps: of four dimensions the two of equal length are height and width, so
     (1, C, s, s) stays as it is and (1, s, s, C), channels last, is turned. Of three dimensions,
     (1, t + s^2, C) are the tokens of a transformer: the first t, class and register tokens, are left out; a
-    class token alone is no map.
+    class token alone is no map. Numbers other than float32 become float32.
 
     Args:
         output: of the network, for one image.
@@ -27,13 +28,22 @@ def find_layout(output: object, prefix_tokens: int, sure: bool) -> Layout:
         sure: whether (1, s, s, s) is known to have its channels first.
 
     Raises:
-        ValueError: it is nothing of these, or (1, s, s, s) and not `sure`.
+        ValueError: it is nothing of these, (1, s, s, s) and not `sure`, empty, or of no real numbers.
     """
-    if output is None:
-        raise ValueError("the network does not call it")
     if not isinstance(output, Tensor):
         raise ValueError(f"{_EXPECTED}, got {type(output).__name__}; another layer may have them")
+    if not output.is_floating_point():
+        raise ValueError(f"{_EXPECTED} of floating-point numbers, got {output.dtype}")
     shape = tuple(output.shape)
+    if 0 in shape:
+        raise ValueError(f"{_EXPECTED}, got shape {shape}, in which there is nothing")
+    layout = _of_shape(shape, prefix_tokens, sure)
+    if output.dtype == torch.float32:  # under autocast maps stay of 16 bits
+        return layout
+    return lambda output: layout(output).float()
+
+
+def _of_shape(shape: tuple[int, ...], prefix_tokens: int, sure: bool) -> Layout:
     if len(shape) == 4 and shape[0] == 1:
         if shape[1] == shape[2] == shape[3] > 1 and not sure:
             raise ValueError(f"nothing says which side of {shape} the channels are; take another image size")
@@ -44,6 +54,10 @@ def find_layout(output: object, prefix_tokens: int, sure: bool) -> Layout:
             return lambda tokens: tokens[:, prefix_tokens:].mT.unflatten(2, (side, side))  # type: ignore[no-untyped-call]
         if 0 < shape[1] <= prefix_tokens:
             raise ValueError(f"{_EXPECTED}, got the class token alone; another layer may have them")
+        raise ValueError(
+            f"{_EXPECTED} or tokens (n, prefix + side x side, channels), got shape {shape} with a prefix of "
+            f"{prefix_tokens}, which the network's attribute num_prefix_tokens sets"
+        )
     raise ValueError(f"{_EXPECTED}, got shape {shape}")
 
 

@@ -6,13 +6,13 @@ import os
 import re
 from pathlib import Path
 
-from pyhue._files.reading import reading
-from pyhue._runs.config import TrainConfig
+from pyhue._runs.results import load_config
+from pyhue._text import printable
 from pyhue.backbones.backbone import Backbone
 from pyhue.backbones.factories import from_factory
 from pyhue.backbones.packages import from_timm, from_torchvision
 from pyhue.backbones.resnet import ResNet18
-from pyhue.backbones.weights import load_plain, load_weights
+from pyhue.backbones.weights import load_state, load_weights, read_weights
 
 _NAMES = (
     "resnet18[-3x3][-wWIDTH], a folder RUN/seed-S/fold-F of pyhue train, torchvision:NAME, timm:NAME, "
@@ -47,8 +47,9 @@ def load_backbone(
         image_size: side of the images that it is meant for, in pixels.
         layer: a layer of the network whose output is taken instead: the name of a module, "layer2.0" for
             example. None takes what enters the pooling, or in a trained folder what the run took.
-        weights: a file with the network's weights, safetensors or a state_dict that `torch.save` wrote. Its
-            classifier may be of any number of classes.
+        weights: a file with the network's weights, safetensors or a state_dict that `torch.save` wrote, or a
+            checkpoint with one. Its classifier may be of any number of classes, and all of its names may
+            begin with what the network's do not.
 
     Returns:
         The network; see :class:`Backbone`.
@@ -74,7 +75,7 @@ def load_backbone(
         raise ValueError(f"pretrained: there are no pretrained weights of {name!r}")
     if (Path(name) / _TRAINED).is_file():
         if weights is not None:
-            raise ValueError(f"weights: expected none, {name} has its own")
+            raise ValueError(f"weights: expected none, {printable(name)} has its own")
         return _from_run(Path(name), layer)
     source, _, rest = name.rpartition(":")
     match = re.fullmatch(r"resnet18(-3x3)?(?:-w([1-9]\d{0,3}))?", name)
@@ -90,16 +91,16 @@ def load_backbone(
 
 
 def _from_run(folder: Path, layer: str | None) -> Backbone:
-    options = folder.resolve().parents[1] / "config.json"
-    with reading(folder, "a trained network"):
-        config = TrainConfig.from_json(options.read_text("utf-8"))
-        state = load_plain(folder / _TRAINED)
-        prefix = "backbone."
-        state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+    options, trained = folder.resolve().parents[1] / "config.json", folder / _TRAINED
+    config = load_config(options)
+    state = read_weights(trained, "the weights of a trained network")
     try:
         backbone = load_backbone(config.backbone, image_size=config.image_size, layer=layer or config.layer)
     except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from None
-    with reading(folder, "a trained network"):
-        backbone.load_state_dict(state)
+        raise ValueError(f"{printable(options)}: {error}") from None
+    prefix = "backbone."
+    try:
+        load_state(backbone, {key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)})
+    except ValueError as error:
+        raise ValueError(f"{printable(trained)} {error}") from error
     return backbone

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from pyhue._stderr import outputs_as_notes
+from pyhue._text import printable
 from pyhue.backbones.backbone import UNSUITABLE, Backbone, Standardize
 from pyhue.backbones.factories import import_module
 from pyhue.backbones.pooling import before_pooling
-from pyhue.backbones.weights import load_weights, read_weights
+from pyhue.backbones.weights import load_weights, prefixes, read_weights, require_numbers, without_prefix
 
 #: Networks of torchvision that turn standardised images into what their weights were trained with.
 _TRANSFORMS_INPUT = ("googlenet", "inception_v3")
@@ -73,16 +74,25 @@ def from_timm(
     if config.fixed_input_size:
         options["img_size"] = image_size
     if weights is not None:
+        state = read_weights(weights)
+        if len(prefixes(state)) > 1:
+            own = _made(f"timm:{name}", "", lambda: timm.create_model(name, **options)).state_dict()
+            state = without_prefix(state, own)
         # Of as many classes as the network, so that timm misses no other weight without a word.
-        state = {key: value for key, value in read_weights(weights).items() if not _classifies(key, config)}
+        state = {key: value for key, value in state.items() if not _classifies(key, config)}
         overlay = {"state_dict": state, "num_classes": 0, "label_offset": 0}
         options |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
     elif pretrained:
         where = f"of huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
         file = config.hf_hub_filename or "model.safetensors"
         hint = f"it needs {file} {where}; once that file is here, --weights names it"
-    what = f"timm:{name}" + (f" with {os.fsdecode(weights)}" if weights is not None else "")
+    what = f"timm:{name}" + (f" with {printable(os.fsdecode(weights))}" if weights is not None else "")
     network = _made(what, hint, lambda: timm.create_model(name, **options))
+    if weights is not None:
+        try:
+            require_numbers(network, state)
+        except ValueError as error:
+            raise ValueError(f"weights: {printable(os.fsdecode(weights))} {error}") from error
     if not hasattr(network, "num_prefix_tokens"):
         token = getattr(network, "cls_token", None)
         network.num_prefix_tokens = 0 if token is None else token.shape[1]  # type: ignore[assignment]

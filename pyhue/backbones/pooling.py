@@ -9,13 +9,16 @@ import torch
 from torch import fx, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-_POOLINGS = (adaptive_avg_pool2d, torch.mean, "mean")
+_MEANS = (torch.mean, "mean")
+_PIXELS = 2  # dimensions that a mean of maps is over; a mean of logits is over one or all
 
 
 def before_pooling(network: nn.Module) -> fx.GraphModule:
     """The part of a classification network whose result enters the network's own pooling and classifier.
 
-    The pooling is the last average over pixels or, in a transformer, where the class token is taken. Where
+    The pooling is the last average over pixels - AdaptiveAvgPool2d, adaptive_avg_pool2d, or a mean over two
+    dimensions - or, in a transformer, where the class token is taken. Pooling of another kind, GeM's powers
+    or AvgPool2d, is not recognised. Where
     the classifier comes before it and nothing with weights after it (SqueezeNet), the maps are what enters
     the classifier. What the maps do not need - auxiliary heads, the classifier - is left out. Layers keep
     their names.
@@ -25,7 +28,7 @@ def before_pooling(network: nn.Module) -> fx.GraphModule:
             layers, is as in evaluation.
 
     Raises:
-        ValueError: nothing is pooled.
+        ValueError: there is no pooling of these kinds.
     """
     whole = fx.GraphModule(network.eval(), _Tracer().trace(network))
     nodes = list(whole.graph.nodes)
@@ -33,14 +36,17 @@ def before_pooling(network: nn.Module) -> fx.GraphModule:
         (node for node in reversed(nodes) if _takes_first_token(node)), None
     )
     if pooling is None:
-        raise ValueError("nothing is pooled before the classifier")
-    maps = pooling.args[0]
+        raise ValueError(
+            "no pooling is recognised before the classifier: neither AdaptiveAvgPool2d, adaptive_avg_pool2d, "
+            "a mean over two dimensions nor a class token that is taken"
+        )
+    maps = _input(pooling)
     if not any(_weighs(node, whole) for node in nodes[nodes.index(pooling) :]):
         while not _weighs(maps, whole):
-            maps = maps.args[0]
-        maps = maps.args[0]
+            maps = _input(maps)
+        maps = _input(maps)
         while isinstance(_layer(maps, whole), nn.Dropout):
-            maps = maps.args[0]
+            maps = _input(maps)
     nodes[-1].args = (maps,)  # the output's
     whole.graph.eliminate_dead_code()
     return fx.GraphModule(whole, whole.graph).train()  # once more: it takes over the layers in use only
@@ -59,7 +65,18 @@ def _layer(node: fx.Node, network: nn.Module) -> nn.Module | None:
 
 
 def _pools(node: fx.Node, network: nn.Module) -> bool:
-    return isinstance(_layer(node, network), nn.AdaptiveAvgPool2d) or node.target in _POOLINGS
+    if node.target in _MEANS:
+        dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+        return isinstance(dims, (tuple, list)) and len(dims) == _PIXELS
+    return isinstance(_layer(node, network), nn.AdaptiveAvgPool2d) or node.target is adaptive_avg_pool2d
+
+
+def _input(node: Any) -> Any:
+    """What a call is applied to, by position or by name."""
+    found = [*node.args, *node.kwargs.values()]
+    if not found:
+        raise ValueError("nothing with weights is before the pooling")
+    return node.kwargs.get("input", found[0])
 
 
 def _takes_first_token(node: fx.Node) -> bool:

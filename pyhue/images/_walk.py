@@ -62,8 +62,12 @@ class Found(NamedTuple):
 def look(folder: Path) -> Entries:
     """Lists a folder; `__MACOSX` counts as hidden. Raises OSError where the folder cannot be read."""
     found = Entries([], [], [], [])
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries)
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries)
+    except NotADirectoryError as error:
+        why = "not a folder; expected one with a folder of images for each class"
+        raise NotADirectoryError(error.errno, why, str(folder)) from None
     for name in names:
         path = folder / name
         if name.startswith(".") or name == "__MACOSX":

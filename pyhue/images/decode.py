@@ -6,9 +6,10 @@ import os
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from pyhue._arrays import positive_integer
+from pyhue._text import printable
 from pyhue.images._rgb import to_rgb
 
 _UPRIGHT = {
@@ -47,7 +48,8 @@ def decode_image(path: str | os.PathLike[str], size: int) -> NDArray[np.uint8]:
     try:
         return _decode(path, size)
     except Exception as error:  # Pillow's decoders raise a dozen types
-        raise ValueError(f"{os.fspath(path)}: not an image that can be read: {_reason(error)}") from error
+        name, why = printable(os.fsdecode(path)), printable(_reason(error))
+        raise ValueError(f"{name}: not an image that can be read: {why}") from error
 
 
 def load_image(path: str | os.PathLike[str], size: int) -> NDArray[np.float32]:
@@ -97,4 +99,7 @@ def _centre(width: int, height: int, size: int) -> tuple[float, float, float, fl
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    """Why a file cannot be read, without its name."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image of a kind that Pillow reads"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

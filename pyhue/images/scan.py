@@ -60,7 +60,7 @@ def scan_images(
     names = sorted(found) if classes is None else list(classes)
     unknown = sorted(set(found) - set(names))
     if unknown:
-        raise ValueError(f"{root}: {listed(unknown)} not among the classes to train on")
+        raise ValueError(f"{printable(root)}: {listed(unknown)} not among the classes to train on")
     index = {name: label for label, name in enumerate(names)}
     files = sorted((index[name], path) for name, part in found.items() for path in part.images)
     refuse_shared(files, "class")
@@ -75,7 +75,7 @@ def scan_images(
     labels = np.array([label for label, _ in kept], np.int64)
     empty = [name for name in sorted(found) if index[name] not in labels]
     if empty:
-        raise ValueError(f"{root}: no image that can be read in {listed(empty)}")
+        raise ValueError(f"{printable(root)}: no image that can be read in {listed(empty)}")
     return Images([path for _, path in kept], labels, names, sorted(skipped), sorted(passed_over))
 
 
@@ -92,9 +92,13 @@ def _classes(root: Path, on_error: str) -> tuple[dict[str, Found], Notes, Notes]
             if (folder, SEEN) not in part.passed_over:
                 passed_over.append((folder, EMPTY))
         elif found.setdefault(printable(folder.name), part) is not part:
-            raise ValueError(f"{root}: two folders of classes are called {printable(folder.name)!r}")
+            raise ValueError(
+                f"{printable(root)}: two folders of classes are called {printable(folder.name)!r}"
+            )
     if not found:
-        raise ValueError(f"{root}: expected one folder of images for each class, found no folder with images")
+        raise ValueError(
+            f"{printable(root)}: expected one folder of images for each class, found no folder with images"
+        )
     return found, unreadable, passed_over
 
 
@@ -109,7 +113,7 @@ def refuse(unreadable: Notes) -> None:
     if unreadable:
         path, text = min(unreadable)
         more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
-        raise ValueError(f"{path}: not an image that can be read: {text}{more}")
+        raise ValueError(f"{printable(path)}: not an image that can be read: {printable(text)}{more}")
 
 
 def refuse_shared(files: Iterable[tuple[int, Path]], kind: str) -> None:
@@ -118,7 +122,8 @@ def refuse_shared(files: Iterable[tuple[int, Path]], kind: str) -> None:
     for group, path in files:
         first, other = places.setdefault(os.path.realpath(path), (group, path))
         if first != group:
-            raise ValueError(f"{path}: by a link the same file as {other}, which is in another {kind}")
+            names = printable(path), printable(other)
+            raise ValueError(f"{names[0]}: by a link the same file as {names[1]}, which is in another {kind}")
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,19 +11,23 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pyhue._text import printable
 from pyhue.images._walk import EMPTY, OUTSIDE, find, look, may_be_class
 from pyhue.images.scan import Images, check_on_error, listed, refuse, refuse_shared, scan_images
 
-#: What folders of parts are called, in any case.
+#: What folders of parts are called, in any case; "set" or "data" may follow, as in train_set.
 _PARTS = {
     "train": "train",
     "training": "train",
+    "trn": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
     "test": "test",
     "testing": "test",
+    "tst": "test",
 }
+_SET = re.compile(r"[ ._-]?(set|data)$")
 
 
 class Splits(NamedTuple):
@@ -36,10 +41,11 @@ class Splits(NamedTuple):
 def splits(root: str | os.PathLike[str], on_error: str = "raise") -> Splits:
     """Reads a data set that is either divided into folders for training, validation and test, or not divided.
 
-    These are called `train` or `training`, `val`, `valid` or `validation`, `test` or `testing`, in capitals
-    or not. It counts as divided when all folders with images are such parts, one of them for training, each
-    with one folder for each class. Otherwise everything is in `train`, and a single folder of such a name
-    that has images itself, not in folders of its own, counts as a class.
+    These are called `train`, `training` or `trn`, `val`, `valid` or `validation`, `test`, `testing` or `tst`,
+    in capitals or not, with `set` or `data` behind or not (`train_set`). It counts as divided when all
+    folders with images are such parts, one of them for training, each with one folder for each class.
+    Otherwise everything is in `train`, and a single folder of such a name that has images itself, not in
+    folders of its own, counts as a class.
 
     Args:
         root: the folder.
@@ -53,7 +59,7 @@ def splits(root: str | os.PathLike[str], on_error: str = "raise") -> Splits:
     check_on_error(on_error)
     root = Path(root)
     top = look(root)
-    named = [path.name for path in top.folders if path.name.lower() in _PARTS]
+    named = [path.name for path in top.folders if _part(path.name)]
     others = [(path, find(path, root)) for path in top.folders if path.name not in named] if named else []
     unreadable = top.unreadable + [note for _, found in others for note in found.unreadable]
     if named and on_error == "raise":
@@ -70,7 +76,9 @@ def splits(root: str | os.PathLike[str], on_error: str = "raise") -> Splits:
     else:
         train = scan_images(root, on_error)
     if len(train.classes) < 2:
-        raise ValueError(f"{root}: expected at least two classes to train on, found {listed(train.classes)}")
+        raise ValueError(
+            f"{printable(root)}: expected at least two classes to train on, found {listed(train.classes)}"
+        )
     val, test = (
         scan_images(root / parts[part], on_error, train.classes) if part in parts else None
         for part in ("val", "test")
@@ -81,6 +89,11 @@ def splits(root: str | os.PathLike[str], on_error: str = "raise") -> Splits:
     return whole
 
 
+def _part(name: str) -> str:
+    """The part that a folder is called as; empty for other names."""
+    return _PARTS.get(_SET.sub("", name.lower()), "")
+
+
 def _parts(root: Path, named: Sequence[str], others: Sequence[str]) -> dict[str, str]:
     """The folders of the parts that there are; empty for a data set that is not divided.
 
@@ -89,7 +102,7 @@ def _parts(root: Path, named: Sequence[str], others: Sequence[str]) -> dict[str,
         named: folders that are called as parts are.
         others: other folders that have images.
     """
-    parts = {_PARTS[name.lower()]: name for name in named}
+    parts = {_part(name): name for name in named}
     if not named or (len(named) == 1 and others and _is_class(root / named[0], root)):
         return {}
     if others:
@@ -101,8 +114,8 @@ def _parts(root: Path, named: Sequence[str], others: Sequence[str]) -> dict[str,
     else:
         return parts
     raise ValueError(
-        f"{root}: has folders {listed(named)}, which name parts of a data set, {wrong}; expected train, val "
-        "and test alone, or other names where these are classes"
+        f"{printable(root)}: has folders {listed(named)}, which name parts of a data set, {wrong}; "
+        "expected train, val and test alone, or other names where these are classes"
     )
 
 
@@ -117,7 +130,7 @@ def report(parts: Sequence[Images]) -> list[str]:
 
     And what was taken for a class though it is called as parts of a data set are.
     """
-    lines = [f"skipped {path}: {text}" for part in parts for path, text in part.skipped]
+    lines = [f"skipped {printable(path)}: {printable(text)}" for part in parts for path, text in part.skipped]
     if lines:
         lines.append(f"skipped {len(lines)} of the files")
     by_reason: dict[str, list[str]] = {}
@@ -126,7 +139,7 @@ def report(parts: Sequence[Images]) -> list[str]:
     if by_reason:
         sums = [f"{len(names)} x {text} ({listed(names, 3)})" for text, names in sorted(by_reason.items())]
         lines.append(f"passed over: {'; '.join(sums)}")
-    doubtful = [name for name in parts[0].classes if name.lower() in _PARTS]
+    doubtful = [name for name in parts[0].classes if _part(name)]
     return lines + [f"{name!r} is taken for a class, not for a part of the data set" for name in doubtful]
 
 

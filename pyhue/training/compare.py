@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pyhue._files.atomic import write_atomically
+from pyhue._files.atomic import make_folder, write_atomically
 from pyhue._files.tables import markdown, write_csv
 from pyhue._runs.config import EXTENSIBLE
 from pyhue._runs.results import Run, load_run
+from pyhue._text import printable
 from pyhue.training.compare_plot import comparison_png
 from pyhue.training.compare_rows import Row, check_pairs, overlap, row_of
 from pyhue.training.report import percent
@@ -48,12 +49,12 @@ def compare(folders: Sequence[Path], out: Path) -> Comparison:
     names = _names(folders)
     for run in runs:
         if not run.results:
-            raise ValueError(f"{run.folder}: no training is finished yet")
+            raise ValueError(f"{printable(run.folder)}: no training is finished yet")
     for run in runs[1:]:
         check_pairs(runs[0], run)
     rows = [row_of(name, runs[0], run) for name, run in zip(names, runs, strict=True)]
     text = "\n".join([_table(rows), "", *_notes(names, runs), "", _differences(names, runs)])
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_csv(out / "compare.csv", Row._fields, rows)
     write_atomically(out / "compare.png", comparison_png(rows))
     write_atomically(
@@ -66,8 +67,8 @@ def _names(folders: Sequence[Path]) -> list[str]:
     resolved = [folder.resolve() for folder in folders]
     if len(set(resolved)) < len(resolved):
         raise ValueError("runs: the same folder appears twice")
-    short = [path.name for path in resolved]
-    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+    short = [printable(path.name) for path in resolved]
+    return short if len(set(short)) == len(short) else [printable(folder) for folder in folders]
 
 
 def _table(rows: Sequence[Row]) -> str:

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from pyhue._runs.results import Run
+from pyhue._text import printable
 from pyhue.training.statistics import estimate
 
 
@@ -29,14 +30,15 @@ class Row(NamedTuple):
 
 def check_pairs(first: Run, run: Run) -> None:
     """Raises ValueError unless the runs have trainings in common, and those used the same images."""
+    names = f"{printable(run.folder)} and {printable(first.folder)}"
     both = first.results.keys() & run.results.keys()
     if not both:
-        raise ValueError(f"{run.folder} and {first.folder} have no seed and fold in common")
+        raise ValueError(f"{names} have no seed and fold in common")
     for seed, fold in sorted(both):
         a, b = first.results[seed, fold], run.results[seed, fold]
         if (a.fingerprint, a.measured_on) != (b.fingerprint, b.measured_on):
             raise ValueError(
-                f"{run.folder} and {first.folder} cannot be paired: in seed {seed}, fold {fold} they do not "
+                f"{names} cannot be paired: in seed {seed}, fold {fold} they do not "
                 "train and measure on the same images"
             )
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyhue._text import printable
+from pyhue._text import utf8
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def can_have_events(folder: Path) -> bool:
     """Whether TensorBoard's writer opens files there: the name has to be UTF-8."""
-    return printable(str(folder)) == str(folder)
+    return utf8(str(folder)) == str(folder)
 
 
 @contextmanager

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from pyhue._files.atomic import remove_temporaries, write_atomically
+from pyhue._files.atomic import make_folder, remove_temporaries, write_atomically
 from pyhue._files.tables import write_csv
 from pyhue._runs.config import TrainConfig
 from pyhue._runs.results import CHECKPOINT, METRICS, MODEL, RESULT, Result
 from pyhue._stderr import on_terminal, progress_bar
+from pyhue._text import printable
 from pyhue.training import checkpoint
 from pyhue.training.augment import augmentation
 from pyhue.training.checkpoint import Checkpoint, Epoch
@@ -69,7 +70,7 @@ def train_fold(config: TrainConfig, data: DataSet, fold: Fold, run: Path, worker
     """
     folder = fold.folder(run)
     if workers.first:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         remove_temporaries(folder)
     gpus = [workers.device] if workers.device.type == "cuda" else []
     repeatable = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
@@ -123,7 +124,9 @@ def _restore(training: _Training, saved: Checkpoint | None, path: Path) -> tuple
     if saved is None:
         return [], 0.0
     if saved.fingerprint != training.fold.fingerprint:
-        raise ValueError(f"{path}: was trained on other images than those of {training.config.data}")
+        raise ValueError(
+            f"{printable(path)}: was trained on other images than those of {printable(training.config.data)}"
+        )
     with checkpoint.readable(path):
         if len(saved.history) > training.config.epochs:
             raise ValueError(f"{len(saved.history)} epochs of {training.config.epochs}")

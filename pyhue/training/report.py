@@ -9,6 +9,7 @@ from pathlib import Path
 from pyhue._files.atomic import write_atomically
 from pyhue._files.tables import markdown, write_csv
 from pyhue._runs.results import CONFIG, Result, Run
+from pyhue._text import printable
 from pyhue.training.report_plot import curves_png
 from pyhue.training.statistics import Estimate, estimate
 
@@ -27,7 +28,7 @@ def write_report(run: Run, expected: int, skipped: Sequence[tuple[Path, str]]) -
     write_atomically(run.folder / CURVES, curves_png(run))
     config = run.config
     lines = [
-        f"# {run.folder.resolve().name}",
+        f"# {printable(run.folder.resolve().name)}",
         "",
         *summary(run, expected, skipped).splitlines(),
         "",
@@ -40,7 +41,7 @@ def write_report(run: Run, expected: int, skipped: Sequence[tuple[Path, str]]) -
         "",
         f"![Loss and accuracy by epoch]({CURVES})",
         "",
-        f"Data `{config.data}`, backbone `{config.backbone}`, {config.image_size} pixels, loss "
+        f"Data `{printable(config.data)}`, backbone `{config.backbone}`, {config.image_size} pixels, loss "
         f"`{config.loss}`, {config.epochs} epochs; all options are in [{CONFIG}]({CONFIG}).",
         "",
     ]
@@ -58,9 +59,9 @@ def summary(run: Run, expected: int, skipped: Sequence[tuple[Path, str]]) -> str
         f"{math.fsum(result.seconds for result in results) / 60:.1f} minutes of training",
     ]
     if skipped:
-        path, reason = skipped[0]
+        path, reason = printable(skipped[0][0]), printable(skipped[0][1])
         lines.append(f"{len(skipped)} files skipped that cannot be read, the first: {path} ({reason})")
-    return "\n".join([*lines, f"report: {run.folder / REPORT}"])
+    return "\n".join([*lines, f"report: {printable(run.folder / REPORT)}"])
 
 
 def percent(value: Estimate) -> str:

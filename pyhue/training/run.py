@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
-from pyhue._files.atomic import remove_temporaries, write_atomically
+from pyhue._files.atomic import make_folder, remove_temporaries, require_folder, write_atomically
 from pyhue._files.tables import write_csv
 from pyhue._runs.config import TrainConfig
 from pyhue._runs.results import CHECKPOINT, CONFIG, RESULT, load_run
 from pyhue._stderr import say
+from pyhue._text import printable
 from pyhue.training.data import DataSet, Fold
 from pyhue.training.events import can_have_events
 from pyhue.training.fold import train_fold
@@ -65,6 +66,7 @@ def _report(data: DataSet, folds: list[Fold], out: Path) -> str:
 
 
 def _check_options(config: TrainConfig, out: Path) -> None:
+    require_folder(out)
     if not (out / CONFIG).exists():
         return
     there = load_run(out)
@@ -75,7 +77,9 @@ def _check_options(config: TrainConfig, out: Path) -> None:
         for name in there.config.differences(config)
     ]
     if differences:
-        raise ValueError(f"{out} has a run with other options: {'; '.join(differences)}; take another --out")
+        raise ValueError(
+            f"{printable(out)} has a run with other options: {'; '.join(differences)}; take another --out"
+        )
 
 
 def _check_backbone(config: TrainConfig) -> None:
@@ -89,12 +93,14 @@ def _finished(fold: Fold, out: Path) -> bool:
         return False
     result = load_run(out).results[fold.seed, fold.number]
     if result.fingerprint != fold.fingerprint:
-        raise ValueError(f"{fold.folder(out)}: was trained on other images than those of the data now")
+        raise ValueError(
+            f"{printable(fold.folder(out))}: was trained on other images than those of the data now"
+        )
     return True
 
 
 def _begin(config: TrainConfig, data: DataSet, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     remove_temporaries(out)
     for line in data.left_out:
         say(line)
@@ -103,4 +109,5 @@ def _begin(config: TrainConfig, data: DataSet, out: Path) -> None:
         say(f"no events for TensorBoard, which opens names in UTF-8 only: {out}")
     write_atomically(out / CONFIG, config.to_json())
     if data.skipped:
-        write_csv(out / SKIPPED, ("file", "reason"), data.skipped)
+        notes = [(printable(path), printable(text)) for path, text in data.skipped]
+        write_csv(out / SKIPPED, ("file", "reason"), notes)
