@@ -84,6 +84,26 @@ def test_of_ties_the_lower_rows_are_found():
     np.testing.assert_array_equal(found.indices[:, 5], found.indices[:, 4] + 1)
 
 
+def test_measured_queries_also_play_those_whose_nearest_are_not_stored(memory, monkeypatch):
+    """Or new vectors, beside near-duplicates of others, were taken for such as have their own there."""
+    index, stored = memory._on_cpu.index, memory._newest()
+    rows = visit._sample(stored, np.random.default_rng(3))
+    found = visit.measure(index, stored, np.random.default_rng(3))
+    n, without = len(rows), visit._NEARER
+    assert found.near.shape == found.gaps.shape == (2 * n, 100)
+    monkeypatch.setattr(visit, "_MOST", 100 + without)
+    monkeypatch.setattr(visit, "_NEARER", 0)
+    whole = visit.measure(index, stored, np.random.default_rng(3))
+    np.testing.assert_array_equal(
+        found.gaps, np.concatenate([whole.gaps[:n, :100], whole.gaps[:n, without:]])
+    )
+    np.testing.assert_array_equal(found.near[:n], whole.near[:n, :100])
+    exact = memory.search(memory.vectors[rows], 100 + without, exclude=rows)
+    for row, query in enumerate(exact.distances):
+        left = whole.near[row][~np.isin(whole.near[row], query[:without])]
+        np.testing.assert_array_equal(found.near[n + row], left[:100])
+
+
 def test_without_a_recall_nothing_changes(memory, monkeypatch):
     exact = memory.search(QUERIES)
     monkeypatch.setattr("pyhue._search.host.recalled", lambda *_: pytest.fail("visited clusters"))

@@ -11,7 +11,6 @@ SHARES = 50  #: steps that shares of the vectors are counted in
 LARGEST_SHARE = 0.25  # of the vectors that may be visited: beyond, the exact search is as fast; measured
 _GROUPS = 10  # of the queries that were measured, by how far their neighbours are
 _LEAST = 10  # queries in a group
-_SPARE = 0.1  # of what may be missed, for queries that differ from those measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +68,7 @@ class Reach:
             raise ValueError(f"recall: the clusters of this memory are too small for k={k}")
         groups = np.array_split(order, _GROUPS)
         edges = np.array([self.near[group[-1], k - 1] for group in groups])
-        aim = 1 - (1 - recall) * (1 - _SPARE)
-        limits = [_quantile(self.gaps[group, :k], aim) for group in groups]
+        limits = [_quantile(self.gaps[group, :k], recall) for group in groups]
         return edges, np.append(np.maximum.accumulate(limits), np.inf)
 
 
