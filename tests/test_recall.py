@@ -9,7 +9,7 @@ import safetensors.numpy
 
 import pyhue
 from pyhue import _core
-from pyhue._search import reach, visit
+from pyhue._search import reach, selection, visit
 
 DIM, COUNT, K = 96, 6000, 10
 
@@ -98,12 +98,9 @@ def test_measured_queries_also_play_those_whose_nearest_are_not_stored(memory, m
         found.gaps, np.concatenate([whole.gaps[:n, :100], whole.gaps[:n, without:]])
     )
     np.testing.assert_array_equal(found.near[:n], whole.near[:n, :100])
-    exact = memory.search(memory.vectors[rows], 100 + without, exclude=rows)
-    for row, query in enumerate(exact.distances):
-        left = list(whole.near[row])
-        for distance in query[:without]:
-            if distance in left:  # of ties, one
-                left.remove(distance)
+    exact = index.search(stored, stored.rows(rows), without, selection.Selection(exclude=rows))[0]
+    for row, nearest in enumerate(exact):
+        left = whole.near[row][~np.isin(whole.near[row], nearest)]
         np.testing.assert_array_equal(found.near[n + row], left[:100])
 
 
