@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 from families import draw
@@ -170,6 +171,15 @@ def edges(folder, rank, count):
         told(lambda: ShardedMemory(folder, dist.distributed_c10d.GroupMember.NON_GROUP_MEMBER))
         told(lambda: ShardedMemory(folder, group))
     else:
+        os.chdir(folder.parent)
+        relative = ShardedMemory(folder.name, group)
+        os.chdir("/")
+        assert not relative.refresh()
+        relative.close()
+        with pytest.raises(ValueError, match="memory: closed"):
+            relative.explain()
+        with pytest.raises(ValueError, match="memory: closed"), relative:
+            pass
         with ShardedMemory(folder, group) as memory:
             assert memory.explain()["gf_eq"] > 0  # before it is searched
             assert memory.search(queries).indices.shape == (4, 10)

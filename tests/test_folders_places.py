@@ -247,6 +247,68 @@ def test_a_closed_memory_is_of_no_use_and_can_be_closed_again(tmp_path, kind):
     assert os.listdir(tmp_path) == ["memory"]
 
 
+def test_a_memory_is_saved_where_a_link_led(tmp_path, monkeypatch):
+    link = tmp_path / "link"
+    saved(tmp_path / "first", 20)
+    saved(tmp_path / "second", 30)
+    link.symlink_to(tmp_path / "first")
+    before, following = content(tmp_path / "second"), folders._following
+
+    def switched(*arguments):
+        link.unlink()
+        link.symlink_to(tmp_path / "second")
+        return following(*arguments)
+
+    monkeypatch.setattr(folders, "_following", switched)
+    saved(link, 40)
+    assert content(tmp_path / "second") == before
+    assert len(pyhue.VectorMemory.open(tmp_path / "first")) == 40
+
+
+@pytest.mark.parametrize("mode", ["r", "a"])
+def test_links_in_a_circle(tmp_path, mode):
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        pyhue.VectorMemory.open(tmp_path / "one", mode)
+
+
+def test_who_removes_the_lock_is_told_of_it(tmp_path):
+    saved(tmp_path / "memory", 20)
+    writer = pyhue.VectorMemory.open(tmp_path / "memory", "a")
+    added(writer, 5)
+    for change in ((tmp_path / "memory" / "lock").unlink, (tmp_path / "memory" / "lock").touch):
+        change()
+        with pytest.raises(FileNotFoundError, match=r"it was removed, and others may write here.*lock"):
+            writer.flush()
+    writer.save(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="lock"):
+        writer.close()
+    assert len(pyhue.VectorMemory.open(tmp_path / "memory")) == 20
+    assert len(pyhue.VectorMemory.open(tmp_path / "elsewhere")) == 25
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_drops_what_is_its_parents(tmp_path):
+    saved(tmp_path / "memory", 20)
+    with pyhue.VectorMemory.open(tmp_path / "memory", "a") as writer:
+        added(writer, 5)
+        child = os.fork()
+        if not child:
+            with warnings.catch_warnings(record=True) as told:
+                writer.__del__()
+            os._exit(len(told))
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_an_image_without_pixels_is_something_to_write(tmp_path):
+    pyhue.PixelMemory(DIM).save(tmp_path / "memory")
+    writer = pyhue.PixelMemory.open(tmp_path / "memory", "a")
+    writer.add(np.empty((1, 0, DIM), np.float32), [0])
+    with pytest.warns(RuntimeWarning, match="neither flushed nor closed"):
+        del writer
+
+
 def test_an_opened_folder_tells_how_it_is_packed_before_it_is_searched(tmp_path, monkeypatch):
     folder_states.planned(monkeypatch)
     saved(tmp_path / "memory", 60)
