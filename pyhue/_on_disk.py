@@ -106,7 +106,6 @@ class OnDisk:
             FileNotFoundError: the folder was opened with mode "a", and moved.
         """
         folder, inner = self._opened(), self._inner()
-        folder.require_place()
         with folder.busy.held():
             wrong = check(folder, progress or (lambda size: None))
         if wrong and folder.writable:
@@ -186,11 +185,11 @@ class OnDisk:
     def _abandon(self, undo: Callable[[], object]) -> None:
         """Closes without writing what was added and removed since the last `flush`; `undo`, then lets go."""
         folder, inner = self._opened(), self._inner()
-        inner._closed = True  # first: interrupted once more, nothing is written either
         try:
             undo()
         finally:
             folder.close()
+            inner._closed = True
 
     def _name_classes(self, names: Sequence[str]) -> None:
         """Has the next `flush` note what the classes 0 and on are called."""

@@ -62,7 +62,7 @@ def test_a_relative_path_is_of_the_place_it_was_given_in(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("what", ["flush", "compact", "optimize"])
+@pytest.mark.parametrize("what", ["flush", "compact", "optimize", "check"])
 def test_a_writer_whose_folder_was_moved_leaves_the_one_in_its_place_alone(tmp_path, kind, what):
     folder, moved = tmp_path / "memory", tmp_path / "moved"
     saved(folder, 20, kind)
@@ -227,10 +227,14 @@ def test_what_was_not_written_is_told_when_a_writer_is_dropped(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_closed_memory_is_of_no_use_and_can_be_closed_again(tmp_path, kind):
+@pytest.mark.parametrize("how", ["closed", "abandoned"])
+def test_a_closed_memory_is_of_no_use_and_can_be_closed_again(tmp_path, kind, how):
     memory = type(saved(tmp_path / "memory", 20, kind)).open(tmp_path / "memory", "a")
-    memory.close()
-    memory.close()
+    if how == "closed":
+        memory.close()
+        memory.close()
+    else:
+        memory._abandon(list)
     entered = memory.__enter__
     vectors = memory if kind == "vectors" else memory._memory
     for call in (
