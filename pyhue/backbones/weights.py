@@ -114,7 +114,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], others: Collecti
 def require_numbers(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Raises ValueError, which goes on after a name, unless a network has finite numbers of `state`.
 
-    Buffers may have -inf, as masks do. Integers are taken where the network has them, as counts are.
+    Buffers may have infinities, as masks and bounds do. Integers are taken where the network has them, as counts are.
     """
     learned = {name for name, _ in network.named_parameters()}
     for name, value in network.state_dict().items():
@@ -122,7 +122,7 @@ def require_numbers(network: nn.Module, state: Mapping[str, Tensor]) -> None:
             continue
         if name in state and not state[name].is_floating_point():
             raise ValueError(f"has {state[name].dtype} as {name}, expected {value.dtype}")
-        if not (value.isfinite() if name in learned else value < torch.inf).all():
+        if not (value.isfinite() if name in learned else ~value.isnan()).all():
             raise ValueError(f"has NaN or infinite values in {name}")
 
 
