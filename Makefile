@@ -183,10 +183,11 @@ docs: $(VENV)/.docs
 # the tests that need torch or no kernel at all, or reach it by another door only. Fewer random examples: they are others
 # in every run; and a third of the cases of the emulated GPU (tests/conftest.py).
 SANITIZE_TESTS ?= $(filter-out tests/test_nn% tests/test_hue% tests/test_cuda_hue% tests/test_demo% tests/test_cli% \
-    tests/test_build% tests/test_images% tests/test_backbones% tests/test_training% tests/test_compare% \
+    tests/test_build% tests/test_images% tests/test_backbone% tests/test_training% tests/test_compare% \
     tests/test_features% tests/test_descriptors% tests/test_observe_command% tests/test_bench% tests/test_config% \
     tests/test_docs_code% tests/test_estimators% tests/test_imports% tests/test_logging% tests/test_names_in% \
-    tests/test_openblas% tests/test_project_files% tests/test_folders_crashes%, $(wildcard tests/test_*.py))
+    tests/test_openblas% tests/test_project_files% tests/test_folders_crashes% tests/test_pooling% \
+    tests/test_weights% tests/test_places% tests/test_pillow%, $(wildcard tests/test_*.py))
 # The interpreter is not instrumented, so the runtimes are loaded first; libstdc++ with them, for the
 # interceptor of C++ exceptions.
 RUNTIMES = $(shell for name in libasan.so libubsan.so libstdc++.so; do \
