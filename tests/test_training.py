@@ -324,5 +324,5 @@ def test_the_trained_backbone_is_loaded_by_the_name_of_its_folder(divided, tmp_p
     for name, value in backbone.state_dict().items():
         assert torch.equal(value, state[f"backbone.{name}"])
     (folder / "model.pt").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="not a trained network"):
+    with pytest.raises(ValueError, match=r"model\.pt: not the weights of a trained network"):
         load_backbone(str(folder))
