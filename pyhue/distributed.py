@@ -288,7 +288,7 @@ class ShardedMemory:
                 return
         paths = self._ranks.share(str(self._path), lambda paths: ", ".join(dict.fromkeys(paths)))
         raise OSError(
-            f"{paths}: ranks found other states: no folder of all, or it is written to all the time"
+            f"{paths}: ranks found different memories: other folders, or it is written to all the time"
         )
 
     def _asked(self, call: str, queries: Any, request: Callable[[], _Request]) -> _Request:

@@ -139,7 +139,7 @@ def test_what_one_does_wrong_all_are_told(folder):
         "ValueError: where, exclude: expected the same on all ranks",
         "ValueError: memory: expected the same call on all ranks, got refresh on rank 0, search on rank 1, s",
         "ValueError: memory: expected the same call on all ranks, got search on rank 0, within on rank 1, s",
-        f"OSError: {folder}, {folder.parent / 'other'}: ranks found other states",
+        f"OSError: {folder}, {folder.parent / 'other'}: ranks found different memories",
     ]
     for got, begin in zip(found[0], expected, strict=True):
         assert got.startswith(begin)

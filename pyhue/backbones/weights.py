@@ -114,7 +114,8 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], others: Collecti
 def require_numbers(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Raises ValueError, which goes on after a name, unless a network has finite numbers of `state`.
 
-    Buffers may have infinities, as masks and bounds do. Integers are taken where the network has them, as counts are.
+    Buffers may have infinities, as masks and bounds do. Integers are taken where the network has them, as
+    counts are.
     """
     learned = {name for name, _ in network.named_parameters()}
     for name, value in network.state_dict().items():
